@@ -1,0 +1,362 @@
+// Package cgroups is the room of the Pod's resources: the arithmetic from requests and limits to the kernel's figures
+// (pure), the tree of Pod cgroups on cgroup v1, hybrid and v2, and what a Pod uses.
+//
+//	[root/]kubepods              shares of the whole node
+//	├── pod<uid>                 Guaranteed Pods
+//	│   └── <container id>       made by the container runtime, limits from ContainerResources
+//	├── burstable                shares: the sum of the Pods below, read from the kernel, never remembered
+//	│   └── pod<uid>
+//	└── besteffort               shares 2
+//	    └── pod<uid>
+//
+// It must not know when a Pod starts or stops, nor anything of containerd: it is handed Pods and container ids, and all
+// its state is in the kernel.
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	control "github.com/containerd/cgroups/v3"
+	"github.com/containerd/cgroups/v3/cgroup1"
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	v1 "k8s.io/api/core/v1"
+)
+
+const (
+	mountpoint    = "/sys/fs/cgroup"
+	kubepods      = "kubepods"
+	balanceRounds = 16
+)
+
+// Config says where the Pods' cgroups live and which limits are enforced.
+type Config struct {
+	Root                 string        // the parent of kubepods (cgroupRoot); "" or "/" for the top
+	CFSQuota             bool          // enforce CPU limits (cpuCFSQuota)
+	CFSPeriod            time.Duration // cpuCFSQuotaPeriod; 0 means 100 ms
+	SingleProcessOOMKill bool          // on v2, let the kernel kill one process of a container instead of all (singleProcessOOMKill)
+	Unified              bool          // the host has cgroup v2 only; Open sets it
+}
+
+// Tree is the host's tree of Pod cgroups. All its methods are safe for concurrent use, and another agent may share
+// the tree.
+type Tree struct {
+	cfg         Config
+	mount       string   // where v2 is mounted, or where v1's hierarchies are
+	hierarchies []string // the mount point of every hierarchy
+	controllers []string // v2: what can be enabled for the Pods
+
+	balancing sync.Mutex // one update of a class at a time; another process is met by reading again
+}
+
+// Open looks at the host's cgroups. It makes nothing.
+func Open(cfg Config) (*Tree, error) {
+	t := &Tree{cfg: cfg, mount: mountpoint}
+	t.cfg.Root = path.Clean("/" + cfg.Root)
+	switch control.Mode() {
+	case control.Unified:
+		t.cfg.Unified = true
+		return t, t.readControllers()
+	case control.Legacy, control.Hybrid:
+		return t, t.readHierarchies()
+	default:
+		return nil, fmt.Errorf("open cgroups: nothing is mounted at %s: mount cgroup2 there", mountpoint)
+	}
+}
+
+// readControllers reads which of the controllers Pods need this kernel offers on v2.
+func (t *Tree) readControllers() error {
+	offered, err := os.ReadFile(filepath.Join(t.mount, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("read cgroup controllers: %w", err)
+	}
+	for _, name := range strings.Fields(string(offered)) {
+		if slices.Contains([]string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"}, name) {
+			t.controllers = append(t.controllers, name)
+		}
+	}
+	if !slices.Contains(t.controllers, "cpu") || !slices.Contains(t.controllers, "memory") {
+		return fmt.Errorf("read cgroup controllers: %s offers %q: cpu and memory are needed", t.mount, strings.TrimSpace(string(offered)))
+	}
+	t.hierarchies = []string{t.mount}
+	return nil
+}
+
+// readHierarchies reads where v1's hierarchies are mounted, and the empty v2 one of a hybrid host: runtimes join them all.
+func (t *Tree) readHierarchies() error {
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(m.Mountpoint, t.mount+"/") || !strings.HasPrefix(m.FSType, "cgroup"), false
+	})
+	if err != nil {
+		return fmt.Errorf("read cgroup mounts: %w", err)
+	}
+	for _, m := range mounts {
+		t.hierarchies = append(t.hierarchies, m.Mountpoint)
+	}
+	for _, name := range []string{"cpu", "memory"} {
+		if _, err := os.Stat(filepath.Join(t.mount, name)); err != nil {
+			return fmt.Errorf("read cgroup mounts: the %s controller is not mounted: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Config is the configuration with what Open found out about the host, for ContainerResources and PodResources.
+func (t *Tree) Config() Config { return t.cfg }
+
+// ContainerPath is the cgroup of a container, from the top of every hierarchy, as the OCI spec's cgroupsPath wants
+// it. With no id it is the Pod's. Were systemd to own the tree, this is where the names would change
+// (slice:prefix:name).
+func (t *Tree) ContainerPath(pod *v1.Pod, id string) string {
+	return path.Join(t.classPath(Class(pod)), "pod"+string(pod.UID), id)
+}
+
+// classPath is the parent of a class's Pods; Guaranteed Pods are directly below kubepods.
+func (t *Tree) classPath(class v1.PodQOSClass) string {
+	switch class {
+	case v1.PodQOSBurstable, v1.PodQOSBestEffort:
+		return path.Join(t.cfg.Root, kubepods, strings.ToLower(string(class)))
+	default:
+		return path.Join(t.cfg.Root, kubepods)
+	}
+}
+
+// Ensure makes the Pod's cgroup with its limits, and corrects the shares of the Burstable class. An existing one is
+// brought up to date.
+func (t *Tree) Ensure(pod *v1.Pod) error {
+	if uid := string(pod.UID); uid == "" || strings.ContainsAny(uid, "/\x00") {
+		return fmt.Errorf("make cgroup of pod %s/%s: uid %q cannot name a folder", pod.Namespace, pod.Name, uid)
+	}
+	if err := t.create(t.ContainerPath(pod, ""), PodResources(pod, t.cfg)); err != nil {
+		return fmt.Errorf("make cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	if err := t.balance(); err != nil {
+		return fmt.Errorf("share cpu among pods: %w", err)
+	}
+	return nil
+}
+
+// create makes a cgroup in every hierarchy, with its parents, and writes its limits.
+func (t *Tree) create(group string, r *specs.LinuxResources) error {
+	if !t.cfg.Unified {
+		_, err := cgroup1.New(cgroup1.StaticPath(group), r)
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(t.mount, group), 0o755); err != nil {
+		return err
+	}
+	// The limits must be passed on to the containers too, so the Pod's own subtree_control counts as well.
+	child, err := cgroup2.Load(group+"/container", cgroup2.WithMountpoint(t.mount))
+	if err != nil {
+		return err
+	}
+	if err := child.ToggleControllers(t.controllers, cgroup2.Enable); err != nil {
+		return err
+	}
+	m, err := cgroup2.Load(group, cgroup2.WithMountpoint(t.mount))
+	if err != nil {
+		return err
+	}
+	return m.Update(unified(r))
+}
+
+// unified translates the limits of a Pod to cgroup v2's.
+func unified(r *specs.LinuxResources) *cgroup2.Resources {
+	out := &cgroup2.Resources{}
+	if r.CPU != nil {
+		weight := Weight(*r.CPU.Shares)
+		out.CPU = &cgroup2.CPU{Weight: &weight}
+		if r.CPU.Quota != nil {
+			out.CPU.Max = cgroup2.NewCPUMax(r.CPU.Quota, r.CPU.Period)
+		}
+	}
+	if r.Memory != nil {
+		out.Memory = &cgroup2.Memory{Max: r.Memory.Limit}
+	}
+	return out
+}
+
+// Remove removes the Pod's cgroup and those of its containers from every hierarchy, whatever class it was made in. It
+// kills nothing: while a process is left it fails. A Pod without a cgroup is no error.
+func (t *Tree) Remove(pod *v1.Pod) error {
+	if pod.UID == "" {
+		return fmt.Errorf("remove cgroup of pod %s/%s: it has no uid", pod.Namespace, pod.Name)
+	}
+	var errs []error
+	for _, class := range []v1.PodQOSClass{v1.PodQOSGuaranteed, v1.PodQOSBurstable, v1.PodQOSBestEffort} {
+		for _, hierarchy := range t.hierarchies {
+			errs = append(errs, removeAll(filepath.Join(hierarchy, t.classPath(class), "pod"+string(pod.UID))))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	if err := t.balance(); err != nil {
+		return fmt.Errorf("share cpu among pods: %w", err)
+	}
+	return nil
+}
+
+// Prune removes kubepods and its classes where no Pod is left in them. Another agent's Pods are no error.
+func (t *Tree) Prune() error {
+	var errs []error
+	for _, class := range []v1.PodQOSClass{v1.PodQOSBurstable, v1.PodQOSBestEffort, v1.PodQOSGuaranteed} {
+		for _, hierarchy := range t.hierarchies {
+			folder := filepath.Join(hierarchy, t.classPath(class))
+			children, err := folders(folder)
+			if err == nil && len(children) == 0 {
+				err = removeAll(folder)
+			}
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove %s: %w", path.Join(t.cfg.Root, kubepods), err)
+	}
+	return nil
+}
+
+// removeAll removes a cgroup and all below it, the deepest first. One that is gone is no error.
+func removeAll(folder string) error {
+	children, err := folders(folder)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		if err := removeAll(filepath.Join(folder, child)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// folders are the names of the cgroups in a cgroup, none where it does not exist.
+func folders(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !gone(err) {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}
+
+// balance gives kubepods the shares of all CPUs, BestEffort the smallest and Burstable the sum of its Pods'. Where
+// another agent changed the sum meanwhile, it looks again.
+func (t *Tree) balance() error {
+	t.balancing.Lock()
+	defer t.balancing.Unlock()
+	if err := t.shareNode(); err != nil {
+		return err
+	}
+	if err := t.writeShares(t.classPath(v1.PodQOSBestEffort), minShares); err != nil {
+		return err
+	}
+	burstable := t.classPath(v1.PodQOSBurstable)
+	sum, err := t.sumShares(burstable)
+	for range balanceRounds {
+		if err != nil {
+			return err
+		}
+		if err := t.writeShares(burstable, sum); err != nil {
+			return err
+		}
+		var again uint64
+		if again, err = t.sumShares(burstable); err == nil && again == sum {
+			return nil
+		}
+		sum = again
+	}
+	return err // the Pods change faster than we count; whoever changed them counts too
+}
+
+// shareNode raises kubepods from the kernel's default of one CPU to all of them. Any other value is someone's choice.
+func (t *Tree) shareNode() error {
+	root := t.classPath(v1.PodQOSGuaranteed)
+	shares, err := t.readShares(root)
+	if err != nil || shares != 1024 {
+		return ignoreGone(err)
+	}
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
+	return t.writeShares(root, Shares(int64(cpus)*1000))
+}
+
+// sumShares is what the Pods below a class have, at least the smallest shares.
+func (t *Tree) sumShares(class string) (uint64, error) {
+	pods, err := folders(filepath.Join(t.cpuMount(), class))
+	if err != nil {
+		return 0, err
+	}
+	var sum uint64
+	for _, pod := range pods {
+		shares, err := t.readShares(path.Join(class, pod))
+		if err := ignoreGone(err); err != nil {
+			return 0, err
+		}
+		sum += shares
+	}
+	return min(max(sum, minShares), maxShares), nil
+}
+
+// cpuMount is the hierarchy that has the cpu controller.
+func (t *Tree) cpuMount() string { return t.controllerMount("cpu") }
+
+// controllerMount is the hierarchy that has this controller.
+func (t *Tree) controllerMount(name string) string {
+	if t.cfg.Unified {
+		return t.mount
+	}
+	return filepath.Join(t.mount, name)
+}
+
+// cpuFile is the file that holds a cgroup's shares or weight.
+func (t *Tree) cpuFile(group string) string {
+	name := "cpu.shares"
+	if t.cfg.Unified {
+		name = "cpu.weight"
+	}
+	return filepath.Join(t.cpuMount(), group, name)
+}
+
+// readShares reads a cgroup's shares; on v2, the largest that have its weight (the default 100 is 1024).
+func (t *Tree) readShares(group string) (uint64, error) {
+	n, err := readNumber(t.cpuFile(group))
+	if err != nil || !t.cfg.Unified {
+		return n, err
+	}
+	return sharesOf(n), nil
+}
+
+// writeShares writes a cgroup's shares or weight, unless it has them, or is gone.
+func (t *Tree) writeShares(group string, shares uint64) error {
+	value := shares
+	if t.cfg.Unified {
+		value = Weight(shares)
+	}
+	now, err := readNumber(t.cpuFile(group))
+	if err != nil || now == value {
+		return ignoreGone(err)
+	}
+	return ignoreGone(os.WriteFile(t.cpuFile(group), strconv.AppendUint(nil, value, 10), 0o644))
+}

@@ -1,0 +1,383 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open makes a tree of its own on the host's cgroups, which is gone after the test.
+func open(t *testing.T) *Tree {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for cgroups")
+	}
+	root := fmt.Sprintf("podkeeper-test-%d-%d", os.Getpid(), len(t.Name()))
+	tree, err := Open(Config{Root: root, CFSQuota: true})
+	if err != nil {
+		t.Skipf("needs writable cgroups: %v", err)
+	}
+	t.Cleanup(func() {
+		for _, h := range tree.hierarchies {
+			if err := removeAll(filepath.Join(h, root)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return tree
+}
+
+func uid(p *v1.Pod, id string) *v1.Pod {
+	p.UID = types.UID(id)
+	return p
+}
+
+func burstable(id, cpu string) *v1.Pod { return uid(pod(container(list("cpu", cpu), nil)), id) }
+
+// want compares a file of a v1 cgroup.
+func (t *Tree) want(tt *testing.T, controller, group, file, value string) {
+	tt.Helper()
+	b, err := os.ReadFile(filepath.Join(t.controllerMount(controller), group, file))
+	if err != nil || strings.TrimSpace(string(b)) != value {
+		tt.Errorf("%s/%s: got %q, %v; want %q", group, file, b, err, value)
+	}
+}
+
+func v1Only(t *testing.T, tree *Tree) {
+	t.Helper()
+	if tree.cfg.Unified {
+		t.Skip("this host has cgroup v2: the figures differ")
+	}
+}
+
+func TestWhereCgroupsAre(t *testing.T) {
+	t.Parallel()
+	guaranteed := list("cpu", "1", "memory", "1Gi")
+	for want, p := range map[string]*v1.Pod{
+		"/top/kubepods/podu/c":            pod(container(guaranteed, guaranteed)),
+		"/top/kubepods/burstable/podu/c":  pod(container(list("cpu", "1"), nil)),
+		"/top/kubepods/besteffort/podu/c": pod(container(nil, nil)),
+	} {
+		tree := &Tree{cfg: Config{Root: "/top"}}
+		if got := tree.ContainerPath(uid(p, "u"), "c"); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestAPodHasItsLimitsInEveryHierarchy(t *testing.T) {
+	tree := open(t)
+	v1Only(t, tree)
+	all := list("cpu", "500m", "memory", "64Mi")
+	p := uid(pod(container(all, all)), "g1")
+	for range 2 {
+		if err := tree.Ensure(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	group := tree.ContainerPath(p, "")
+	tree.want(t, "cpu", group, "cpu.shares", "512")
+	tree.want(t, "cpu", group, "cpu.cfs_quota_us", "50000")
+	tree.want(t, "memory", group, "memory.limit_in_bytes", strconv.Itoa(64<<20))
+	cpus, err := os.ReadFile(filepath.Join(tree.controllerMount("cpuset"), "cpuset.cpus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpuset", group, "cpuset.cpus", strings.TrimSpace(string(cpus)))
+	for _, name := range []string{"cpu", "memory", "pids", "devices", "freezer", "blkio"} {
+		if _, err := os.Stat(filepath.Join(tree.mount, name, group)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheBurstableClassHasTheSumOfItsPods(t *testing.T) {
+	tree := open(t)
+	v1Only(t, tree)
+	class := tree.classPath(v1.PodQOSBurstable)
+	a, b := burstable("a", "500m"), burstable("b", "250m")
+	if err := errors.Join(tree.Ensure(a), tree.Ensure(b), tree.Ensure(uid(pod(container(nil, nil)), "best"))); err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpu", class, "cpu.shares", "768")
+	tree.want(t, "cpu", tree.classPath(v1.PodQOSBestEffort), "cpu.shares", "2")
+	online, err := onlineCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpu", tree.classPath(v1.PodQOSGuaranteed), "cpu.shares", strconv.Itoa(online*1024))
+
+	foreign := filepath.Join(tree.controllerMount("cpu"), class, "podforeign") // another agent's
+	if err := errors.Join(os.Mkdir(foreign, 0o755), os.WriteFile(filepath.Join(foreign, "cpu.shares"), []byte("100"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Remove(a); err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpu", class, "cpu.shares", "356")
+	if err := errors.Join(tree.Remove(b), os.Remove(foreign), tree.Remove(b)); err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpu", class, "cpu.shares", "2")
+}
+
+func TestRemoveTakesContainersAlongInEveryHierarchy(t *testing.T) {
+	tree := open(t)
+	p := burstable("r", "1")
+	if err := tree.Ensure(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range tree.hierarchies {
+		if err := os.MkdirAll(filepath.Join(h, tree.ContainerPath(p, "c/nested")), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := tree.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tree.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range tree.hierarchies {
+		if _, err := os.Stat(filepath.Join(h, tree.cfg.Root, kubepods)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: kubepods is left: %v", h, err)
+		}
+	}
+}
+
+func TestPruneLeavesOtherPods(t *testing.T) {
+	tree := open(t)
+	p := burstable("o", "1")
+	if err := errors.Join(tree.Ensure(p), tree.Prune()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(tree.cpuMount(), tree.ContainerPath(p, ""))); err != nil {
+		t.Error(err)
+	}
+}
+
+// start runs a shell with a child in a container's cgroup, in every hierarchy, and returns when both run.
+func start(t *testing.T, tree *Tree, p *v1.Pod, id string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo ready; wait")
+	cmd.Stdin = nil
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var joins strings.Builder
+	for _, h := range tree.hierarchies {
+		folder := filepath.Join(h, tree.ContainerPath(p, id))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(h, "/cpuset") {
+			for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+				b, err := os.ReadFile(filepath.Join(h, tree.ContainerPath(p, ""), file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(folder, file), b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		fmt.Fprintf(&joins, "echo $$ > %s/cgroup.procs; ", folder)
+	}
+	cmd.Args[2] = joins.String() + cmd.Args[2]
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+func TestKillLeavesNothingAlive(t *testing.T) {
+	for sentence, prepare := range map[string]func(*Tree, string) error{
+		"running": func(*Tree, string) error { return nil },
+		"paused": func(tree *Tree, group string) error {
+			if tree.cfg.Unified {
+				return write(filepath.Join(tree.mount, group, "cgroup.freeze"), "1")
+			}
+			return write(filepath.Join(tree.controllerMount("freezer"), group, "freezer.state"), "FROZEN")
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			tree := open(t)
+			p := burstable("k", "1")
+			if err := tree.Ensure(p); err != nil {
+				t.Fatal(err)
+			}
+			one, other := start(t, tree, p, "one"), start(t, tree, p, "other")
+			exited := make(chan error, 2)
+			go func() { exited <- one.Wait() }()
+			if u, err := tree.Usage(p, "one"); err != nil || u.Processes != 2 {
+				t.Errorf("usage: got %+v, %v; want 2 processes", u, err)
+			}
+			if err := prepare(tree, tree.ContainerPath(p, "one")); err != nil {
+				t.Fatal(err)
+			}
+			if err := tree.Kill(p, "one"); err != nil {
+				t.Fatal(err)
+			}
+			<-exited
+			if pids, err := tree.processes(tree.ContainerPath(p, "other")); err != nil || len(pids) != 2 {
+				t.Errorf("the other container: got pids %v, %v; want two", pids, err)
+			}
+			if err := tree.Remove(p); err == nil {
+				t.Error("a cgroup with processes was removed")
+			}
+			go func() { exited <- other.Wait() }()
+			if err := tree.Kill(p, ""); err != nil {
+				t.Fatal(err)
+			}
+			<-exited
+			if err := errors.Join(tree.Kill(p, "never was"), tree.Remove(p), tree.Kill(p, "")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAProcessThatMovedAwayIsNotKilled(t *testing.T) {
+	t.Parallel()
+	if err := killMember("/podkeeper-test-nowhere", os.Getpid()); err != nil { // or this test would be gone
+		t.Error(err)
+	}
+}
+
+func TestFiguresOfACgroupThatIsGone(t *testing.T) {
+	tree := open(t)
+	p := burstable("gone", "1")
+	if n, err := tree.OOMKills(p, "c"); n != 0 || err != nil {
+		t.Errorf("got %d, %v", n, err)
+	}
+	if _, err := tree.Usage(p, "c"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOOMKillsAreCounted(t *testing.T) {
+	tree := open(t)
+	all := list("cpu", "1", "memory", "8Mi")
+	p := uid(pod(container(all, all)), "oom")
+	if err := tree.Ensure(p); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(tree.controllerMount("memory"), tree.ContainerPath(p, ""), "cgroup.procs")
+	cmd := exec.Command("/bin/sh", "-c", "echo $$ > "+file+"; exec tail /dev/zero") // tail keeps the whole line
+	if err := cmd.Run(); err == nil {
+		t.Fatal("the process survived")
+	}
+	n, err := tree.OOMKills(p, "")
+	if err != nil || n != 1 {
+		t.Errorf("got %d, %v; want 1", n, err)
+	}
+}
+
+func TestAPodWithoutAUsableUIDIsRefused(t *testing.T) {
+	t.Parallel()
+	tree := &Tree{mount: t.TempDir(), cfg: Config{Unified: true}}
+	for _, id := range []string{"", "../x", "a/b"} {
+		if err := tree.Ensure(burstable(id, "1")); err == nil {
+			t.Errorf("uid %q is accepted", id)
+		}
+	}
+	if err := tree.Remove(burstable("", "1")); err == nil {
+		t.Error("an empty uid is removed")
+	}
+}
+
+// unifiedTree is a folder that looks like cgroup v2 as far as files go.
+func unifiedTree(t *testing.T, groups ...string) *Tree {
+	t.Helper()
+	mount := t.TempDir()
+	if err := os.WriteFile(filepath.Join(mount, "cgroup.controllers"), []byte("cpuset cpu io memory pids misc\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range append(groups, "/") {
+		folder := filepath.Join(mount, group)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, content := range map[string]string{"cgroup.subtree_control": "", "cpu.weight": "100\n"} {
+			if err := os.WriteFile(filepath.Join(folder, file), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tree := &Tree{mount: mount, cfg: Config{Root: "/", CFSQuota: true, Unified: true}}
+	if err := tree.readControllers(); err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func TestFilesOnV2(t *testing.T) {
+	t.Parallel()
+	tree := unifiedTree(t, "kubepods", "kubepods/burstable", "kubepods/besteffort", "kubepods/burstable/poda", "kubepods/burstable/podb")
+	limits := list("cpu", "500m", "memory", "64Mi")
+	a, b := uid(pod(container(list("cpu", "250m"), limits)), "a"), burstable("b", "250m")
+	if err := errors.Join(tree.Ensure(a), tree.Ensure(b)); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"cgroup.subtree_control":                         "+cpuset +cpu +io +memory +pids",
+		"kubepods/burstable/poda/cgroup.subtree_control": "+cpuset +cpu +io +memory +pids",
+		"kubepods/burstable/poda/cpu.weight":             "35",
+		"kubepods/burstable/poda/cpu.max":                "50000 100000",
+		"kubepods/burstable/poda/memory.max":             strconv.Itoa(64 << 20),
+		"kubepods/besteffort/cpu.weight":                 "1",
+		"kubepods/burstable/cpu.weight":                  strconv.FormatUint(Weight(2*sharesOf(35)), 10),
+	} {
+		got, err := os.ReadFile(filepath.Join(tree.mount, file))
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s: got %q, %v; want %q", file, got, err, want)
+		}
+	}
+	events := filepath.Join(tree.mount, tree.ContainerPath(a, ""), "memory.events")
+	if err := os.WriteFile(events, []byte("low 0\noom 2\noom_kill 3\noom_group_kill 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := tree.OOMKills(a, ""); n != 3 || err != nil {
+		t.Errorf("oom kills: got %d, %v; want 3", n, err)
+	}
+	for file, content := range map[string]string{
+		"cpu.stat": "usage_usec 5\nuser_usec 2\n", "memory.current": "100\n", "memory.stat": "anon 1\ninactive_file 40\n", "pids.current": "7\n",
+	} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(events), file), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := Usage{CPUNanoseconds: 5000, MemoryBytes: 100, WorkingSetBytes: 60, Processes: 7}
+	if got, err := tree.Usage(a, ""); got != want || err != nil {
+		t.Errorf("usage: got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestV2WithoutTheMemoryControllerIsRefused(t *testing.T) {
+	t.Parallel()
+	tree := &Tree{mount: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(tree.mount, "cgroup.controllers"), []byte("cpu pids\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.readControllers(); err == nil || !strings.Contains(err.Error(), "memory are needed") {
+		t.Errorf("got %v", err)
+	}
+}
