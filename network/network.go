@@ -1,0 +1,323 @@
+// Package network is the room of a Pod's network: its network namespace, its attachments through CNI plugins, what
+// becomes of both when a Pod is gone, and the files every container is given for it (hosts, resolv.conf).
+//
+//	CreateNetNS  ─▶ RunDir/netns/<sandbox>      a bind mount keeps the namespace without any process in it
+//	Add          ─▶ bridge ─▶ host-local        the built-in network, unless ConfDir has a configuration
+//	               portmap                      only for Pods with host ports
+//	Remove, GC   ─▶ the same plugins with the configuration that was used to add
+//
+// It must not know what a sandbox is beyond its id, nor when Pods come and go. What it has done is in libcni's cache,
+// the plugins' own stores and the mount table, so a crash at any point is made good by Remove, or by GC.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/containernetworking/cni/libcni"
+	cnitypes "github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/utils"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+const (
+	defaultName   = "podkeeper"
+	defaultSubnet = "10.187.0.0/16"
+	interfaceName = "eth0" // in every Pod
+	maxLinkName   = 15     // IFNAMSIZ less the final zero
+)
+
+// Config says where the network's parts live. Two agents on one host need different ones.
+type Config struct {
+	ConfDir  string       // CNI configurations; the first by name is used, and while there is none, the built-in network
+	BinDir   string       // CNI plugins
+	RunDir   string       // network namespaces are pinned in RunDir/netns; must not survive a reboot
+	StateDir string       // addresses in use and libcni's cache; best lost on a reboot, too
+	Name     string       // of the built-in network; its bridge and subnet follow from it; "" means podkeeper
+	Subnet   netip.Prefix // IPv4, of the built-in network; the zero value means one that follows from Name
+	Log      *slog.Logger // nil: nothing is logged
+}
+
+// Port is a port of a Pod on its host.
+type Port struct {
+	HostPort, ContainerPort int32
+	Protocol                string // TCP, UDP or SCTP; "" means TCP
+	HostIP                  string // "" means all the host's addresses
+}
+
+// Sandbox is what plugins are told about a Pod.
+type Sandbox struct {
+	ID                            string // names the network namespace and the attachment; letters, digits, "-", "_" and "."
+	PodNamespace, PodName, PodUID string
+	Ports                         []Port
+}
+
+// Network attaches sandboxes. Its methods are safe for concurrent use for different sandboxes.
+type Network struct {
+	cfg    Config
+	cni    *libcni.CNIConfig
+	bridge string
+
+	mu       sync.Mutex // guards all below
+	current  *libcni.NetworkConfigList
+	files    string // fingerprint of the files current was read from
+	prepared bool   // the host's part of the built-in network was set up
+}
+
+// Open checks the configuration. It touches nothing on the host.
+func Open(cfg Config) (*Network, error) {
+	if cfg.RunDir == "" || cfg.StateDir == "" || cfg.BinDir == "" {
+		return nil, errors.New("open network: RunDir, StateDir and BinDir are needed")
+	}
+	if cfg.Name == "" {
+		cfg.Name = defaultName
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if !cfg.Subnet.IsValid() {
+		cfg.Subnet = subnetOf(cfg.Name)
+	}
+	cfg.Subnet = cfg.Subnet.Masked()
+	if !cfg.Subnet.Addr().Is4() || cfg.Subnet.Bits() > 30 {
+		return nil, fmt.Errorf("open network: subnet %s: want an IPv4 one of at least four addresses", cfg.Subnet)
+	}
+	return &Network{
+		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, nil), bridge: bridgeOf(cfg.Name),
+	}, nil
+}
+
+// Describe names the network a Pod would get now, for a log.
+func (n *Network) Describe() string {
+	list, builtIn, err := n.configuration()
+	switch {
+	case err != nil:
+		return "none: " + err.Error()
+	case builtIn:
+		return fmt.Sprintf("%s (built-in, %s on %s)", list.Name, n.cfg.Subnet, n.bridge)
+	default:
+		return list.Name
+	}
+}
+
+// Add attaches a sandbox, whose network namespace must exist, and answers its addresses, the primary first. One that is
+// attached already keeps its addresses. After an error something may be left: Remove takes it away.
+func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
+	if err := checkID(s.ID); err != nil {
+		return nil, fmt.Errorf("add sandbox to network: %w", err)
+	}
+	if ips, err := n.attached(s); err != nil || len(ips) > 0 {
+		return ips, err
+	}
+	list, builtIn, err := n.configuration()
+	if err != nil {
+		return nil, fmt.Errorf("add sandbox %s to network: %w", s.ID, err)
+	}
+	if builtIn {
+		if err := n.prepare(ctx); err != nil {
+			return nil, fmt.Errorf("prepare built-in network %s: %w", list.Name, err)
+		}
+		list = withoutPorts(list, s)
+	}
+	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(s))
+	if err != nil {
+		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
+	}
+	ips, err := addresses(result)
+	if err != nil {
+		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
+	}
+	return ips, nil
+}
+
+// attached answers the addresses of a sandbox that was added before, none if it was not. A cache that outlived the
+// namespace (a reboot) is not believed: what it speaks of is freed first.
+func (n *Network) attached(s Sandbox) ([]netip.Addr, error) {
+	attachments, err := n.cni.GetCachedAttachments(s.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read attachments of sandbox %s: %w", s.ID, err)
+	}
+	for _, a := range attachments {
+		if a.IfName == interfaceName && n.hasInterface(s.ID) {
+			return n.cachedAddresses(a)
+		}
+		if err := n.detach(context.Background(), a); err != nil {
+			return nil, fmt.Errorf("free stale attachment of sandbox %s: %w", s.ID, err)
+		}
+	}
+	return nil, nil
+}
+
+func (n *Network) cachedAddresses(a *libcni.NetworkAttachment) ([]netip.Addr, error) {
+	list, err := libcni.NetworkConfFromBytes(a.Config)
+	if err != nil {
+		return nil, fmt.Errorf("read attachment of sandbox %s: %w", a.ContainerID, err)
+	}
+	result, err := n.cni.GetNetworkListCachedResult(list, &libcni.RuntimeConf{ContainerID: a.ContainerID, IfName: a.IfName})
+	if err == nil && result == nil {
+		err = errors.New("no result is cached")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read addresses of sandbox %s: %w", a.ContainerID, err)
+	}
+	return addresses(result)
+}
+
+// hasInterface says whether the sandbox's namespace is there with its interface in it.
+func (n *Network) hasInterface(id string) bool {
+	ns, err := netns.GetFromPath(n.NetNS(id))
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	handle, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return false
+	}
+	defer handle.Close()
+	_, err = handle.LinkByName(interfaceName)
+	return err == nil
+}
+
+// Remove detaches a sandbox, unpins its network namespace and forgets it, whatever part of that is there: also when the
+// namespace is gone, the addition failed half-way, or the configuration has changed since.
+func (n *Network) Remove(ctx context.Context, s Sandbox) error {
+	if err := checkID(s.ID); err != nil {
+		return fmt.Errorf("remove sandbox from network: %w", err)
+	}
+	attachments, err := n.cni.GetCachedAttachments(s.ID)
+	if err != nil {
+		return fmt.Errorf("read attachments of sandbox %s: %w", s.ID, err)
+	}
+	for _, a := range attachments {
+		if err := n.detach(ctx, a); err != nil {
+			return fmt.Errorf("remove sandbox %s from network %s: %w", s.ID, a.Network, err)
+		}
+	}
+	if len(attachments) == 0 {
+		if err := n.detachUnknown(ctx, s); err != nil {
+			return fmt.Errorf("remove sandbox %s from network: %w", s.ID, err)
+		}
+	}
+	return n.unpin(s.ID)
+}
+
+// detach undoes a recorded addition with the very configuration it was done with.
+func (n *Network) detach(ctx context.Context, a *libcni.NetworkAttachment) error {
+	list, err := libcni.NetworkConfFromBytes(a.Config)
+	if err != nil {
+		return fmt.Errorf("parse cached configuration: %w", err)
+	}
+	return n.cni.DelNetworkList(ctx, list, &libcni.RuntimeConf{
+		ContainerID: a.ContainerID, NetNS: n.pinned(a.ContainerID), IfName: a.IfName, Args: a.CniArgs, CapabilityArgs: a.CapabilityArgs,
+	})
+}
+
+// detachUnknown undoes an addition of which there is no record: it failed, or never was. A configuration that cannot
+// be read must not keep a Pod from ending, so it is only logged.
+func (n *Network) detachUnknown(ctx context.Context, s Sandbox) error {
+	list, builtIn, err := n.configuration()
+	if err != nil {
+		n.cfg.Log.Warn("cannot tell plugins that a sandbox is gone", "sandbox", s.ID, "error", err)
+		return nil
+	}
+	if builtIn {
+		list = withoutPorts(list, s)
+	}
+	rt := n.arguments(s)
+	rt.NetNS = n.pinned(s.ID)
+	return n.cni.DelNetworkList(ctx, list, rt)
+}
+
+// checkID refuses what libcni would not take as a container's id. It takes "" for all of them, which nobody means.
+func checkID(id string) error {
+	if err := utils.ValidateContainerID(id); err != nil {
+		return fmt.Errorf("sandbox id %q: %w", id, err)
+	}
+	return nil
+}
+
+// arguments is what plugins are told about a sandbox.
+func (n *Network) arguments(s Sandbox) *libcni.RuntimeConf {
+	rt := &libcni.RuntimeConf{
+		ContainerID: s.ID, NetNS: n.NetNS(s.ID), IfName: interfaceName,
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", s.PodNamespace},
+			{"K8S_POD_NAME", s.PodName},
+			{"K8S_POD_INFRA_CONTAINER_ID", s.ID},
+			{"K8S_POD_UID", s.PodUID},
+		},
+	}
+	var mappings []map[string]any
+	for _, p := range s.Ports {
+		protocol := strings.ToLower(p.Protocol)
+		if protocol == "" {
+			protocol = "tcp"
+		}
+		mappings = append(mappings, map[string]any{
+			"hostPort": p.HostPort, "containerPort": p.ContainerPort, "protocol": protocol, "hostIP": p.HostIP,
+		})
+	}
+	if mappings != nil {
+		rt.CapabilityArgs = map[string]any{"portMappings": mappings}
+	}
+	return rt
+}
+
+// addresses are the Pod's addresses in a plugin's result.
+func addresses(result cnitypes.Result) ([]netip.Addr, error) {
+	r, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return nil, fmt.Errorf("read result: %w", err)
+	}
+	var out []netip.Addr
+	for _, ip := range r.IPs {
+		if ip.Interface != nil && *ip.Interface < len(r.Interfaces) && r.Interfaces[*ip.Interface].Sandbox == "" {
+			continue // an interface of the host
+		}
+		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			out = append(out, addr.Unmap())
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the plugins gave no address")
+	}
+	return out, nil
+}
+
+// subnetOf gives every name a subnet of its own in a part of 10.0.0.0/8 that neither Kubernetes' nor its peers'
+// defaults use.
+func subnetOf(name string) netip.Prefix {
+	if name == defaultName {
+		return netip.MustParsePrefix(defaultSubnet)
+	}
+	h := hash(name)
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 192 + byte(h>>8)%32, byte(h), 0}), 24)
+}
+
+// bridgeOf names the bridge after its network, or, where that makes no link's name, after its hash.
+func bridgeOf(name string) string {
+	if len(name) >= maxLinkName || strings.ContainsAny(name, "/: \t\n") {
+		return fmt.Sprintf("pk%08x0", hash(name))
+	}
+	return name + "0"
+}
+
+func hash(name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(name)) // never fails
+	return h.Sum32()
+}
+
+// leases is where host-local keeps the addresses in use, one folder a network.
+func (n *Network) leases() string { return filepath.Join(n.cfg.StateDir, "ipam") }
