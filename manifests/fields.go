@@ -1,0 +1,284 @@
+package manifests
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// verdict is what podkeeper does about a field.
+type verdict string
+
+const (
+	yes  verdict = "supported"                     // it works, in full
+	no   verdict = "refused"                       // it does not work yet: setting it is refused by name
+	drop verdict = "written by the API server"     // read from kubectl's output without harm, and left out
+	some verdict = "supported with certain values" // it works for the values, or the keys of a map, that are listed
+)
+
+type rule struct {
+	verdict verdict
+	values  []string
+}
+
+func (r rule) dropped() bool { return r.verdict == drop }
+
+func only(values ...string) rule { return rule{verdict: some, values: values} }
+
+// rules is the one place that says which fields of a Pod work. The rest of podkeeper relies on it: a Pod that passed has
+// nothing set but what is "yes" here, or "only" with one of these values (empty values always pass). Everything that a
+// Pod can have is on it, by type and name as in the API reference; TestEveryFieldHasARule holds it to that. What is
+// below a field that is refused or dropped needs no line of its own.
+var rules = func() map[string]rule {
+	table := map[string]rule{
+		"Pod.metadata": {verdict: yes}, "Pod.spec": {verdict: yes}, "Pod.status": {verdict: drop},
+		"PodSpec.schedulerName":                only(v1.DefaultSchedulerName),
+		"PodSpec.automountServiceAccountToken": only("false"), // there is no token; nil means the same here
+		"PodSpec.preemptionPolicy":             only(string(v1.PreemptLowerPriority)),
+		"PodSpec.priority":                     only("0"),
+		"PodSpec.hostUsers":                    only("true"),
+		"PodOS.name":                           only(string(v1.Linux)),
+
+		"PodSecurityContext.supplementalGroupsPolicy": only(string(v1.SupplementalGroupsPolicyMerge)),
+		"SecurityContext.procMount":                   only(string(v1.DefaultProcMount)),
+		"SeccompProfile.type":                         only("RuntimeDefault", "Unconfined"),
+
+		"Container.restartPolicy":                only("Always"), // and for init containers only, see odd
+		"ContainerResizePolicy.restartPolicy":    only("NotRequired"),
+		"ResourceRequirements.limits":            only("cpu", "memory"),
+		"ResourceRequirements.requests":          only("cpu", "memory"),
+		"ResourceFieldSelector.resource":         only("limits.cpu", "limits.memory", "requests.cpu", "requests.memory"),
+		"VolumeMount.recursiveReadOnly":          only("Disabled"),
+		"EmptyDirVolumeSource.medium":            only("Memory"),
+		"ObjectFieldSelector.apiVersion":         only("v1"),
+		"PodSecurityContext.seLinuxChangePolicy": {verdict: no},
+	}
+	for _, line := range strings.Split(strings.TrimSpace(plainRules), "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		for _, name := range words[2:] {
+			table[words[1]+"."+name] = rule{verdict: map[string]verdict{"yes": yes, "no": no, "drop": drop}[words[0]]}
+		}
+	}
+	return table
+}()
+
+// plainRules has a verdict, a type, and the fields of the type that it is about.
+const plainRules = `
+yes  TypeMeta kind apiVersion
+yes  ObjectMeta name namespace uid labels annotations
+no   ObjectMeta generateName ownerReferences finalizers
+drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds generation managedFields resourceVersion selfLink
+
+yes  PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds
+yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
+yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext
+no   PodSpec activeDeadlineSeconds affinity ephemeralContainers evictionResponders hostnameOverride imagePullSecrets
+no   PodSpec nodeName nodeSelector overhead priorityClassName readinessGates resourceClaims resources runtimeClassName
+no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
+yes  PodDNSConfig nameservers searches options
+yes  PodDNSConfigOption name value
+yes  HostAlias ip hostnames
+yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups seccompProfile
+no   PodSecurityContext appArmorProfile fsGroup fsGroupChangePolicy seLinuxOptions sysctls windowsOptions
+no   SeccompProfile localhostProfile
+
+yes  Container name image command args workingDir ports env resources resizePolicy volumeMounts
+yes  Container livenessProbe readinessProbe startupProbe
+yes  Container terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext
+no   Container envFrom lifecycle restartPolicyRules stdin stdinOnce tty volumeDevices
+yes  ContainerPort name hostPort containerPort protocol hostIP
+yes  ContainerResizePolicy resourceName
+no   ResourceRequirements claims
+yes  EnvVar name value valueFrom
+yes  EnvVarSource fieldRef resourceFieldRef
+no   EnvVarSource configMapKeyRef fileKeyRef secretKeyRef
+yes  ObjectFieldSelector fieldPath
+yes  ResourceFieldSelector containerName divisor
+yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation
+yes  SecurityContext runAsUser runAsGroup runAsNonRoot seccompProfile
+no   SecurityContext appArmorProfile seLinuxOptions windowsOptions
+yes  Capabilities add drop
+
+yes  Probe initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds
+yes  ProbeHandler exec httpGet tcpSocket grpc
+yes  ExecAction command
+yes  HTTPGetAction path port host scheme httpHeaders
+no   HTTPGetAction protocol
+yes  HTTPHeader name value
+yes  TCPSocketAction port host
+yes  GRPCAction port service
+no   GRPCAction mode
+
+yes  Volume name
+yes  VolumeSource emptyDir hostPath
+no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI ephemeral fc flexVolume
+no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim photonPersistentDisk
+no   VolumeSource portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume
+yes  EmptyDirVolumeSource sizeLimit
+no   EmptyDirVolumeSource mode
+yes  HostPathVolumeSource path type
+yes  VolumeMount name readOnly mountPath subPath subPathExpr mountPropagation
+no   VolumeMount bindMountOptions
+`
+
+// jsonField is one field of an API type under its JSON name.
+type jsonField struct {
+	owner, name string
+	typ         reflect.Type
+	index       []int
+}
+
+func (f jsonField) rule() rule { return rules[f.owner+"."+f.name] }
+
+// jsonFields lists the fields of a struct by their JSON names; fields of inlined structs are among them.
+func jsonFields(t reflect.Type) map[string]jsonField {
+	fields := make(map[string]jsonField)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" && f.Anonymous {
+			for inner, inlined := range jsonFields(f.Type) {
+				inlined.index = append([]int{i}, inlined.index...)
+				fields[inner] = inlined
+			}
+			continue
+		}
+		if name != "" && name != "-" {
+			fields[name] = jsonField{owner: t.Name(), name: name, typ: f.Type, index: []int{i}}
+		}
+	}
+	return fields
+}
+
+// unsupported finds what is set in v and does not work: every such field with the reason.
+func unsupported(v reflect.Value, at *field.Path) []fault {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return nil
+		}
+		return unsupported(v.Elem(), at)
+	case reflect.Slice:
+		var faults []fault
+		for i := range v.Len() {
+			faults = append(faults, unsupported(v.Index(i), at.Index(i))...)
+		}
+		return faults
+	case reflect.Struct:
+		if leaf(v.Type()) {
+			return nil
+		}
+		return unsupportedFields(v, at)
+	}
+	return nil
+}
+
+func leaf(t reflect.Type) bool { return t == quantityType || t == intOrStringType || t == timeType }
+
+func unsupportedFields(v reflect.Value, at *field.Path) []fault {
+	fields := jsonFields(v.Type())
+	names := make([]string, 0, len(fields))
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var faults []fault
+	for _, name := range names {
+		f, value := fields[name], v.FieldByIndex(fields[name].index)
+		inside := at.Child(name)
+		switch r := f.rule(); r.verdict {
+		case yes:
+			faults = append(faults, unsupported(value, inside)...)
+		case some:
+			faults = append(faults, r.others(value, inside)...)
+		case drop:
+		default: // no, and what a later Kubernetes may bring
+			if set(value) {
+				faults = append(faults, fault{field: inside.String(), reason: "not supported"})
+			}
+		}
+	}
+	return faults
+}
+
+// set tells whether a field says anything. A pointer does, whatever it points to: fsGroup: 0 and nfs: {} have a meaning.
+func set(v reflect.Value) bool {
+	if v.Kind() == reflect.Slice || v.Kind() == reflect.Map {
+		return v.Len() > 0
+	}
+	return !v.IsZero()
+}
+
+// others finds values, or keys of a map, that are not among those that work.
+func (r rule) others(v reflect.Value, at *field.Path) []fault {
+	if !set(v) {
+		return nil
+	}
+	if v.Kind() == reflect.Map {
+		var faults []fault
+		for _, key := range v.MapKeys() {
+			if !slices.Contains(r.values, key.String()) {
+				faults = append(faults, fault{
+					field: at.Key(key.String()).String(), reason: "not supported: only " + strings.Join(r.values, " and ") + " are",
+				})
+			}
+		}
+		slices.SortFunc(faults, func(a, b fault) int { return strings.Compare(a.field, b.field) })
+		return faults
+	}
+	value := fmt.Sprint(reflect.Indirect(v).Interface())
+	if value == "" || slices.Contains(r.values, value) {
+		return nil
+	}
+	quoted := make([]string, len(r.values))
+	for i, text := range r.values {
+		quoted[i] = fmt.Sprintf("%q", text)
+	}
+	if kind := reflect.Indirect(v).Kind(); kind != reflect.String {
+		copy(quoted, r.values)
+		return []fault{{field: at.String(), reason: fmt.Sprintf("%s: not supported: only %s is", value, strings.Join(quoted, ", "))}}
+	}
+	return []fault{{field: at.String(), reason: fmt.Sprintf("%q: not supported: supported values: %s", value, strings.Join(quoted, ", "))}}
+}
+
+// odd finds what cannot be told from one field alone.
+func odd(pod *v1.Pod, at *field.Path) []fault {
+	var faults []fault
+	spec := at.Child("spec")
+	for i, volume := range pod.Spec.Volumes {
+		if dir := volume.EmptyDir; dir != nil && dir.SizeLimit != nil && dir.Medium != v1.StorageMediumMemory {
+			faults = append(faults, fault{
+				field:  spec.Child("volumes").Index(i).Child("emptyDir", "sizeLimit").String(),
+				reason: "not supported on disk: only with medium: Memory",
+			})
+		}
+	}
+	for i, container := range pod.Spec.Containers {
+		if container.RestartPolicy != nil {
+			faults = append(faults, fault{
+				field:  spec.Child("containers").Index(i).Child("restartPolicy").String(),
+				reason: "not supported here: only on init containers, which it makes sidecars; for the whole Pod write spec.restartPolicy",
+			})
+		}
+	}
+	annotations := make([]string, 0, len(pod.Annotations))
+	for name := range pod.Annotations {
+		annotations = append(annotations, name)
+	}
+	slices.Sort(annotations)
+	for _, name := range annotations {
+		if strings.HasPrefix(name, v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) {
+			faults = append(faults, fault{
+				field: at.Child("metadata", "annotations").Key(name).String(), reason: "not supported: AppArmor profiles are not set by podkeeper",
+			})
+		}
+	}
+	return faults
+}

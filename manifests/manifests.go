@@ -1,0 +1,85 @@
+// Package manifests turns a directory of YAML into the whole set of Pods that are wanted.
+//
+// It reads, judges and remembers manifests:
+//
+//	bytes ─▶ split ─▶ strict ─▶ fields ─▶ validate ─▶ pick ─▶ Set
+//	         into      types     what       defaults     one file
+//	         documents and typos podkeeper  and rules of a name,
+//	                             can do     Kubernetes   last good kept
+//
+// Decode is pure and is all that `podkeeper validate` needs; Watch adds the directory: it delivers a Set once the
+// directory was read and again whenever the Set is another one. A file that is half-written, broken or unreadable never
+// takes its Pods away: the version that was last good stays, and a Refusal says what has to be mended.
+//
+// This is the only package that imports k8s.io/kubernetes. It must not know what becomes of a Pod: containers, volumes,
+// the network and whether a Pod fits on the node are other rooms' business.
+package manifests
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Config says where manifests are and how to follow them.
+type Config struct {
+	Dir     string        // the manifest directory; it need not exist yet, may vanish and come back, may be a symlink
+	KeepDir string        // podkeeper's own folder for the last good content of each manifest file; "" keeps it in memory only
+	Rescan  time.Duration // how often the directory is looked at without any event, a safety net; 0 means 20 s
+	Log     *slog.Logger  // for trouble with watching and keeping, which no manifest is to blame for; nil is silent
+}
+
+// Set is everything that is wanted on this node at one moment. Receivers must not change what it points to.
+type Set struct {
+	Pods    []Pod     // accepted, or the last good version of what is refused now; sorted by namespace/name, each name once
+	Refused []Refusal // what a user has to mend; sorted by file and line
+	Err     error     // the directory cannot be read; Pods are then those last known
+}
+
+// Pod is one accepted Pod.
+type Pod struct {
+	*v1.Pod         // with Kubernetes' defaults, valid by its rules; the UID is empty unless the manifest gives one
+	Revision string // hash of the whole normalised Pod: another one whenever labels, annotations, uid or spec differ
+	File     string // the file it stands in
+	Line     int    // the line of its metadata.name, 1-based
+}
+
+// Refusal is one fault of a manifest, in words for the person who wrote it.
+type Refusal struct {
+	File         string
+	Line, Column int                  // 1-based, 0 where unknown
+	Field        string               // such as spec.containers[0].imagePullPolicy; "" where it is about more than a field
+	Reason       string               // what is wrong and what would be right
+	Pod          types.NamespacedName // zero where not even a name can be read
+	Kept         bool                 // the last good version is still in Set.Pods
+}
+
+// Error is "file:line: field: reason", without the parts that are unknown.
+func (r Refusal) Error() string {
+	at := r.File
+	if r.Line > 0 {
+		at += ":" + strconv.Itoa(r.Line)
+	}
+	var parts []string
+	for _, part := range []string{at, r.Field, r.Reason} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ": ")
+}
+
+func (p Pod) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+}
+
+// Decode reads one manifest file: every Pod in it that is fit to run, and every fault in it. It touches nothing but its
+// arguments, and the same data gives the same answer on any machine. file is used for telling where things stand.
+func Decode(file string, data []byte) ([]Pod, []Refusal) {
+	picked := pick([]*entry{{path: file, read: true, docs: decode(file, data)}}, nil)
+	return picked.pods, picked.refused
+}

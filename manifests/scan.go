@@ -1,0 +1,278 @@
+package manifests
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	poll      = 20 * time.Millisecond // between looks at a file that somebody is writing
+	writeWait = 5 * time.Second       // how long a file may be open for writing before it is read all the same
+	settle    = 50 * time.Millisecond // how long a file stays gone, or broken, before that is believed
+	clockTick = 20 * time.Millisecond // two changes of a file within this may leave the same times on it
+)
+
+// stamp tells one state of a file from another without reading it.
+type stamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime time.Time
+}
+
+func stampOf(info fs.FileInfo) (stamp, bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return stamp{}, false
+	}
+	return stamp{dev: stat.Dev, ino: stat.Ino, size: stat.Size, mtime: info.ModTime(), ctime: time.Unix(stat.Ctim.Unix())}, true
+}
+
+// tracked is what the scanner remembers of a manifest file.
+type tracked struct {
+	entry
+	name     string
+	data     []byte
+	seen     stamp     // the state that data was read in; zero makes the next scan read it again
+	young    bool      // data was read so soon after a change that another one may hide behind the same stamp
+	writing  time.Time // since when somebody is found writing the file, or zero
+	missing  time.Time // since when the file is found missing, or zero
+	unstored bool      // the copy in KeepDir could not be brought up to date
+}
+
+// scanner compares the directory with what it remembers, and reads files that changed.
+type scanner struct {
+	dir     string
+	files   map[string]*tracked
+	changed bool          // since the last pick, a file did
+	first   bool          // this is the first look: do not wait for anything
+	again   time.Duration // when to look again, 0 for no need
+}
+
+func (s *scanner) lookAgain(in time.Duration) {
+	if in = max(in, time.Millisecond); s.again == 0 || in < s.again {
+		s.again = in
+	}
+}
+
+// scan looks at the whole directory once. Where it cannot be read, nothing that is remembered changes.
+func (s *scanner) scan(now time.Time) error {
+	s.again = 0
+	names, err := list(s.dir)
+	if err != nil {
+		return fmt.Errorf("read manifest directory: %w", err)
+	}
+	present := make(map[string]bool, len(names))
+	for _, name := range names {
+		f, known := s.files[name]
+		if !known {
+			f = &tracked{name: name, entry: entry{path: filepath.Join(s.dir, name)}}
+		}
+		if s.look(f, now) {
+			present[name] = true
+			s.files[name] = f
+		}
+	}
+	for name, f := range s.files {
+		if !present[name] {
+			s.missing(f, now)
+		}
+	}
+	for _, f := range s.files {
+		f.twin = s.twin(f)
+	}
+	s.first = false
+	return nil
+}
+
+// missing notes that a file is not there. Editors that rename the old file away before they write the new one, and a
+// rename that the listing of the directory ran into, are over before that is believed.
+func (s *scanner) missing(f *tracked, now time.Time) {
+	if f.missing.IsZero() {
+		f.missing = now
+	}
+	if !f.gone {
+		f.gone, s.changed = true, true
+	}
+	left := settle - now.Sub(f.missing)
+	if left <= 0 && s.arriving() {
+		left = poll
+	}
+	if left > 0 && !s.first {
+		s.lookAgain(left)
+		return
+	}
+	f.lost, s.changed = true, true
+}
+
+// arriving tells whether a new file is still being written: it may be what a missing one was moved to.
+func (s *scanner) arriving() bool {
+	for _, f := range s.files {
+		if !f.gone && !f.read && !f.writing.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// twin finds the file that this one was called before it was renamed.
+func (s *scanner) twin(f *tracked) string {
+	for _, other := range s.files {
+		if other.gone && !f.gone && other.seen.ino == f.seen.ino && other.seen.dev == f.seen.dev && other.seen.ino != 0 {
+			return other.path
+		}
+	}
+	return ""
+}
+
+// look brings what is known of a file that is listed up to date; it answers false where the file vanished meanwhile.
+func (s *scanner) look(f *tracked, now time.Time) bool {
+	info, err := os.Stat(f.path)
+	if vanished(f.path, err) {
+		return false
+	}
+	if f.gone || f.unstored {
+		s.changed = true
+	}
+	f.missing, f.gone, f.lost = time.Time{}, false, false
+	if err != nil {
+		s.unreadable(f, err)
+		return true
+	}
+	if now, ok := stampOf(info); ok && now == f.seen && !f.young {
+		return true
+	}
+	s.read(f, now)
+	return true
+}
+
+// vanished tells a file that went away under the scanner's hands from a link that leads nowhere.
+func vanished(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func (s *scanner) unreadable(f *tracked, err error) {
+	reason := err
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
+		reason = inner.Err
+	}
+	s.accept(f, nil, stamp{}, refuseFile(f.path, "cannot be read: "+reason.Error()))
+}
+
+func (s *scanner) accept(f *tracked, data []byte, seen stamp, docs []document) {
+	s.changed = true
+	f.read, f.data, f.seen, f.docs, f.writing = true, data, seen, docs, time.Time{}
+}
+
+var (
+	errWriting   = errors.New("somebody is writing")
+	errIrregular = errors.New("not a file")
+)
+
+// read reads a file that changed, unless it is not complete yet.
+func (s *scanner) read(f *tracked, now time.Time) {
+	overdue := !f.writing.IsZero() && now.Sub(f.writing) >= writeWait
+	data, seen, err := readWhole(f.path, overdue)
+	if errors.Is(err, errWriting) {
+		if f.writing.IsZero() {
+			f.writing = now
+		}
+		s.lookAgain(poll)
+		return
+	}
+	if vanished(f.path, err) {
+		s.lookAgain(0)
+		return
+	}
+	if err != nil {
+		s.unreadable(f, err)
+		return
+	}
+	f.young = time.Since(seen.ctime).Abs() < clockTick
+	if f.young {
+		s.lookAgain(clockTick)
+	}
+	if f.read && f.seen != (stamp{}) && bytes.Equal(data, f.data) {
+		f.seen, f.writing = seen, time.Time{}
+		return
+	}
+	docs := decode(f.path, data)
+	age := time.Since(seen.mtime)
+	if broken(docs) && !s.first && age >= 0 && age < settle {
+		s.lookAgain(settle - age)
+		return
+	}
+	s.accept(f, data, seen, docs)
+}
+
+func broken(docs []document) bool {
+	return slices.ContainsFunc(docs, func(d document) bool { return len(d.refused) > 0 })
+}
+
+// readWhole reads a file that nobody is writing to: while podkeeper holds a read lease on it, the kernel keeps writers
+// waiting. Where there are no leases, a file that did not change for a moment will do.
+func readWhole(path string, overdue bool) ([]byte, stamp, error) {
+	// Without O_NONBLOCK a named pipe would hold up the whole directory.
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read, and closing gives the lease back
+	info, err := file.Stat()
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, stamp{}, errIrregular
+	}
+	_, err = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	leased := err == nil
+	switch {
+	case leased || overdue:
+	case errors.Is(err, unix.EAGAIN):
+		return nil, stamp{}, errWriting
+	case time.Since(info.ModTime()).Abs() < settle:
+		return nil, stamp{}, errWriting
+	}
+	if info, err = file.Stat(); err != nil {
+		return nil, stamp{}, err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	before, ok := stampOf(info)
+	if after, err := file.Stat(); err != nil || !ok || !unchanged(before, after) {
+		return nil, stamp{}, errWriting
+	}
+	return data, before, nil
+}
+
+func unchanged(before stamp, after fs.FileInfo) bool {
+	now, ok := stampOf(after)
+	return ok && now == before
+}
+
+// entries lists all files by path, for pick.
+func (s *scanner) entries() []*entry {
+	all := make([]*entry, 0, len(s.files))
+	for _, f := range s.files {
+		all = append(all, &f.entry)
+	}
+	slices.SortFunc(all, func(a, b *entry) int { return strings.Compare(a.path, b.path) })
+	return all
+}
