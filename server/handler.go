@@ -1,0 +1,124 @@
+package server
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Handler answers GET /pods (a v1.PodList, sorted by namespace and name),
+// /events (a v1.EventList), /manifests ([Manifests]), /healthz and /metrics.
+// ?namespace= narrows /pods and /events down. Another path is a 404 and another
+// method a 405, both saying what there is.
+func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	paths := map[string]http.Handler{
+		"/pods":      pods(src),
+		"/events":    events(src),
+		"/manifests": manifests(src),
+		"/healthz":   healthz(src),
+		"/metrics":   promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
+	}
+	var known []string
+	for path, h := range paths {
+		mux.Handle(path, readOnly(h))
+		known = append(known, path)
+	}
+	slices.Sort(known)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, fmt.Sprintf("there is no %s here; there are %s", r.URL.Path, strings.Join(known, ", ")), http.StatusNotFound)
+	})
+	return mux
+}
+
+// readOnly lets reading requests through.
+func readOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, fmt.Sprintf("%s can only be read, with GET: Pods are changed through their manifests", r.URL.Path), http.StatusMethodNotAllowed)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func pods(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		list := v1.PodList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"},
+			Items:    inNamespace(src.Pods(), r, func(p v1.Pod) string { return p.Namespace }),
+		}
+		slices.SortFunc(list.Items, func(a, b v1.Pod) int {
+			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		})
+		writeJSON(w, list)
+	}
+}
+
+func events(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, v1.EventList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"},
+			Items:    inNamespace(src.Events(), r, func(e v1.Event) string { return e.Namespace }),
+		})
+	}
+}
+
+func manifests(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		m := src.Manifests()
+		m.Pods = append([]ManifestPod{}, m.Pods...) // [] and not null where there are none
+		m.Refused = append([]Refused{}, m.Refused...)
+		writeJSON(w, m)
+	}
+}
+
+func healthz(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := src.Healthy(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		writeBody(w, "text/plain; charset=utf-8", []byte("ok"))
+	}
+}
+
+// inNamespace are the items of the namespace that the request asks for, or all
+// of them. It is never nil, which JSON would show as null.
+func inNamespace[T any](items []T, r *http.Request, namespace func(T) string) []T {
+	want := r.URL.Query().Get("namespace")
+	kept := make([]T, 0, len(items))
+	for _, item := range items {
+		if want == "" || namespace(item) == want {
+			kept = append(kept, item)
+		}
+	}
+	return kept
+}
+
+// writeJSON answers with v. It is encoded in full first, so that a fault of
+// encoding is still a 500.
+func writeJSON(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("encode response: %v", err), http.StatusInternalServerError)
+		return
+	}
+	writeBody(w, "application/json", append(body, '\n'))
+}
+
+// writeBody sends the answer. When that fails the reader has gone away, and
+// there is nobody left to tell.
+func writeBody(w http.ResponseWriter, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,348 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is a Source.
+type node struct {
+	pods      []v1.Pod
+	manifests Manifests
+	events    []v1.Event
+	sick      error
+}
+
+func (n node) Pods() []v1.Pod       { return n.pods }
+func (n node) Manifests() Manifests { return n.manifests }
+func (n node) Events() []v1.Event   { return n.events }
+func (n node) Healthy() error       { return n.sick }
+
+// runDir is a folder whose name is short enough for a socket in it.
+func runDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// run serves h in a new run directory until the test ends.
+func run(t *testing.T, h http.Handler) (dir string) {
+	t.Helper()
+	dir = runDir(t)
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, h) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func meta(namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: namespace, Name: name}
+}
+
+// aNode has some of everything.
+func aNode() node {
+	return node{
+		pods:   []v1.Pod{{ObjectMeta: meta("shop", "web")}, {ObjectMeta: meta("shop", "db")}, {ObjectMeta: meta("default", "zoo")}},
+		events: []v1.Event{{ObjectMeta: meta("shop", "e1"), Reason: "Started"}, {ObjectMeta: meta("default", "e2"), Reason: "Killing"}},
+		manifests: Manifests{
+			Directory: "/etc/m",
+			Pods:      []ManifestPod{{Namespace: "shop", Name: "web", File: "web.yaml", Revision: "r1"}},
+			Refused:   []Refused{{File: "a.yaml", Line: 3, Column: 5, Field: "spec", Reason: "no", Namespace: "shop", Name: "a", Kept: true}},
+		},
+	}
+}
+
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "podkeeper_test_total", Help: "A test."}))
+	well, sick := aNode(), node{sick: errors.New("containerd does not answer")}
+	tests := map[string]struct {
+		src           Source
+		method, path  string
+		status        int
+		kind          string // of content
+		starts, holds string
+	}{
+		"Pods are a PodList":                    {well, "GET", "/pods", 200, "application/json", `{"kind":"PodList","apiVersion":"v1",`, `"name":"web"`},
+		"no Pods are an empty list":             {sick, "GET", "/pods", 200, "application/json", `{"kind":"PodList"`, `"items":[]`},
+		"events are an EventList":               {well, "GET", "/events", 200, "application/json", `{"kind":"EventList","apiVersion":"v1",`, `"reason":"Started"`},
+		"no events of a namespace, either":      {well, "GET", "/events?namespace=none", 200, "application/json", `{"kind":"EventList"`, `"items":[]`},
+		"manifests have lower camel case names": {well, "GET", "/manifests", 200, "application/json", `{"directory":"/etc/m","pods":[{"namespace":"shop","name":"web","file":"web.yaml","revision":"r1"}]`, `{"file":"a.yaml","line":3,"column":5,"field":"spec","reason":"no","namespace":"shop","name":"a","kept":true}`},
+		"no manifests are empty lists":          {sick, "GET", "/manifests", 200, "application/json", `{"directory":"","pods":[],"refused":[]}`, ""},
+		"a healthy agent is ok":                 {well, "GET", "/healthz", 200, "text/plain", "ok", ""},
+		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
+		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
+		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods", ""},
+		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
+		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
+		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := NewClient(run(t, Handler(tt.src, registry)))
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://podkeeper"+tt.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := c.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			if err := errors.Join(err, res.Body.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if kind := res.Header.Get("Content-Type"); res.StatusCode != tt.status || !strings.HasPrefix(kind, tt.kind) ||
+				!strings.HasPrefix(string(body), tt.starts) || !strings.Contains(string(body), tt.holds) {
+				t.Errorf("%d %s\n%s\nwant %d %s\n%s…%s", res.StatusCode, kind, body, tt.status, tt.kind, tt.starts, tt.holds)
+			}
+		})
+	}
+}
+
+func TestPodsAreSortedAndTheSourceIsNot(t *testing.T) {
+	t.Parallel()
+	src := aNode()
+	list, err := NewClient(run(t, Handler(src, prometheus.NewRegistry()))).Pods(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(pods []v1.Pod) (names []string) {
+		for _, p := range pods {
+			names = append(names, p.Namespace+"/"+p.Name)
+		}
+		return names
+	}
+	if diff := cmp.Diff([]string{"default/zoo", "shop/db", "shop/web"}, names(list.Items)); diff != "" {
+		t.Errorf("pods (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(names(aNode().pods), names(src.pods)); diff != "" {
+		t.Errorf("the source's own (-want +got):\n%s", diff)
+	}
+}
+
+func TestClient(t *testing.T) {
+	t.Parallel()
+	c := NewClient(run(t, Handler(aNode(), prometheus.NewRegistry())))
+	m, err := c.Manifests(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(aNode().manifests, *m); diff != "" {
+		t.Errorf("manifests (-want +got):\n%s", diff)
+	}
+	events, err := c.Events(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(aNode().events, events.Items); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if err := c.Healthy(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestClientSaysWhatTheAgentSays(t *testing.T) {
+	t.Parallel()
+	c := NewClient(run(t, Handler(node{sick: errors.New("containerd does not answer")}, prometheus.NewRegistry())))
+	want := "get /healthz: the agent says (503 Service Unavailable): containerd does not answer"
+	if err := c.Healthy(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("healthy: %v, want %s", err, want)
+	}
+}
+
+func TestClientWithoutAnAgentSaysWhatToStart(t *testing.T) {
+	t.Parallel()
+	dead := runDir(t)
+	leaveStaleSocket(t, dead)
+	for name, dir := range map[string]string{
+		"nothing was ever started": filepath.Join(runDir(t), "missing"),
+		"the agent died":           dead,
+	} {
+		_, err := NewClient(dir).Pods(t.Context())
+		if err == nil || !strings.HasPrefix(err.Error(), "no agent is running at "+dir) || !strings.Contains(err.Error(), "`podkeeper agent`") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// leaveStaleSocket leaves what an agent leaves that is killed.
+func leaveStaleSocket(t *testing.T, dir string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, socketName), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestListen(t *testing.T) {
+	t.Parallel()
+	t.Run("the folder is made and the socket is its owner's alone", func(t *testing.T) {
+		t.Parallel()
+		dir := filepath.Join(runDir(t), "a", "b")
+		l, err := Listen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(filepath.Join(dir, "podkeeper.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != fs.ModeSocket|0o600 {
+			t.Errorf("the socket's mode is %s", info.Mode())
+		}
+		if err := errors.Join(l.Close(), l.Close()); err != nil {
+			t.Errorf("close twice: %v", err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%v is left (%v)", left, err)
+		}
+	})
+	t.Run("a living agent's socket is left alone", func(t *testing.T) {
+		t.Parallel()
+		dir := run(t, Handler(aNode(), prometheus.NewRegistry()))
+		if _, err := Listen(dir); err == nil || !strings.Contains(err.Error(), "another agent is running") {
+			t.Errorf("listen: %v", err)
+		}
+		if err := NewClient(dir).Healthy(t.Context()); err != nil {
+			t.Errorf("the living agent: %v", err)
+		}
+	})
+	t.Run("a dead agent's socket is replaced", func(t *testing.T) {
+		t.Parallel()
+		dir := runDir(t)
+		leaveStaleSocket(t, dir)
+		if err := os.WriteFile(filepath.Join(dir, socketName+".new"), nil, 0o600); err != nil {
+			t.Fatal(err) // killed before the socket had its name
+		}
+		l, err := Listen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("a stopped agent's folder can be used again", func(t *testing.T) {
+		t.Parallel()
+		dir := runDir(t)
+		for range 3 {
+			l, err := Listen(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("a path too long for a socket is refused in words", func(t *testing.T) {
+		t.Parallel()
+		if _, err := Listen("/" + strings.Repeat("x", 100)); err == nil || !strings.Contains(err.Error(), "at most 88 bytes") {
+			t.Errorf("listen: %v", err)
+		}
+	})
+	t.Run("a folder in the socket's place is an error that leaves no lock", func(t *testing.T) {
+		t.Parallel()
+		dir := runDir(t)
+		inTheWay := filepath.Join(dir, socketName)
+		if err := os.Mkdir(inTheWay, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Listen(dir); err == nil {
+			t.Error("listen: no error")
+		}
+		if err := os.Remove(inTheWay); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Listen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestServeLetsRequestsEnd(t *testing.T) {
+	t.Parallel()
+	dir := runDir(t)
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		cancel() // the agent is told to stop while it answers
+		<-ctx.Done()
+		writeBody(w, "text/plain", []byte("ok"))
+	})
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, h) }()
+	if err := NewClient(dir).Healthy(t.Context()); err != nil {
+		t.Errorf("the request that was being answered: %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, socketName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+func TestServeTellsOfABrokenListener(t *testing.T) {
+	t.Parallel()
+	l, err := Listen(runDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Serve(t.Context(), l, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("serve: %v", err)
+	}
+}

@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// socketName is the file in the run directory that the API listens on.
+	socketName = "podkeeper.sock"
+	// maxSocketPath is the longest path in bytes that an address of a Unix socket
+	// has room for (struct sockaddr_un, less the final zero).
+	maxSocketPath = 107
+	// shutdownTime is how long requests that are being answered have to end.
+	shutdownTime = 5 * time.Second
+	// headerTime is how long a client may take to say what it wants.
+	headerTime = 10 * time.Second
+)
+
+// Listen listens on runDir/podkeeper.sock, for its owner only, and makes runDir
+// where it is missing. The agent that listens holds a lock on runDir, which the
+// kernel drops however that agent ends: so the socket of a dead agent is
+// replaced, and where one lives Listen is an error that says so. The socket
+// appears under its name only when it is ready.
+func Listen(runDir string) (_ net.Listener, err error) {
+	path := filepath.Join(runDir, socketName)
+	fresh := path + ".new"
+	if len(fresh) > maxSocketPath {
+		return nil, fmt.Errorf("listen on %s: the path is too long for a socket, choose a run directory of at most %d bytes",
+			path, maxSocketPath-len("/"+socketName+".new"))
+	}
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return nil, fmt.Errorf("make run directory: %w", err)
+	}
+	lock, err := lockDir(runDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	if err := remove(fresh); err != nil {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := publish(fresh, path); err != nil {
+		return nil, errors.Join(err, l.Close(), remove(fresh))
+	}
+	return newSocket(l, path, lock), nil
+}
+
+// lockDir takes the lock that a living agent holds.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open run directory: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = errors.New("another agent is running with it; stop that one, or give this one a --run-dir of its own")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock run directory %s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+// publish makes the socket its owner's alone, then gives it its name.
+func publish(fresh, path string) error {
+	if err := os.Chmod(fresh, 0o600); err != nil {
+		return fmt.Errorf("restrict socket: %w", err)
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("name socket: %w", err)
+	}
+	return nil
+}
+
+// remove removes a file that may not be there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove socket: %w", err)
+	}
+	return nil
+}
+
+// socket is a listener that takes its file and its lock with it.
+type socket struct {
+	*net.UnixListener
+	path  string
+	close func() error
+}
+
+func newSocket(l *net.UnixListener, path string, lock *os.File) *socket {
+	return &socket{UnixListener: l, path: path, close: sync.OnceValue(func() error {
+		return errors.Join(l.Close(), remove(path), lock.Close())
+	})}
+}
+
+// Addr is the path that clients use.
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
+// Close stops listening, removes the socket and lets another agent have the run
+// directory. It may be called again.
+func (s *socket) Close() error { return s.close() }
+
+// Serve answers requests until the context ends, then lets those that are being
+// answered end (for 5 seconds) and returns nil. It closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTime}
+	down := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		down <- srv.Shutdown(ctx)
+	})
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	if err := <-down; err != nil {
+		return errors.Join(fmt.Errorf("end requests: %w", err), srv.Close())
+	}
+	return nil
+}
