@@ -25,7 +25,7 @@ func MemoryCapacity() (int64, error) {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0, fmt.Errorf("read memory capacity: %w", err)
 	}
-	return int64(uint64(info.Totalram) * uint64(info.Unit)), nil
+	return int64(info.Totalram * uint64(info.Unit)), nil
 }
 
 // OOMScoreAdj is the oom_score_adj of a container's processes on a node with this many bytes of memory, by the rules of

@@ -231,7 +231,7 @@ func readWhole(path string, overdue bool) ([]byte, stamp, error) {
 	if err != nil {
 		return nil, stamp{}, err
 	}
-	defer file.Close() //nolint:errcheck // it was only read, and closing gives the lease back
+	defer file.Close() // gives the lease back
 	info, err := file.Stat()
 	if err != nil {
 		return nil, stamp{}, err

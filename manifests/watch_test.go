@@ -473,7 +473,7 @@ func TestAFileThatStaysOpenIsReadInTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // a test's file
+	defer file.Close()
 	if _, err := file.WriteString(manifest("web")); err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func TestAWriterWaitsForTheReaderAndHarmsNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // a test's file
+	defer file.Close()
 	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
 		t.Skipf("this file system has no leases: %v", err)
 	}

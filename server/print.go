@@ -18,10 +18,10 @@ const jsonPath = "jsonpath="
 
 // PrintPods prints the Pods of a namespace, or of all where it is empty, as
 // `kubectl get pods` does: output is "" or "wide" (a table, with a NAMESPACE
-// column where showNamespace is set), "json", "yaml", "name" or
+// column where namespace is empty), "json", "yaml", "name" or
 // "jsonpath=TEMPLATE". Instead of an empty table it says that nothing was found.
 // Ages count to now.
-func PrintPods(w io.Writer, list *v1.PodList, output, namespace string, showNamespace bool, now time.Time) error {
+func PrintPods(w io.Writer, list *v1.PodList, output, namespace string, now time.Time) error {
 	pods := slices.Clone(list.Items)
 	if namespace != "" {
 		pods = slices.DeleteFunc(pods, func(p v1.Pod) bool { return p.Namespace != namespace })
@@ -35,7 +35,7 @@ func PrintPods(w io.Writer, list *v1.PodList, output, namespace string, showName
 	case len(pods) == 0:
 		_, err = fmt.Fprintf(w, "No resources found in %s namespace.\n", namespace)
 	default:
-		options := printers.PrintOptions{Wide: output == "wide", WithNamespace: showNamespace}
+		options := printers.PrintOptions{Wide: output == "wide", WithNamespace: namespace == ""}
 		err = printers.NewTablePrinter(options).PrintObj(table(pods, now), w)
 	}
 	if err != nil {

@@ -150,39 +150,32 @@ func twoPods() *v1.PodList {
 func TestPrintPods(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		output, namespace string
-		showNamespace     bool
-		want              string
+		output, namespace, want string
 	}{
-		"the table is kubectl's": {"", "", false, `
-NAME   READY   STATUS    RESTARTS   AGE
-web    1/1     Running   0          90s
-db     0/0     Pending   0          <unknown>
-`},
-		"the namespace comes first": {"", "", true, `
+		"the table is kubectl's, the namespace first": {"", "", `
 NAMESPACE   NAME   READY   STATUS    RESTARTS   AGE
 default     web    1/1     Running   0          90s
 shop        db     0/0     Pending   0          <unknown>
 `},
-		"wide tells more": {"wide", "", false, `
-NAME   READY   STATUS    RESTARTS   AGE         IP          NODE     NOMINATED NODE   READINESS GATES
-web    1/1     Running   0          90s         10.88.0.5   node1    node2            1/2
-db     0/0     Pending   0          <unknown>   <none>      <none>   <none>           <none>
+		"wide tells more": {"wide", "", `
+NAMESPACE   NAME   READY   STATUS    RESTARTS   AGE         IP          NODE     NOMINATED NODE   READINESS GATES
+default     web    1/1     Running   0          90s         10.88.0.5   node1    node2            1/2
+shop        db     0/0     Pending   0          <unknown>   <none>      <none>   <none>           <none>
 `},
-		"a namespace narrows it down":         {"", "shop", false, "\nNAME   READY   STATUS    RESTARTS   AGE\ndb     0/0     Pending   0          <unknown>\n"},
-		"a namespace without Pods says so":    {"", "empty", false, "\nNo resources found in empty namespace.\n"},
-		"names are for scripts":               {"name", "", false, "\npod/web\npod/db\n"},
-		"a jsonpath finds its way":            {"jsonpath={.items[*].metadata.name} {.items[0].metadata.creationTimestamp}", "", false, "\nweb db 2026-11-23T11:58:30Z"},
-		"a jsonpath to nothing is nothing":    {"jsonpath={.items[*].spec.nope}", "", false, "\n"},
-		"no names are nothing":                {"name", "empty", false, "\n"},
-		"an empty list is one for a jsonpath": {"jsonpath={.kind} {.items}", "empty", false, "\nList []"},
-		"an empty list is one in YAML":        {"yaml", "empty", false, "\napiVersion: v1\nitems: []\nkind: List\nmetadata:\n  resourceVersion: \"\"\n"},
+		"a namespace narrows it down":         {"", "shop", "\nNAME   READY   STATUS    RESTARTS   AGE\ndb     0/0     Pending   0          <unknown>\n"},
+		"a namespace without Pods says so":    {"", "empty", "\nNo resources found in empty namespace.\n"},
+		"names are for scripts":               {"name", "", "\npod/web\npod/db\n"},
+		"a jsonpath finds its way":            {"jsonpath={.items[*].metadata.name} {.items[0].metadata.creationTimestamp}", "", "\nweb db 2026-11-23T11:58:30Z"},
+		"a jsonpath to nothing is nothing":    {"jsonpath={.items[*].spec.nope}", "", "\n"},
+		"no names are nothing":                {"name", "empty", "\n"},
+		"an empty list is one for a jsonpath": {"jsonpath={.kind} {.items}", "empty", "\nList []"},
+		"an empty list is one in YAML":        {"yaml", "empty", "\napiVersion: v1\nitems: []\nkind: List\nmetadata:\n  resourceVersion: \"\"\n"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var b strings.Builder
-			if err := PrintPods(&b, twoPods(), tt.output, tt.namespace, tt.showNamespace, now); err != nil {
+			if err := PrintPods(&b, twoPods(), tt.output, tt.namespace, now); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(strings.TrimPrefix(tt.want, "\n"), b.String()); diff != "" {
@@ -195,7 +188,7 @@ db     0/0     Pending   0          <unknown>   <none>      <none>   <none>     
 func TestPrintPodsNothingAtAll(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	if err := PrintPods(&b, &v1.PodList{}, "", "", true, now); err != nil || b.String() != "No resources found\n" {
+	if err := PrintPods(&b, &v1.PodList{}, "", "", now); err != nil || b.String() != "No resources found\n" {
 		t.Errorf("printed %q, %v", b.String(), err)
 	}
 }
@@ -203,7 +196,7 @@ func TestPrintPodsNothingAtAll(t *testing.T) {
 func TestPrintPodsJSONIsAListOfPods(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	if err := PrintPods(&b, twoPods(), "json", "", false, now); err != nil {
+	if err := PrintPods(&b, twoPods(), "json", "", now); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
@@ -228,7 +221,7 @@ func TestPrintPodsRefusesOutputs(t *testing.T) {
 		"tabel":         `print pods: unknown output "tabel": it can be wide, json, yaml, name or jsonpath=TEMPLATE`,
 		"jsonpath={.a[": "print pods: read jsonpath={.a[: ",
 	} {
-		err := PrintPods(&strings.Builder{}, twoPods(), output, "", false, now)
+		err := PrintPods(&strings.Builder{}, twoPods(), output, "", now)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", output, err, want)
 		}

@@ -100,7 +100,7 @@ func memorySize(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (int64, error) {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0, fmt.Errorf("read memory of the node: %w", err)
 	}
-	size := int64(uint64(info.Totalram) * uint64(info.Unit))
+	size := int64(info.Totalram * uint64(info.Unit))
 	if limit := podMemoryLimit(pod); limit > 0 {
 		size = min(size, limit)
 	}

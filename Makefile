@@ -1,0 +1,46 @@
+# podkeeper: `make help` lists the targets.
+SHELL := /bin/bash
+GO := hack/go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BUILD := CGO_ENABLED=0 $(GO) build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: setup ## build bin/podkeeper
+	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podkeeper ./cmd/podkeeper
+
+check: setup ## run the linters
+	$(GO) vet ./...
+	$(GO) run $(LINT) run ./...
+
+test: check test-unit test-integration ## install what is missing, and run every test
+
+test-unit: setup ## run the tests that need no containerd
+	$(GO) test -race -short ./...
+
+test-integration: setup ## run the tests on a real containerd, CNI and cgroups, as root
+	$(GO) test -count=1 -timeout 30m ./cmd/podkeeper
+
+bench: setup ## measure podkeeper against a floor and, where it is installed, podman
+	$(GO) run ./hack/bench
+
+run: build ## show an example Pod running; Ctrl-C leaves it, make down removes it
+	@$(BUILD) -o bin/demo ./hack/demo
+	@bin/demo up
+
+down: build ## remove everything that make run has made
+	@$(BUILD) -o bin/demo ./hack/demo
+	@bin/demo down
+
+pause: ## build the pause process anew from its sources
+	hack/pause
+
+clean: ## remove what was built
+	rm -rf bin
+
+setup:
+	@hack/setup
+
+.PHONY: help build check test test-unit test-integration bench run down pause clean setup

@@ -1,0 +1,154 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// minGrace is what a container gets between its signal and SIGKILL even when the Pod's time is up
+// (minimumGracePeriodInSeconds in kubernetes/kubernetes pkg/kubelet/kuberuntime).
+const minGrace = 2 * time.Second
+
+// Done says whether a Pod has come to its end by itself: an init container failed for good, or every container other than
+// init containers has ended and will not be restarted, sidecars not counting. Under restartPolicy Never a Pod whose
+// sandbox is lost is done as well.
+func Done(pod *v1.Pod, seen Seen) bool {
+	if pod.Spec.RestartPolicy == v1.RestartPolicyAlways {
+		return false
+	}
+	n := next{pod: pod, seen: seen}
+	if n.initFailed() || n.lost() {
+		return true
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		s := seen.Containers[c.Name]
+		if s.State != Exited || n.shouldRestart(c, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// lost says whether the Pod may never restart anything and has no sandbox any more to go on in.
+func (n *next) lost() bool {
+	if n.pod.Spec.RestartPolicy != v1.RestartPolicyNever || n.seen.Sandbox.State == Running || n.seen.Sandbox.Attempt < 0 {
+		return false
+	}
+	for _, c := range n.seen.Containers {
+		if c.State != None {
+			return true
+		}
+	}
+	return false
+}
+
+// initFailed says whether an init container has failed and will not run again.
+func (n *next) initFailed() bool {
+	if n.pod.Spec.RestartPolicy != v1.RestartPolicyNever {
+		return false
+	}
+	for i := range n.pod.Spec.InitContainers {
+		c := &n.pod.Spec.InitContainers[i]
+		if s := n.seen.Containers[c.Name]; !IsSidecar(c) && s.State == Exited && !succeeded(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// finish stops what still runs of a Pod that is done, in the order of termination, and then removes the sandbox. The
+// records of the containers stay.
+func (n *next) finish() {
+	if n.stopInOrder(PodDone, n.doneSince()) && n.seen.Sandbox.State != None &&
+		n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
+		n.plan.do(Action{Verb: RemoveSandbox})
+	}
+}
+
+// doneSince is when the last container that decided the Pod's fate has ended.
+func (n *next) doneSince() time.Time {
+	var since time.Time
+	for _, c := range slices.Concat(n.pod.Spec.InitContainers, n.pod.Spec.Containers) {
+		if s := n.seen.Containers[c.Name]; !IsSidecar(&c) && s.State == Exited && s.FinishedAt.After(since) {
+			since = s.FinishedAt
+		}
+	}
+	return since
+}
+
+// end stops everything in order within the grace period, counted from when the end began, and then tears down.
+func (n *next) end() {
+	if n.stopInOrder(PodEnds, n.seen.Ending.Since) && n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
+		n.plan.do(Action{Verb: Teardown})
+	}
+}
+
+// stopInOrder stops containers and says whether none runs any more: all but the sidecars at once, then the sidecars in
+// reverse order, each when everything that started after it is gone, or when the time is up
+// (kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_termination_order.go). A container that does not run never
+// holds up another.
+func (n *next) stopInOrder(why Why, since time.Time) bool {
+	deadline := since.Add(Grace(n.pod))
+	// Whole seconds that have passed are taken off, so that the first container gets the whole period.
+	grace := max(Grace(n.pod)-n.now.Sub(since).Truncate(time.Second), minGrace)
+	gone := true
+	for _, c := range n.pod.Spec.Containers {
+		gone = n.stopOne(c.Name, why, grace) && gone
+	}
+	for i := len(n.pod.Spec.InitContainers) - 1; i >= 0; i-- {
+		c := &n.pod.Spec.InitContainers[i]
+		if IsSidecar(c) && !gone && n.now.Before(deadline) {
+			n.plan.wake(deadline)
+			if s := n.seen.Containers[c.Name]; s.Stop != nil {
+				n.killWhenDue(c.Name)
+			}
+			continue
+		}
+		gone = n.stopOne(c.Name, why, grace) && gone
+	}
+	return gone
+}
+
+// stopOne stops one container and says whether it has ended.
+func (n *next) stopOne(name string, why Why, grace time.Duration) bool {
+	c := n.seen.Containers[name]
+	if c.Busy {
+		return false
+	}
+	if c.State != Running {
+		n.clean(name)
+		return true
+	}
+	if c.Stop == nil || c.Stop.Since.Add(c.Stop.Grace).After(n.now.Add(grace)) {
+		n.terminate(name, why, grace)
+		return false
+	}
+	n.killWhenDue(name)
+	return false
+}
+
+// terminate tells a container to end. A stop that was recorded for a longer time is shortened, not repeated.
+func (n *next) terminate(name string, why Why, grace time.Duration) {
+	c := n.seen.Containers[name]
+	if n.ready(c.Busy, c.RetryAt) {
+		n.plan.do(Action{Verb: Terminate, Container: name, Why: why, Grace: grace})
+	}
+}
+
+// killWhenDue kills a container whose time is up, again and again until it is gone.
+func (n *next) killWhenDue(name string) {
+	c := n.seen.Containers[name]
+	if c.Stop == nil || c.Busy {
+		return
+	}
+	if due := c.Stop.Since.Add(c.Stop.Grace); due.After(n.now) {
+		n.plan.wake(due)
+		return
+	}
+	if n.ready(c.Busy, c.RetryAt) {
+		n.plan.do(Action{Verb: Kill, Container: name})
+	}
+}

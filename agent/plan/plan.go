@@ -1,0 +1,200 @@
+// Package plan decides what a Pod needs next. It is pure: Next looks at the Pod, at what was seen of it, and at the time it
+// is given, and answers actions that are independent of each other; order lives between plans. It must not know how
+// anything is seen or done.
+//
+// The rules are Kubernetes' own: kubernetes/kubernetes pkg/kubelet/kuberuntime (computePodActions, doBackOff, the
+// termination order), pkg/api/v1/pod/util.go.
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// State is what a container, or the sandbox, is doing.
+type State string
+
+// The states. A container that was never started, or whose start was cut off, is None.
+const (
+	None    State = ""
+	Running State = "running"
+	Exited  State = "exited"
+)
+
+// Seen is one look at a Pod.
+type Seen struct {
+	Sandbox    Sandbox
+	Containers map[string]Container // by name; one that is missing is None
+	Ending     *Ending              // set once the instance has to go
+}
+
+// Sandbox is what was seen of the Pod's sandbox. Exited means that something of it is left but it holds nothing together.
+type Sandbox struct {
+	State   State
+	Attempt int  // of the latest sandbox, -1 before the first
+	Busy    bool // an action on it is in flight
+	RetryAt time.Time
+}
+
+// Ending says since when an instance is being ended, and why.
+type Ending struct {
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason"` // for people: "the manifest was removed"
+}
+
+// Container is what was seen of the latest instance of a container.
+type Container struct {
+	State      State
+	Attempt    int       // of this instance, from 0
+	Sandbox    int       // the attempt of the sandbox it was made in
+	CreatedAt  time.Time // when it was let start: back-off counts from here
+	StartedAt  time.Time
+	FinishedAt time.Time
+	ExitCode   int
+	Backoff    time.Duration // that the next restart has to wait, counted from FinishedAt
+	Stop       *Stop         // why it was told to stop, if it was
+
+	Started bool // its startup probe, if any, has passed
+	Failed  Why  // the verdict of a liveness or startup probe that wants it restarted
+
+	Busy     bool      // an action on it is in flight
+	Leftover bool      // it has ended and still has its task
+	Prepared bool      // image and writable layer of the next instance are ready
+	RetryAt  time.Time // an action on it failed: not before then
+}
+
+// Stop is the record of a stop, made before the first signal.
+type Stop struct {
+	Why   Why           `json:"why"`
+	Since time.Time     `json:"since"`
+	Grace time.Duration `json:"grace"` // after which it is killed
+}
+
+// Why says why a container is stopped.
+type Why string
+
+// The reasons to stop a container.
+const (
+	PodEnds        Why = "pod ends"
+	PodDone        Why = "pod is done"
+	SandboxGone    Why = "sandbox is gone"
+	LivenessFailed Why = "liveness failed"
+	StartupFailed  Why = "startup failed"
+)
+
+// byProbe says that a probe asked for the stop: then the exit counts as a failure, whatever its code.
+func (s *Stop) byProbe() bool {
+	return s != nil && (s.Why == LivenessFailed || s.Why == StartupFailed)
+}
+
+// Verb is what an action does.
+type Verb string
+
+// The verbs. All of them are idempotent.
+const (
+	CreateSandbox Verb = "create sandbox" // network, pause process
+	RemoveSandbox Verb = "remove sandbox" // what is left of it; no container runs in it any more
+	Prepare       Verb = "prepare"        // image and writable layer of the next instance; the last one is cleaned
+	Start         Verb = "start"          // make the instance that was prepared, and start it
+	Terminate     Verb = "stop"           // record why, and send the stop signal
+	Kill          Verb = "kill"           // SIGKILL to everything in the container
+	Clean         Verb = "clean"          // delete the task of an instance that has ended
+	Teardown      Verb = "tear down"      // remove everything that the instance has had
+)
+
+// Action is one thing to do now. Actions of one plan do not depend on each other.
+type Action struct {
+	Verb      Verb
+	Container string        // empty for the sandbox and the whole Pod
+	Attempt   int           // CreateSandbox, Prepare, Start: which one to make
+	Backoff   time.Duration // Start: what the restart after this instance will have to wait
+	Why       Why           // Terminate
+	Grace     time.Duration // Terminate: time until Kill
+}
+
+// String prints an action for people and logs: "stop web (liveness failed)".
+func (a Action) String() string {
+	s := string(a.Verb)
+	if a.Container != "" {
+		s += " " + a.Container
+	}
+	switch {
+	case a.Why != "":
+		s += fmt.Sprintf(" (%s)", a.Why)
+	case a.Attempt > 0:
+		s += fmt.Sprintf(" (attempt %d)", a.Attempt)
+	}
+	return s
+}
+
+// Plan is what to do now, and when to look again even if nothing happens.
+type Plan struct {
+	Actions []Action
+	Wake    time.Time // zero: nothing is waited for but events
+}
+
+func (p *Plan) do(a Action) { p.Actions = append(p.Actions, a) }
+
+// wake asks for a look at a time, the earliest that was asked for.
+func (p *Plan) wake(at time.Time) {
+	if p.Wake.IsZero() || at.Before(p.Wake) {
+		p.Wake = at
+	}
+}
+
+// Next plans. The steps are alternatives, tried in this order:
+//
+//  1. the instance has to go: stop its containers in order, then tear everything down;
+//  2. it is done (every container ended for good): stop the sidecars, then remove the sandbox;
+//  3. its sandbox is broken: stop what runs, remove the sandbox; or there is none: create it, and prepare images meanwhile;
+//  4. run: init containers and sidecars one after another, then all others together, each restarted by its policy.
+func Next(pod *v1.Pod, seen Seen, now time.Time) Plan {
+	n := next{pod: pod, seen: seen, now: now}
+	switch {
+	case seen.Ending != nil:
+		n.end()
+	case Done(pod, seen):
+		n.finish()
+	case seen.Sandbox.State == Running:
+		n.run()
+	default:
+		n.sandbox()
+	}
+	return n.plan
+}
+
+// next is one planning.
+type next struct {
+	pod  *v1.Pod
+	seen Seen
+	now  time.Time
+	plan Plan
+}
+
+// ready says whether an action on something may begin now, and if not, sees to it that it is looked at in time.
+func (n *next) ready(busy bool, retryAt time.Time) bool {
+	if busy {
+		return false
+	}
+	if retryAt.After(n.now) {
+		n.plan.wake(retryAt)
+		return false
+	}
+	return true
+}
+
+// IsSidecar says whether an init container is a sidecar: it keeps running beside the containers after it
+// (kubernetes.io/docs "sidecar containers").
+func IsSidecar(c *v1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+}
+
+// Grace is how long a Pod's containers have to end: terminationGracePeriodSeconds, at least a second.
+func Grace(pod *v1.Pod) time.Duration {
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return max(time.Duration(*s)*time.Second, time.Second)
+	}
+	return v1.DefaultTerminationGracePeriodSeconds * time.Second
+}

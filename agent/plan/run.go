@@ -1,0 +1,204 @@
+package plan
+
+import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// Back-off between restarts of a container, and how long it must have run for the back-off to start over
+// (kubernetes/kubernetes pkg/kubelet/kubelet.go, client-go/util/flowcontrol/backoff.go).
+const (
+	FirstBackoff = 10 * time.Second
+	MaxBackoff   = 300 * time.Second
+	backoffReset = 2 * MaxBackoff
+)
+
+// run brings on what is not there yet and restarts what has ended.
+func (n *next) run() {
+	if !n.init() {
+		return
+	}
+	for i := range n.pod.Spec.Containers {
+		n.keep(&n.pod.Spec.Containers[i])
+	}
+}
+
+// init brings on init containers and sidecars in order, and says whether all others may start. Once one of those has
+// started in this sandbox, init containers never run again, even if all trace of them is gone; sidecars are kept up.
+func (n *next) init() bool {
+	mainStarted := n.mainStarted()
+	latest := n.latestInit()
+	for i := range n.pod.Spec.InitContainers {
+		c := &n.pod.Spec.InitContainers[i]
+		seen := n.seen.Containers[c.Name]
+		switch {
+		case IsSidecar(c):
+			n.keep(c)
+			if !mainStarted && i >= latest && (!n.inSandbox(c.Name) || seen.State != Running || !seen.Started) {
+				return false
+			}
+		case mainStarted || i < latest:
+			n.clean(c.Name)
+		case n.inSandbox(c.Name) && seen.State == Exited && succeeded(seen):
+			n.clean(c.Name)
+		default:
+			n.keep(c)
+			return false
+		}
+	}
+	return true
+}
+
+// latestInit is the last init container that has an instance in this sandbox: those before it are done.
+func (n *next) latestInit() int {
+	latest := 0
+	for i, c := range n.pod.Spec.InitContainers {
+		if n.inSandbox(c.Name) && !IsSidecar(&c) {
+			latest = i
+		}
+	}
+	return latest
+}
+
+// mainStarted says whether a container other than the init containers has an instance in this sandbox.
+func (n *next) mainStarted() bool {
+	for _, c := range n.pod.Spec.Containers {
+		if n.inSandbox(c.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// inSandbox says whether the container has an instance that was made in the present sandbox.
+func (n *next) inSandbox(name string) bool {
+	c := n.seen.Containers[name]
+	return c.State != None && c.Sandbox == n.seen.Sandbox.Attempt
+}
+
+// keep starts a container that is not there, restarts one that has ended by its policy and back-off, and stops one that a
+// probe has given up.
+func (n *next) keep(c *v1.Container) {
+	seen := n.seen.Containers[c.Name]
+	switch seen.State {
+	case Running:
+		if seen.Failed != "" && seen.Stop == nil && !seen.Busy {
+			n.terminate(c.Name, seen.Failed, n.probeGrace(c, seen.Failed))
+			return
+		}
+		n.killWhenDue(c.Name)
+	case Exited:
+		if !n.shouldRestart(c, seen) {
+			n.clean(c.Name)
+			return
+		}
+		n.restart(c, seen)
+	case None:
+		n.bring(c.Name, seen.Attempt, seen.Backoff)
+	}
+}
+
+// bring prepares an instance and, when that is done, starts it.
+func (n *next) bring(name string, attempt int, backoff time.Duration) {
+	seen := n.seen.Containers[name]
+	switch {
+	case !n.ready(seen.Busy, seen.RetryAt):
+	case seen.Prepared:
+		n.plan.do(Action{Verb: Start, Container: name, Attempt: attempt, Backoff: backoff})
+	default:
+		n.plan.do(Action{Verb: Prepare, Container: name, Attempt: attempt})
+	}
+}
+
+// restart starts the next instance when the back-off has passed; until then what the last one has left is cleaned.
+func (n *next) restart(c *v1.Container, seen Container) {
+	due, following := n.backoff(seen)
+	if due.After(n.now) {
+		n.plan.wake(due)
+		n.clean(c.Name)
+		return
+	}
+	n.bring(c.Name, seen.Attempt+1, following)
+}
+
+// backoff says when a container that has ended may start again, and what the restart after that will have to wait. The
+// first restart is immediate, and so is one after more than ten minutes since the container was let start. A new
+// sandbox is no failure of the container.
+func (n *next) backoff(c Container) (due time.Time, following time.Duration) {
+	if c.Sandbox != n.seen.Sandbox.Attempt {
+		return n.now, c.Backoff
+	}
+	if c.Backoff == 0 || c.FinishedAt.Sub(c.CreatedAt) > backoffReset {
+		return c.FinishedAt, FirstBackoff
+	}
+	return c.FinishedAt.Add(c.Backoff), min(2*c.Backoff, MaxBackoff)
+}
+
+// BackingOff says until when the restart of a container waits; the zero time if it does not wait.
+func BackingOff(pod *v1.Pod, seen Seen, c *v1.Container, now time.Time) time.Time {
+	n := next{pod: pod, seen: seen, now: now}
+	container := seen.Containers[c.Name]
+	if seen.Ending != nil || container.State != Exited || !n.shouldRestart(c, container) || Done(pod, seen) {
+		return time.Time{}
+	}
+	if due, _ := n.backoff(container); due.After(now) {
+		return due
+	}
+	return time.Time{}
+}
+
+// shouldRestart applies the restart policy to a container that has ended: the sidecar's own, else the Pod's. What ended in
+// an earlier sandbox starts again, except that a container which had succeeded does so only under Always; init containers
+// always run again in a new sandbox.
+func (n *next) shouldRestart(c *v1.Container, seen Container) bool {
+	if IsSidecar(c) {
+		return true
+	}
+	earlier := seen.Sandbox != n.seen.Sandbox.Attempt
+	if isInit(n.pod, c.Name) {
+		if earlier {
+			return true
+		}
+		return !succeeded(seen) && n.pod.Spec.RestartPolicy != v1.RestartPolicyNever
+	}
+	switch n.pod.Spec.RestartPolicy {
+	case v1.RestartPolicyNever:
+		return false
+	case v1.RestartPolicyOnFailure:
+		return !succeeded(seen)
+	default:
+		return true
+	}
+}
+
+func isInit(pod *v1.Pod, name string) bool {
+	for _, c := range pod.Spec.InitContainers {
+		if c.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// succeeded says whether an instance ended well: with exit code 0, and not because a probe had it stopped.
+func succeeded(c Container) bool { return c.ExitCode == 0 && !c.Stop.byProbe() }
+
+// clean removes what an instance that has ended has left in the runtime.
+func (n *next) clean(name string) {
+	if c := n.seen.Containers[name]; c.Leftover && c.State == Exited && n.ready(c.Busy, c.RetryAt) {
+		n.plan.do(Action{Verb: Clean, Container: name})
+	}
+}
+
+// probeGrace is the time a container gets after a probe has failed: the probe's own, else the Pod's.
+func (n *next) probeGrace(c *v1.Container, why Why) time.Duration {
+	probe := c.LivenessProbe
+	if why == StartupFailed {
+		probe = c.StartupProbe
+	}
+	if probe != nil && probe.TerminationGracePeriodSeconds != nil {
+		return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
+	}
+	return Grace(n.pod)
+}

@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/probes"
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+// probing are the probes of the present instance of a container. A kind that the container does not have, or that does not
+// run yet, is nil.
+type probing struct {
+	attempt                      int
+	startup, liveness, readiness *probes.Probe
+}
+
+// probe keeps the probes of a container that runs: first the startup probe alone, then the others. Their verdicts go into
+// the record, from which an agent that takes over goes on.
+func (w *worker) probe(c *v1.Container, t target) {
+	rec := w.inst.Containers[c.Name]
+	p := w.probing[c.Name]
+	if p == nil || p.attempt != rec.Attempt {
+		p = &probing{attempt: rec.Attempt}
+		w.probing[c.Name] = p
+	}
+	if !rec.Started && c.StartupProbe == nil {
+		rec.Started = true
+	}
+	ending := rec.Stop != nil || w.inst.Ending != nil
+	if !rec.Started && p.startup == nil && !ending {
+		p.startup = w.startProbe(c, t, probes.Startup, c.StartupProbe, probes.Unknown)
+	}
+	if p.startup != nil && p.startup.Verdict() == probes.Success {
+		rec.Started = true
+	}
+	if rec.Started {
+		w.probeStarted(c, t, p, ending)
+	}
+	if ending {
+		// Liveness and startup end with the life of the container, readiness goes on until it is gone.
+		stopProbe(&p.startup)
+		stopProbe(&p.liveness)
+	}
+}
+
+// probeStarted keeps the probes of a container that has started.
+func (w *worker) probeStarted(c *v1.Container, t target, p *probing, ending bool) {
+	rec := w.inst.Containers[c.Name]
+	if p.liveness == nil && c.LivenessProbe != nil && !ending {
+		p.liveness = w.startProbe(c, t, probes.Liveness, c.LivenessProbe, probes.Success)
+	}
+	if c.ReadinessProbe == nil {
+		rec.Ready = true
+		return
+	}
+	if p.readiness == nil {
+		initial := probes.Failure
+		if rec.Ready {
+			initial = probes.Success
+		}
+		p.readiness = w.startProbe(c, t, probes.Readiness, c.ReadinessProbe, initial)
+	}
+	if p.readiness != nil {
+		rec.Ready = p.readiness.Verdict() == probes.Success
+	}
+}
+
+// startProbe starts one probe.
+func (w *worker) startProbe(c *v1.Container, t target, kind probes.Kind, probe *v1.Probe, initial probes.Result) *probes.Probe {
+	ip := ""
+	if len(t.ips) > 0 {
+		ip = t.ips[0]
+	}
+	check, err := probes.NewCheck(probe, probes.Target{PodIP: ip, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
+		code, output, err := w.host.Exec(ctx, t, expandStatic(c, command))
+		if errors.Is(err, runtime.ErrExecTimeout) {
+			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		}
+		return code, output, err
+	})
+	if err != nil {
+		w.events.add(t.pod, c.Name, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe cannot be made: %v", kind, err))
+		return nil
+	}
+	rec := w.inst.Containers[c.Name]
+	var jitter time.Duration
+	if period := time.Duration(probe.PeriodSeconds) * time.Second; rec.StartedAt.Before(w.started) && time.Since(w.started) < period {
+		jitter = rand.N(period) //nolint:gosec // no secret
+	}
+	pod := t.pod
+	return probes.Start(context.Background(), probes.Config{
+		Kind: kind, Probe: probe, Check: check, StartedAt: rec.StartedAt, Initial: initial, Jitter: jitter,
+		Report: func(r probes.Report) { w.report(pod, c.Name, r) },
+	})
+}
+
+// expandStatic replaces $(VAR) in a probe's command by what the manifest itself gives; the downward API does not reach it.
+func expandStatic(c *v1.Container, command []string) []string {
+	known := map[string]string{}
+	lookup := func(name string) (string, bool) { value, ok := known[name]; return value, ok }
+	for _, e := range c.Env {
+		if e.ValueFrom == nil {
+			known[e.Name] = manifests.Expand(e.Value, lookup)
+		}
+	}
+	out := make([]string, 0, len(command))
+	for _, s := range command {
+		out = append(out, manifests.Expand(s, lookup))
+	}
+	return out
+}
+
+// report tells people of a check that failed, and wakes the worker when the verdict is another one.
+func (w *worker) report(pod *v1.Pod, container string, r probes.Report) {
+	switch {
+	case r.Err != nil:
+		w.events.add(pod, container, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe errored: %v", r.Kind, r.Err))
+	case r.Result == probes.Warning:
+		w.events.add(pod, container, v1.EventTypeWarning, "ProbeWarning", fmt.Sprintf("%s probe warning: %s", r.Kind, r.Output))
+	case r.Result == probes.Failure:
+		w.events.add(pod, container, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", r.Kind, r.Output))
+	}
+	if r.Changed {
+		w.Wake()
+	}
+}
+
+// failed is the verdict of a probe that wants the container restarted, if there is one.
+func (w *worker) failed(name string) plan.Why {
+	p := w.probing[name]
+	switch {
+	case p == nil:
+	case p.startup != nil && p.startup.Verdict() == probes.Failure:
+		return plan.StartupFailed
+	case p.liveness != nil && p.liveness.Verdict() == probes.Failure:
+		return plan.LivenessFailed
+	}
+	return ""
+}
+
+// endProbes ends all probes of a container.
+func (w *worker) endProbes(name string) {
+	if p := w.probing[name]; p != nil {
+		stopProbe(&p.startup)
+		stopProbe(&p.liveness)
+		stopProbe(&p.readiness)
+		delete(w.probing, name)
+	}
+}
+
+// stopProbe ends a probe without waiting for a check that is under way.
+func stopProbe(p **probes.Probe) {
+	if *p != nil {
+		go (*p).Stop()
+		*p = nil
+	}
+}

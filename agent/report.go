@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// Pods answers all Pods as they are now, sorted by name: those that run, and those whose manifest was refused, Pending
+// with the reason.
+func (a *Agent) Pods() []v1.Pod {
+	a.mu.Lock()
+	workers := make([]*worker, 0, len(a.workers))
+	for _, w := range a.workers {
+		workers = append(workers, w)
+	}
+	a.mu.Unlock()
+	var pods []v1.Pod
+	known := map[types.NamespacedName]bool{}
+	for _, w := range workers {
+		if pod := w.published.Load(); pod != nil {
+			pods = append(pods, a.reported(pod))
+			known[w.key] = true
+		}
+	}
+	for _, r := range a.refused() {
+		if r.Pod.Name != "" && !known[r.Pod] {
+			known[r.Pod] = true
+			pods = append(pods, refusedPod(r))
+		}
+	}
+	slices.SortFunc(pods, func(x, y v1.Pod) int {
+		return strings.Compare(x.Namespace+"/"+x.Name, y.Namespace+"/"+y.Name)
+	})
+	return pods
+}
+
+// reported adds what is the node's to a Pod.
+func (a *Agent) reported(pod *v1.Pod) v1.Pod {
+	out := *pod
+	out.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
+	out.Spec.NodeName = a.node.Name
+	return out
+}
+
+// refusedPod stands for a manifest that was refused and has no Pod that runs.
+func refusedPod(r manifests.Refusal) v1.Pod {
+	return v1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: r.Pod.Namespace, Name: r.Pod.Name},
+		Status:     v1.PodStatus{Phase: v1.PodPending, Reason: "InvalidManifest", Message: r.Error()},
+	}
+}
+
+func (a *Agent) refused() []manifests.Refusal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.set.Refused
+}
+
+// Manifests answers what was read from the manifest directory, and what of it was refused.
+func (a *Agent) Manifests() server.Manifests {
+	a.mu.Lock()
+	set := a.set
+	a.mu.Unlock()
+	m := server.Manifests{Directory: a.cfg.Manifests.Dir, Pods: []server.ManifestPod{}, Refused: []server.Refused{}}
+	if set.Err != nil {
+		m.Error = set.Err.Error()
+	}
+	for _, p := range set.Pods {
+		m.Pods = append(m.Pods, server.ManifestPod{Namespace: p.Namespace, Name: p.Name, File: p.File, Revision: p.Revision})
+	}
+	for _, r := range set.Refused {
+		m.Refused = append(m.Refused, server.Refused{
+			File: r.File, Line: r.Line, Column: r.Column, Field: r.Field, Reason: r.Reason,
+			Namespace: r.Pod.Namespace, Name: r.Pod.Name, Kept: r.Kept,
+		})
+	}
+	return m
+}
+
+// Events answers the latest events, the oldest first.
+func (a *Agent) Events() []v1.Event { return a.events.List() }
+
+// Healthy says whether the agent can do its work: containerd answers.
+func (a *Agent) Healthy() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := a.node.Runtime.Version(ctx); err != nil {
+		return fmt.Errorf("containerd does not answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+// Package status makes a Pod's status from what was seen, in the words that Kubernetes uses. It is pure and decides
+// nothing: what it reports, plan has decided. Rules: kubernetes/kubernetes pkg/kubelet/kubelet_pods.go (getPhase,
+// convertToAPIContainerStatuses) and pkg/kubelet/status/generate.go (conditions).
+package status
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubectl/pkg/util/qos"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+// Facts is what a status is made of.
+type Facts struct {
+	Seen       plan.Seen
+	Containers map[string]Container
+	HostIPs    []string // the node's
+	PodIPs     []string // of the sandbox; the node's on the host's network
+	StartTime  time.Time
+	Previous   v1.PodStatus // conditions that stay as they are keep the time of their last change
+	Reason     string       // why the Pod as a whole is held up
+	Message    string
+}
+
+// Container is what is reported of a container beside what plan needs to know of it.
+type Container struct {
+	ID      string // of the present instance, containerd://…; empty before the first
+	Image   string
+	ImageID string
+	Ready   bool // its readiness probe, if any, has passed
+	Exit    *v1.ContainerStateTerminated
+	Last    *v1.ContainerStateTerminated // of the instance before
+	Waiting *Fault                       // the last action on it failed
+}
+
+// Fault is why a container waits: one of Kubernetes' waiting reasons, and the words behind it.
+type Fault struct{ Reason, Message string }
+
+// Make makes the status of a Pod.
+func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
+	m := maker{pod: pod, facts: f, now: now}
+	s := v1.PodStatus{
+		ObservedGeneration: pod.Generation,
+		Reason:             f.Reason,
+		Message:            f.Message,
+		HostIP:             first(f.HostIPs),
+		PodIP:              first(f.PodIPs),
+		QOSClass:           qos.GetPodQOS(pod),
+		StartTime:          &metav1.Time{Time: f.StartTime},
+	}
+	for _, ip := range f.HostIPs {
+		s.HostIPs = append(s.HostIPs, v1.HostIP{IP: ip})
+	}
+	for _, ip := range f.PodIPs {
+		s.PodIPs = append(s.PodIPs, v1.PodIP{IP: ip})
+	}
+	for i := range pod.Spec.InitContainers {
+		s.InitContainerStatuses = append(s.InitContainerStatuses, m.container(&pod.Spec.InitContainers[i], true))
+	}
+	for i := range pod.Spec.Containers {
+		s.ContainerStatuses = append(s.ContainerStatuses, m.container(&pod.Spec.Containers[i], false))
+	}
+	s.Phase = m.phase()
+	s.Conditions = m.conditions(&s)
+	return s
+}
+
+// maker is one making of a status.
+type maker struct {
+	pod   *v1.Pod
+	facts Facts
+	now   time.Time
+}
+
+func first(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
+}
+
+// container reports one container. An init container that is no sidecar is ready once it has succeeded.
+func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
+	seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
+	started := seen.State == plan.Running && seen.Started
+	s := v1.ContainerStatus{
+		Name:         c.Name,
+		Image:        c.Image,
+		ImageID:      facts.ImageID,
+		ContainerID:  facts.ID,
+		RestartCount: int32(seen.Attempt),
+		Started:      &started,
+		Ready:        started && facts.Ready,
+	}
+	if facts.Image != "" {
+		s.Image = facts.Image
+	}
+	if facts.Last != nil {
+		s.LastTerminationState.Terminated = facts.Last
+	}
+	switch seen.State {
+	case plan.Running:
+		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(seen.StartedAt)}
+	case plan.Exited:
+		m.exited(c, &s)
+		if isInit && !plan.IsSidecar(c) {
+			s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+		}
+	case plan.None:
+		s.State.Waiting = m.waiting(facts)
+	}
+	return s
+}
+
+// exited reports an instance that has ended: as terminated, or, while its restart waits, as waiting with the end behind it.
+func (m *maker) exited(c *v1.Container, s *v1.ContainerStatus) {
+	seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
+	switch {
+	case facts.Waiting != nil && !plan.Done(m.pod, m.facts.Seen):
+		s.LastTerminationState.Terminated = facts.Exit
+		s.State.Waiting = &v1.ContainerStateWaiting{Reason: facts.Waiting.Reason, Message: facts.Waiting.Message}
+	case !plan.BackingOff(m.pod, m.facts.Seen, c, m.now).IsZero():
+		s.LastTerminationState.Terminated = facts.Exit
+		s.State.Waiting = &v1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: BackoffMessage(m.pod, c.Name, seen.Backoff)}
+	default:
+		s.State.Terminated = facts.Exit
+	}
+}
+
+// BackoffMessage is the kubelet's text for a container that waits to be restarted.
+func BackoffMessage(pod *v1.Pod, container string, delay time.Duration) string {
+	return fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", delay, container, pod.Name, pod.Namespace, pod.UID)
+}
+
+// waiting says why a container has not started.
+func (m *maker) waiting(c Container) *v1.ContainerStateWaiting {
+	switch {
+	case c.Waiting != nil:
+		return &v1.ContainerStateWaiting{Reason: c.Waiting.Reason, Message: c.Waiting.Message}
+	case len(m.pod.Spec.InitContainers) > 0:
+		return &v1.ContainerStateWaiting{Reason: "PodInitializing"}
+	default:
+		return &v1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	}
+}
+
+// phase is the kubelet's getPhase: sidecars count while they run, and a container that waits for its restart counts as
+// stopped, so that a Pod in CrashLoopBackOff is Running. A terminal phase is never left.
+func (m *maker) phase() v1.PodPhase {
+	if p := m.facts.Previous.Phase; p == v1.PodSucceeded || p == v1.PodFailed {
+		return p
+	}
+	done := plan.Done(m.pod, m.facts.Seen)
+	if m.initPending() && !done {
+		return v1.PodPending
+	}
+	running, stopped, succeeded := 0, 0, 0
+	for _, c := range m.pod.Spec.InitContainers {
+		if plan.IsSidecar(&c) && m.facts.Seen.Containers[c.Name].State == plan.Running {
+			running++
+		}
+	}
+	for _, c := range m.pod.Spec.Containers {
+		seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
+		switch {
+		case seen.State == plan.Running:
+			running++
+		case seen.State == plan.Exited:
+			stopped++
+			if seen.ExitCode == 0 {
+				succeeded++
+			}
+		case facts.Last != nil:
+			stopped++
+		case !done:
+			return v1.PodPending
+		}
+	}
+	switch {
+	case running > 0:
+		return v1.PodRunning
+	case !done:
+		return v1.PodRunning // some will restart
+	case succeeded == stopped && stopped == len(m.pod.Spec.Containers):
+		return v1.PodSucceeded
+	default:
+		return v1.PodFailed
+	}
+}
+
+// initPending says whether an init container, or the start of a sidecar, still holds back the other containers.
+func (m *maker) initPending() bool {
+	return !m.mainStarted() && len(m.uninitialized()) > 0
+}
+
+func (m *maker) mainStarted() bool {
+	return slices.ContainsFunc(m.pod.Spec.Containers, func(c v1.Container) bool {
+		return m.facts.Seen.Containers[c.Name].State != plan.None || m.facts.Containers[c.Name].Last != nil
+	})
+}
+
+// uninitialized are the init containers that have not succeeded, and the sidecars that have not started.
+func (m *maker) uninitialized() []string {
+	var names []string
+	for _, c := range m.pod.Spec.InitContainers {
+		seen := m.facts.Seen.Containers[c.Name]
+		switch {
+		case plan.IsSidecar(&c) && seen.State == plan.Running && seen.Started:
+		case !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode == 0:
+		default:
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}

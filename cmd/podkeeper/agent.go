@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	containerdlog "github.com/containerd/log"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/resource"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/podkeeper/podkeeper/agent"
+	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/network"
+	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/server"
+	"github.com/podkeeper/podkeeper/volumes"
+)
+
+const (
+	defaultRunDir    = "/run/podkeeper"
+	defaultNamespace = "podkeeper"
+)
+
+// flags are the agent's flags.
+type flags struct {
+	config, manifests, rootDir, runDir, logsDir, endpoint, namespace, imageDir string
+	cniConf, cniBin, nodeName                                                  string
+	handlers                                                                   []string
+}
+
+func agentCommand() *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use: "agent", Short: "Keep the Pods of the manifest directory running", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), cmd, f) },
+	}
+	hostname, _ := os.Hostname()
+	fs := cmd.Flags()
+	fs.StringVar(&f.config, "config", "", "a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) file; a flag wins over the file")
+	fs.StringVar(&f.manifests, "pod-manifest-path", "/etc/podkeeper/manifests", "directory of Pod manifests (staticPodPath)")
+	fs.StringVar(&f.rootDir, "root-dir", "/var/lib/podkeeper", "what must survive a reboot: records and volumes of Pods")
+	fs.StringVar(&f.runDir, "run-dir", defaultRunDir, "what a reboot may lose, and the socket podkeeper.sock")
+	fs.StringVar(&f.logsDir, "pod-logs-dir", "/var/log/pods", "container logs (podLogsDir)")
+	fs.StringVar(&f.endpoint, "container-runtime-endpoint", "unix:///run/containerd/containerd.sock", "containerd's socket (containerRuntimeEndpoint)")
+	fs.StringVar(&f.namespace, "containerd-namespace", defaultNamespace, "containerd's namespace")
+	fs.StringVar(&f.imageDir, "image-dir", "/var/lib/podkeeper/images", "OCI and docker archives found here are imported, at start and when they change")
+	fs.StringVar(&f.cniConf, "cni-conf-dir", "/etc/cni/net.d", "CNI configuration; while there is none here, a built-in bridge is used")
+	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
+	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
+	fs.StringVar(&f.nodeName, "node-name", strings.ToLower(hostname), "this node's name")
+	return cmd
+}
+
+// apply fills in from the file what no flag was given for.
+func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguration) {
+	for name, value := range map[string]struct {
+		to   *string
+		from string
+	}{
+		"pod-manifest-path":          {&f.manifests, cfg.StaticPodPath},
+		"pod-logs-dir":               {&f.logsDir, cfg.PodLogsDir},
+		"container-runtime-endpoint": {&f.endpoint, cfg.ContainerRuntimeEndpoint},
+	} {
+		if value.from != "" && !cmd.Flags().Changed(name) {
+			*value.to = value.from
+		}
+	}
+	if f.cniBin == "" {
+		f.cniBin = "/opt/cni/bin"
+		if _, err := os.Stat(f.cniBin); err != nil {
+			f.cniBin = "/usr/lib/cni"
+		}
+	}
+}
+
+func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
+	// A small heap is worth more to the node than the agent's few milliseconds of collecting.
+	debug.SetGCPercent(40)
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	// containerd's libraries log what they also answer as errors.
+	if err := containerdlog.SetLevel("error"); err != nil {
+		return fmt.Errorf("set log level: %w", err)
+	}
+	cfg, err := readConfig(f.config)
+	if err != nil {
+		return err
+	}
+	f.apply(cmd, cfg)
+	listener, err := server.Listen(f.runDir)
+	if err != nil {
+		return err
+	}
+	node, err := newNode(f, cfg, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer node.Runtime.Close()
+	a := agent.New(agent.Config{
+		Manifests: manifests.Config{
+			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
+		},
+		ImageDir: f.imageDir, Log: log,
+	}, node)
+	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "go", goruntime.Version())
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return server.Serve(ctx, listener, server.Handler(a, a.Metrics())) })
+	work.Go(func() error {
+		return a.Run(ctx, func() { log.Info("what ran before is adopted") })
+	})
+	err = work.Wait()
+	log.Info("agent stops; Pods run on")
+	return err
+}
+
+// newNode wires the rooms that the agent works with.
+func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*agent.Node, error) {
+	handlers, err := parseHandlers(f.handlers)
+	if err != nil {
+		return nil, err
+	}
+	logMaxSize, err := logSize(cfg.ContainerLogMaxSize)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := runtime.Open(runtime.Config{
+		Endpoint: f.endpoint, Namespace: f.namespace, RunDir: f.runDir, Handlers: handlers, MaxPulls: maxPulls(cfg),
+		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	net, err := network.Open(network.Config{
+		ConfDir: f.cniConf, BinDir: f.cniBin, RunDir: f.runDir, StateDir: filepath.Join(f.runDir, "network"), Name: f.namespace, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	period := cgroups.Config{Root: cfg.CgroupRoot, CFSQuota: deref(cfg.CPUCFSQuota, true), SingleProcessOOMKill: deref(cfg.SingleProcessOOMKill, false)}
+	if p := cfg.CPUCFSQuotaPeriod; p != nil {
+		period.CFSPeriod = p.Duration
+	}
+	tree, err := cgroups.Open(period)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := cgroups.MemoryCapacity()
+	if err != nil {
+		return nil, err
+	}
+	return &agent.Node{
+		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(filepath.Join(f.rootDir, "pods")),
+		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
+		ResolvConf: deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName,
+		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Timeout: timeout(cfg), Memory: memory,
+		MinOOM: lowestOOMScoreAdj(log), Log: log,
+	}, nil
+}
+
+func deref[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+func timeout(cfg *kubeletconfig.KubeletConfiguration) time.Duration {
+	if d := cfg.RuntimeRequestTimeout.Duration; d > 0 {
+		return d
+	}
+	return 2 * time.Minute
+}
+
+func logSize(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	q, err := resource.ParseQuantity(s)
+	if err != nil || q.Value() <= 0 {
+		return 0, fmt.Errorf("containerLogMaxSize: %q: must be a quantity above 0, such as 10Mi", s)
+	}
+	return q.Value(), nil
+}
+
+// maxPulls is how many images may be pulled at once: as many as are wanted unless the file says otherwise.
+func maxPulls(cfg *kubeletconfig.KubeletConfiguration) int {
+	if deref(cfg.SerializeImagePulls, false) {
+		return 1
+	}
+	return int(deref(cfg.MaxParallelImagePulls, 0))
+}
+
+// parseHandlers reads --runtime-handler NAME=TYPE[,BinaryName=PATH].
+func parseHandlers(args []string) (map[string]runtime.Handler, error) {
+	handlers := map[string]runtime.Handler{}
+	if path, err := exec.LookPath("crun"); err == nil {
+		handlers["crun"] = runtime.Handler{Type: "io.containerd.runc.v2", BinaryName: path}
+	}
+	for _, arg := range args {
+		name, rest, ok := strings.Cut(arg, "=")
+		kind, option, more := strings.Cut(rest, ",")
+		binary, isBinary := strings.CutPrefix(option, "BinaryName=")
+		if !ok || name == "" || kind == "" || more && (!isBinary || binary == "") {
+			return nil, fmt.Errorf("--runtime-handler %s: must be NAME=TYPE[,BinaryName=PATH], such as crun=io.containerd.runc.v2,BinaryName=/usr/bin/crun", arg)
+		}
+		handlers[name] = runtime.Handler{Type: kind, BinaryName: binary}
+	}
+	return handlers, nil
+}
+
+// lowestOOMScoreAdj is the lowest oom_score_adj that may be written: without CAP_SYS_RESOURCE it is this process's own.
+func lowestOOMScoreAdj(log *slog.Logger) int {
+	const lowest = -1000
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		return lowest
+	}
+	value, err := strconv.Atoi(strings.TrimSpace(string(own)))
+	if err != nil || hasCapSysResource() {
+		return lowest
+	}
+	log.Warn("oom_score_adj cannot be lowered without CAP_SYS_RESOURCE: Pods get the lowest value allowed instead", "lowest", value)
+	return value
+}
+
+// hasCapSysResource reads the effective capabilities.
+func hasCapSysResource() bool {
+	const capSysResource = 24
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(status), "CapEff:\t")
+	line, _, _ := strings.Cut(after, "\n")
+	effective, err := strconv.ParseUint(line, 16, 64)
+	return err == nil && effective&(1<<capSysResource) != 0
+}

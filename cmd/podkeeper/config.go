@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/yaml"
+)
+
+// supported are the fields of KubeletConfiguration that podkeeper follows. Any other one is refused by name.
+var supported = []string{
+	"apiVersion", "kind", "staticPodPath", "podLogsDir", "containerRuntimeEndpoint", "fileCheckFrequency",
+	"clusterDNS", "clusterDomain", "resolvConf", "cgroupRoot", "cgroupDriver", "cpuCFSQuota", "cpuCFSQuotaPeriod",
+	"singleProcessOOMKill", "containerLogMaxSize", "containerLogMaxFiles", "maxParallelImagePulls", "serializeImagePulls",
+	"runtimeRequestTimeout",
+}
+
+// readConfig reads a KubeletConfiguration. An empty name is one without any field set.
+func readConfig(file string) (*kubeletconfig.KubeletConfiguration, error) {
+	cfg := &kubeletconfig.KubeletConfiguration{}
+	if file == "" {
+		return cfg, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if err := yaml.UnmarshalStrict(data, cfg); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if cfg.Kind != "KubeletConfiguration" || cfg.APIVersion != kubeletconfig.SchemeGroupVersion.String() {
+		return nil, fmt.Errorf("%s: kind %s of %s: must be kind: KubeletConfiguration, apiVersion: %s",
+			file, cfg.Kind, cfg.APIVersion, kubeletconfig.SchemeGroupVersion)
+	}
+	return cfg, errors.Join(checkFields(file, data), checkValues(file, cfg))
+}
+
+// checkFields refuses what podkeeper does not follow.
+func checkFields(file string, data []byte) error {
+	var fields map[string]any
+	if err := yaml.Unmarshal(data, &fields); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	var errs []error
+	for field := range fields {
+		if !slices.Contains(supported, field) {
+			errs = append(errs, fmt.Errorf("%s:%d: %s: not supported: remove it", file, lineOf(data, field), field))
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+// lineOf is the line on which a top-level field stands, 0 where it is not written plainly.
+func lineOf(data []byte, field string) int {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if bytes.HasPrefix(bytes.Trim(line, `"{ `), []byte(field)) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// checkValues refuses values out of range.
+func checkValues(file string, cfg *kubeletconfig.KubeletConfiguration) error {
+	var errs []error
+	refuse := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s: %s", file, field, fmt.Sprintf(format, args...)))
+	}
+	if d := cfg.CgroupDriver; d != "" && d != "cgroupfs" {
+		refuse("cgroupDriver", "%q is not supported: must be cgroupfs", d)
+	}
+	if n := cfg.ContainerLogMaxFiles; n != nil && *n < 2 {
+		refuse("containerLogMaxFiles", "is %d: must be at least 2", *n)
+	}
+	if p := cfg.CPUCFSQuotaPeriod; p != nil && (p.Duration < time.Millisecond || p.Duration > time.Second) {
+		refuse("cpuCFSQuotaPeriod", "is %s: must be between 1ms and 1s", p.Duration)
+	}
+	if f := cfg.FileCheckFrequency.Duration; f < 0 || f > maxRescan {
+		refuse("fileCheckFrequency", "is %s: must be at most %s, or absent", f, maxRescan)
+	}
+	if n := cfg.MaxParallelImagePulls; n != nil && *n < 1 {
+		refuse("maxParallelImagePulls", "is %d: must be at least 1", *n)
+	}
+	if n := cfg.MaxParallelImagePulls; n != nil && *n > 1 && cfg.SerializeImagePulls != nil && *cfg.SerializeImagePulls {
+		refuse("maxParallelImagePulls", "is %d, but serializeImagePulls is true: remove one", *n)
+	}
+	return errors.Join(errs...)
+}
+
+// maxRescan bounds how long a change that was not noticed may stay so.
+const maxRescan = 20 * time.Second

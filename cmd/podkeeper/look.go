@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+func podsCommand() *cobra.Command {
+	var runDir, output, namespace string
+	cmd := &cobra.Command{
+		Use: "pods", Short: "List the Pods of this host, and what is wrong with manifests", Args: cobra.NoArgs,
+		Long: `List the Pods of this host with kubectl's columns, and below them, on the standard
+error stream, every fault that keeps a manifest from being used.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client := server.NewClient(runDir)
+			list, err := client.Pods(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := server.PrintPods(cmd.OutOrStdout(), list, output, namespace, time.Now()); err != nil {
+				return err
+			}
+			refused, err := client.Manifests(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return server.PrintRefused(cmd.ErrOrStderr(), refused)
+		},
+	}
+	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir, "the agent's run directory, where its socket is")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "wide, json, yaml, name or jsonpath=…")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "only Pods of this namespace; all of them by default")
+	return cmd
+}
+
+func validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate FILE...", Short: "Check manifests without running anything", Args: cobra.MinimumNArgs(1),
+		Long: `Check manifests without running anything. Every fault is printed as file:line: field: reason,
+and the exit status is 1 if there is one.`,
+		RunE: func(cmd *cobra.Command, files []string) error {
+			faults := 0
+			for _, file := range files {
+				data, err := os.ReadFile(file)
+				if err != nil {
+					return fmt.Errorf("read manifest: %w", err)
+				}
+				_, refused := manifests.Decode(file, data)
+				for _, r := range refused {
+					fmt.Fprintln(cmd.OutOrStdout(), r.Error())
+				}
+				faults += len(refused)
+			}
+			if faults > 0 {
+				return errReported
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,254 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/api/types/runc/options"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ID derives the id of one instance of a container, so that a crash between create and record cannot make a second one.
+// The sandbox is the container "".
+func ID(podUID, container string, attempt int) string {
+	sum := sha256.Sum256([]byte(podUID + "/" + container + "/" + strconv.Itoa(attempt)))
+	return hex.EncodeToString(sum[:])
+}
+
+// State is what containerd and the kernel say of a container.
+type State string
+
+// The states of a container.
+const (
+	Absent  State = "absent"  // no task: never started, or ended and cleaned up
+	Created State = "created" // a task that was not started yet
+	Running State = "running"
+	Stopped State = "stopped" // a task whose process has ended, not deleted yet
+)
+
+// Container is one look at a container's task.
+type Container struct {
+	ID       string
+	State    State
+	PID      int       // of its main process, on the host; while it is Created or Running
+	ExitCode int       // while it is Stopped
+	ExitedAt time.Time // while it is Stopped
+}
+
+// Look sees what a container's task does now. A container that does not exist is Absent, no error.
+func (r *Runtime) Look(ctx context.Context, id string) (Container, error) {
+	c := Container{ID: id, State: Absent}
+	answer, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err != nil {
+		if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return c, nil
+		}
+		return c, fmt.Errorf("look at task %s: %w", id, errgrpc.ToNative(err))
+	}
+	task := answer.Process
+	switch task.Status {
+	case tasktypes.Status_CREATED:
+		c.State, c.PID = Created, int(task.Pid)
+	case tasktypes.Status_RUNNING, tasktypes.Status_PAUSED, tasktypes.Status_PAUSING:
+		c.State, c.PID = Running, int(task.Pid)
+	case tasktypes.Status_STOPPED:
+		c.State, c.ExitCode, c.ExitedAt = Stopped, int(task.ExitStatus), task.ExitedAt.AsTime()
+	default:
+		return c, fmt.Errorf("look at task %s: containerd answers status %v", id, task.Status)
+	}
+	return c, nil
+}
+
+// List answers the labels of every container of the namespace by its id. It is a scan, for the start of the agent only.
+func (r *Runtime) List(ctx context.Context) (map[string]map[string]string, error) {
+	records, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	labels := make(map[string]map[string]string, len(records))
+	for _, record := range records {
+		labels[record.ID] = record.Labels
+	}
+	return labels, nil
+}
+
+// record is what a container's record is made of beside the OCI spec.
+type record struct {
+	id, handler string
+	labels      map[string]string
+	image       string // its name; empty for the pause process, which has a folder for a root file system
+}
+
+// createRecord makes the container's record. One that exists is left as it is.
+func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec) error {
+	if rec.handler == "" {
+		rec.handler = DefaultHandler
+	}
+	handler, ok := r.cfg.Handlers[rec.handler]
+	if !ok {
+		return fmt.Errorf("create container: runtime handler %q is not known: see --runtime-handler", rec.handler)
+	}
+	anySpec, err := typeurl.MarshalAny(spec)
+	if err != nil {
+		return fmt.Errorf("encode OCI spec: %w", err)
+	}
+	runtimeOptions, err := typeurl.MarshalAny(&options.Options{BinaryName: handler.BinaryName})
+	if err != nil {
+		return fmt.Errorf("encode runtime options: %w", err)
+	}
+	c := containers.Container{
+		ID: rec.id, Labels: rec.labels, Image: rec.image, Spec: anySpec,
+		Runtime: containers.RuntimeInfo{Name: handler.Type, Options: runtimeOptions},
+	}
+	if rec.image != "" {
+		c.Snapshotter, c.SnapshotKey = r.snapshotter, rec.id
+	}
+	if _, err := r.client.ContainerService().Create(ctx, c); err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("create container record: %w", err)
+	}
+	return nil
+}
+
+// createTask makes the task of a record: all of the container but its running main process.
+func (r *Runtime) createTask(ctx context.Context, req *tasks.CreateTaskRequest) error {
+	_, err := r.client.TaskService().Create(ctx, req)
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("create task: %w", err)
+	}
+	return nil
+}
+
+func protoMounts(mounts []mount.Mount) []*types.Mount {
+	var out []*types.Mount
+	for _, m := range mounts {
+		out = append(out, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	return out
+}
+
+// Start starts the main process of a container that was created. One that runs, or has run, is left as it is.
+func (r *Runtime) Start(ctx context.Context, id string) error {
+	_, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsAlreadyExists(err) && !isStarted(err) {
+		return fmt.Errorf("start task: %w", err)
+	}
+	return nil
+}
+
+// isStarted knows the shim's word for a process that is past its start.
+func isStarted(err error) bool {
+	return errdefs.IsFailedPrecondition(err)
+}
+
+// Signal sends a signal to a container's main process, or with all to every process in the container. A container that
+// has ended is left in peace.
+func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal, all bool) error {
+	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: all})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("send %v: %w", sig, err)
+	}
+	return nil
+}
+
+// DeleteTask removes the task of a container that has ended, after the shim has passed on all its output. The record and
+// the writable layer stay.
+func (r *Runtime) DeleteTask(ctx context.Context, id string) error {
+	_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("delete task: %w", err)
+	}
+	return nil
+}
+
+// Delete kills whatever still runs in a container, and removes its task, its record and its writable layer.
+func (r *Runtime) Delete(ctx context.Context, id string) error {
+	if err := r.endTask(ctx, id); err != nil {
+		return err
+	}
+	if err := r.client.SnapshotService(r.snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove snapshot: %w", err)
+	}
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("delete container: %w", err)
+	}
+	return nil
+}
+
+// endTask kills a task that runs, waits for its end and deletes it.
+func (r *Runtime) endTask(ctx context.Context, id string) error {
+	c, err := r.Look(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch c.State {
+	case Absent:
+		return nil
+	case Running:
+		if err := r.Signal(ctx, id, syscall.SIGKILL, true); err != nil {
+			return err
+		}
+		if _, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id}); err != nil &&
+			!errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return fmt.Errorf("wait for task: %w", errgrpc.ToNative(err))
+		}
+	}
+	return r.DeleteTask(ctx, id)
+}
+
+// prepare makes the container's writable layer on the image, or finds it made. The snapshot is a root of its own for
+// containerd's garbage collector, because it may exist before the container's record does.
+func (r *Runtime) prepare(ctx context.Context, id string, image *Image) ([]mount.Mount, error) {
+	service := r.client.SnapshotService(r.snapshotter)
+	mounts, err := service.Prepare(ctx, id, image.chainID, snapshots.WithLabels(map[string]string{
+		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
+	}))
+	if errdefs.IsAlreadyExists(err) {
+		mounts, err = service.Mounts(ctx, id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prepare root file system: %w", err)
+	}
+	return mounts, nil
+}
+
+// StartedAt answers when a process of this host began, from /proc, to a hundredth of a second.
+func StartedAt(pid int) (time.Time, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	// The name, in parentheses, may hold spaces; the start time is field 22, the twentieth after the name.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return time.Time{}, fmt.Errorf("look at process %d: short stat", pid)
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}, fmt.Errorf("read clock: %w", err)
+	}
+	const userHz = 100 // what the kernel reports ticks in, on every architecture Go runs on
+	age := time.Duration(up.Nano()) - time.Duration(ticks)*(time.Second/userHz)
+	return time.Now().Add(-age), nil
+}

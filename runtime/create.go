@@ -1,0 +1,40 @@
+package runtime
+
+import (
+	"context"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+)
+
+// PrepareContainer makes a container's writable layer, which needs nothing of its Pod and so may be done early.
+func (r *Runtime) PrepareContainer(ctx context.Context, id string, image Image) error {
+	_, err := r.prepare(ctx, id, &image)
+	return err
+}
+
+// CreateContainer makes the record of a container. An error is about its configuration: nothing was run yet.
+func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) error {
+	spec, err := r.containerSpec(ctx, &cfg)
+	if err != nil {
+		return err
+	}
+	return r.createRecord(ctx, record{id: cfg.ID, handler: cfg.Handler, labels: cfg.Labels, image: cfg.Image.Name}, spec)
+}
+
+// StartContainer makes the task of a container that was created and starts its main process. created, which may be nil, is
+// called between the two, when all mounts are made.
+func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig, created func()) error {
+	rootfs, err := r.prepare(ctx, cfg.ID, &cfg.Image)
+	if err != nil {
+		return err
+	}
+	req := &tasks.CreateTaskRequest{ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr}
+	err = r.createTask(ctx, req)
+	if created != nil {
+		created()
+	}
+	if err != nil {
+		return err
+	}
+	return r.Start(ctx, cfg.ID)
+}

@@ -1,0 +1,209 @@
+package runtime
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of the log path.
+const (
+	maxLogLine   = 16 << 10 // a longer line is written in pieces, as CRI runtimes do
+	pipeCapacity = 1 << 20  // what a container may write while no agent runs before it has to wait
+	scratchSize  = 64 << 10
+)
+
+// Log carries the output of one container instance from its two pipes to its log file, in CRI's format
+// (`RFC3339Nano stdout|stderr F|P text`).
+//
+// The pipe is the buffer: what is read is first looked at with tee(2), written to the file, and only then taken out of the
+// pipe. So an agent that is killed at any instant loses nothing; at worst the lines of one such step are written twice.
+type Log struct {
+	file    *logFile
+	streams []*logStream
+	done    sync.WaitGroup
+}
+
+// OpenLog starts to carry what is in the pipes, and what comes, to the file. The pipes must exist.
+func (r *Runtime) OpenLog(stdout, stderr, file string) (*Log, error) {
+	out, err := openLogFile(file, r.cfg.LogMaxSize, r.cfg.LogFiles)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{file: out}
+	for name, pipe := range map[string]string{"stdout": stdout, "stderr": stderr} {
+		s, err := openLogStream(name, pipe, out, r.scratch)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.streams = append(l.streams, s)
+		l.done.Go(s.run)
+	}
+	return l, nil
+}
+
+// Finish reads what is left in the pipes and closes the file. Call it when the container's task is deleted: then the shim
+// has passed on everything.
+func (l *Log) Finish() error {
+	for _, s := range l.streams {
+		s.final.Store(true)
+	}
+	return l.Close()
+}
+
+// Close stops; what is in the pipes stays there for the next OpenLog.
+func (l *Log) Close() error {
+	var errs []error
+	for _, s := range l.streams {
+		errs = append(errs, s.pipe.SetReadDeadline(time.Unix(1, 0)))
+	}
+	l.done.Wait()
+	for _, s := range l.streams {
+		errs = append(errs, s.pipe.Close())
+	}
+	return errors.Join(append(errs, l.file.Close())...)
+}
+
+// logStream is one pipe on its way to the file.
+type logStream struct {
+	name    string
+	pipe    *os.File
+	out     *logFile
+	scratch chan *scratch
+	final   atomic.Bool // the writer is gone: a last line without newline is whole
+}
+
+func openLogStream(name, pipe string, out *logFile, scratch chan *scratch) (*logStream, error) {
+	// Read and write, so that the pipe never reports the end while a container starts or restarts.
+	f, err := os.OpenFile(pipe, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open log pipe: %w", err)
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open log pipe: %w", err), f.Close())
+	}
+	_ = raw.Control(func(fd uintptr) {
+		// A smaller pipe is no fault: the system may limit its size.
+		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeCapacity)
+	})
+	return &logStream{name: name, pipe: f, out: out, scratch: scratch}, nil
+}
+
+// run carries until it is stopped; an idle stream holds no buffer.
+func (s *logStream) run() {
+	raw, err := s.pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	// The wait ends by the deadline that Close sets, and by nothing else.
+	_ = raw.Read(func(fd uintptr) bool { s.carry(int(fd), false); return false })
+	if s.final.Load() {
+		_ = raw.Control(func(fd uintptr) { s.carry(int(fd), true) })
+	}
+}
+
+// carry moves whole lines, and with final what is left too, until the pipe has no more of them.
+func (s *logStream) carry(pipe int, final bool) {
+	buffer := <-s.scratch
+	defer func() { s.scratch <- buffer }()
+	for {
+		seen, err := buffer.peek(pipe)
+		if err != nil || len(seen) == 0 {
+			return
+		}
+		entries, taken := splitLines(seen, final)
+		if taken == 0 {
+			return
+		}
+		s.out.write(s.name, entries)
+		if buffer.drop(pipe, taken) != nil {
+			return
+		}
+	}
+}
+
+// entry is one line of a log file.
+type entry struct {
+	text    []byte
+	partial bool // the line goes on in the next entry
+}
+
+// splitLines cuts what was seen into entries and says how many bytes they are. An unfinished line is left for later
+// unless it is long, or final says that nothing will come after it.
+func splitLines(seen []byte, final bool) ([]entry, int) {
+	var entries []entry
+	taken := 0
+	for rest := seen; len(rest) > 0; rest = seen[taken:] {
+		end := bytes.IndexByte(rest, '\n')
+		switch {
+		case end >= 0 && end <= maxLogLine:
+			entries = append(entries, entry{text: rest[:end]})
+			taken += end + 1
+		case len(rest) > maxLogLine:
+			entries = append(entries, entry{text: rest[:maxLogLine], partial: true})
+			taken += maxLogLine
+		case final:
+			entries = append(entries, entry{text: rest})
+			taken += len(rest)
+		default:
+			return entries, taken
+		}
+	}
+	return entries, taken
+}
+
+// scratch is a pipe to look at another one's content with, and memory for it. A few serve all streams.
+type scratch struct {
+	read, write int
+	memory      []byte
+}
+
+// newScratch makes n of them.
+func newScratch(n int) (chan *scratch, error) {
+	pool := make(chan *scratch, n)
+	for range n {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			return nil, fmt.Errorf("make pipe: %w", err)
+		}
+		pool <- &scratch{read: ends[0], write: ends[1], memory: make([]byte, scratchSize)}
+	}
+	return pool, nil
+}
+
+// peek answers what is at the head of a pipe without taking it out.
+func (b *scratch) peek(pipe int) ([]byte, error) {
+	n, err := unix.Tee(pipe, b.write, scratchSize, unix.SPLICE_F_NONBLOCK)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	got := 0
+	for got < int(n) {
+		m, err := unix.Read(b.read, b.memory[got:n])
+		if err != nil {
+			return nil, fmt.Errorf("read copied output: %w", err)
+		}
+		got += m
+	}
+	return b.memory[:n], nil
+}
+
+// drop takes n bytes out of a pipe. It may write over the memory: what peek answered is gone.
+func (b *scratch) drop(pipe, n int) error {
+	for n > 0 {
+		m, err := unix.Read(pipe, b.memory[:n])
+		if err != nil {
+			return fmt.Errorf("take output: %w", err)
+		}
+		n -= m
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// DefaultHandler is the runtime handler of a Pod that asks for none.
+const DefaultHandler = "runc"
+
+// Handler says how containers of one runtime handler are run.
+type Handler struct {
+	Type       string // containerd's runtime type, io.containerd.runc.v2 for one
+	BinaryName string // the OCI runtime, a path or a name in containerd's PATH; empty is the type's own default
+}
+
+// Config says where containerd is and where files go.
+type Config struct {
+	Endpoint      string             // unix:///run/containerd/containerd.sock or a plain path
+	Namespace     string             // containerd's namespace
+	RunDir        string             // what a reboot may lose: the pause process's root file system
+	HostsDir      string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
+	Handlers      map[string]Handler // by name; DefaultHandler is always known
+	ImportsImages bool               // ImportDir will be called: images may come from there
+	MaxPulls      int                // how many images may be pulled at once; 0 is no limit
+	LogMaxSize    int64              // bytes after which a container's log file is rotated; 0 is 10 MiB
+	LogFiles      int                // log files kept a container, the present one included; 0 is 5
+	Log           *slog.Logger
+}
+
+// Runtime talks to one containerd in one namespace. It is safe for use by several goroutines.
+type Runtime struct {
+	cfg         Config
+	client      *client.Client
+	snapshotter string
+	pauseRoot   string
+	pulls       singleflight.Group
+	pullSlots   *semaphore.Weighted // nil is no limit
+	scratch     chan *scratch
+	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
+	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
+}
+
+// reconnect is how soon a connection that broke (containerd restarted) is tried again.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 5 * time.Second,
+}
+
+// Open connects to containerd, which need not run yet: calls fail until it does, and succeed when it is back.
+func Open(cfg Config) (*Runtime, error) {
+	if cfg.HostsDir == "" {
+		cfg.HostsDir = "/etc/containerd/certs.d"
+	}
+	handlers := map[string]Handler{DefaultHandler: {Type: "io.containerd.runc.v2"}}
+	for name, h := range cfg.Handlers {
+		handlers[name] = h
+	}
+	cfg.Handlers = handlers
+	if cfg.LogMaxSize == 0 {
+		cfg.LogMaxSize = 10 << 20
+	}
+	if cfg.LogFiles == 0 {
+		cfg.LogFiles = 5
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	pauseRoot, err := writePause(cfg.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := newScratch(4)
+	if err != nil {
+		return nil, err
+	}
+	address := strings.TrimPrefix(cfg.Endpoint, "unix://")
+	c, err := client.New(address, client.WithDefaultNamespace(cfg.Namespace),
+		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithConnectParams(reconnect)}))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
+	}
+	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, pauseRoot: pauseRoot, scratch: scratch, importing: make(chan struct{})}
+	if !cfg.ImportsImages {
+		close(r.importing)
+	}
+	if cfg.MaxPulls > 0 {
+		r.pullSlots = semaphore.NewWeighted(int64(cfg.MaxPulls))
+	}
+	return r, nil
+}
+
+// Close ends the connection. Containers run on.
+func (r *Runtime) Close() error { return r.client.Close() }
+
+// Version asks containerd for its version. It is the cheapest way to see whether containerd answers.
+func (r *Runtime) Version(ctx context.Context) (string, error) {
+	v, err := r.client.Version(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask containerd for its version: %w", err)
+	}
+	return v.Version, nil
+}
+
+// IsUnavailable says whether an error is that containerd does not answer.
+func IsUnavailable(err error) bool { return errdefs.IsUnavailable(err) }
+
+// writePause puts the pause process where every sandbox has its root file system, and answers that folder.
+func writePause(runDir string) (string, error) {
+	root := filepath.Join(runDir, "pause")
+	for _, dir := range []string{"proc", "dev", "sys", pauseIO} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return "", fmt.Errorf("create pause root: %w", err)
+		}
+	}
+	file := filepath.Join(root, "pause")
+	if present, err := os.ReadFile(file); err == nil && string(present) == string(pauseELF) {
+		return root, nil
+	}
+	if err := os.WriteFile(file+".new", pauseELF, 0o755); err != nil {
+		return "", fmt.Errorf("write pause process: %w", err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		return "", fmt.Errorf("write pause process: %w", err)
+	}
+	return root, nil
+}
+
+// RemoveNamespace removes a namespace of containerd with its images. Containers in it must be gone.
+func RemoveNamespace(ctx context.Context, endpoint, namespace string) error {
+	c, err := client.New(strings.TrimPrefix(endpoint, "unix://"), client.WithDefaultNamespace(namespace))
+	if err != nil {
+		return fmt.Errorf("connect to containerd: %w", err)
+	}
+	defer c.Close()
+	all, err := c.ImageService().List(ctx)
+	if err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	for _, image := range all {
+		if err := c.ImageService().Delete(ctx, image.Name, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("delete image: %w", err)
+		}
+	}
+	if err := c.NamespaceService().Delete(ctx, namespace); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("delete namespace: %w", err)
+	}
+	return nil
+}

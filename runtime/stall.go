@@ -1,0 +1,68 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// stallAfter is how long a registry may send nothing before a pull is given up. The pull as a whole may take any time.
+const stallAfter = time.Minute
+
+// watchdog ends a pull whose registry has stopped talking.
+type watchdog struct{ cancel context.CancelCauseFunc }
+
+// watch puts the watchdog on every request of a client.
+func (w *watchdog) watch(c *http.Client) error {
+	inner := c.Transport
+	if inner == nil {
+		inner = http.DefaultTransport
+	}
+	c.Transport = &watchedTransport{inner: inner, watchdog: w}
+	return nil
+}
+
+type watchedTransport struct {
+	inner    http.RoundTripper
+	watchdog *watchdog
+}
+
+// RoundTrip bounds the wait for an answer and for each further piece of its body.
+func (t *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	host := req.URL.Host
+	timer := time.AfterFunc(stallAfter, func() {
+		t.watchdog.cancel(fmt.Errorf("%s has sent nothing for %v", host, stallAfter))
+	})
+	resp, err := t.inner.RoundTrip(req)
+	if err != nil {
+		timer.Stop()
+		return nil, err
+	}
+	resp.Body = &watchedBody{ReadCloser: resp.Body, timer: timer}
+	return resp, nil
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	timer *time.Timer
+}
+
+// Read puts the end off by what came.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.timer.Reset(stallAfter)
+	}
+	if err != nil {
+		b.timer.Stop()
+	}
+	return n, err
+}
+
+// Close ends the watch.
+func (b *watchedBody) Close() error {
+	b.timer.Stop()
+	return b.ReadCloser.Close()
+}
