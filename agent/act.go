@@ -227,12 +227,15 @@ func (w *worker) take(ctx context.Context, r result) {
 		if r.action.Verb != plan.RemoveSandbox { // what made its removal necessary may happen again
 			delete(w.faults, name)
 		}
+		if r.action.Verb == plan.Kill { // the end is an event of its own: again only if that does not come
+			w.delay(name, firstRetry, maxRetry)
+		}
 		if r.apply != nil {
 			r.apply()
 		}
 		return
 	}
-	if ctx.Err() != nil || w.inst.Ending != nil && errors.Is(r.err, context.Canceled) {
+	if ctx.Err() != nil || w.inst.Ending != nil && startsSomething(r.action) {
 		return // given up on purpose
 	}
 	w.log.Warn("action failed", "pod", w.key.String(), "action", r.action.String(), "error", r.err)

@@ -105,6 +105,7 @@ func (w *worker) exited(c *v1.Container, found runtime.Container) {
 	rec.Exit = w.host.Exit(w.target(c.Name), found, rec.StartedAt)
 	rec.Started, rec.Ready = false, false
 	w.endProbes(c.Name)
+	delete(w.faults, c.Name) // they were about one that ran
 	w.log.Info("container ended", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode, "reason", rec.Exit.Reason)
 }
 
@@ -116,8 +117,8 @@ func (w *worker) seenContainer(c *v1.Container) plan.Container {
 		Backoff: rec.Backoff, Started: rec.Started,
 		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name),
 	}
-	if rec.Signalled {
-		seen.Stop = rec.Stop // else the signal is still to be sent
+	if stop := rec.Stop; stop != nil && (rec.Signalled || rec.Exit != nil || !time.Now().Before(stop.Since.Add(stop.Grace))) {
+		seen.Stop = stop // else the signal is still to be sent: an agent was killed before, or the runtime refused
 	}
 	next := rec.Attempt
 	switch {
@@ -128,6 +129,9 @@ func (w *worker) seenContainer(c *v1.Container) plan.Container {
 	case rec.Launched && !rec.StartedAt.IsZero():
 		seen.State = plan.Running
 		seen.Failed = w.failed(c.Name)
+		if rec.Stop != nil && (rec.Stop.Why == plan.LivenessFailed || rec.Stop.Why == plan.StartupFailed) {
+			seen.Failed = rec.Stop.Why // of a verdict that an earlier agent has heard
+		}
 	}
 	prepared, ok := w.prepared[c.Name]
 	seen.Prepared = ok && prepared.attempt == next

@@ -234,6 +234,9 @@ func (n *Node) Start(ctx context.Context, t target, image runtime.Image) (time.T
 		if err := n.Runtime.Delete(ctx, t.id()); err != nil {
 			return time.Time{}, err
 		}
+		if err := n.Runtime.PrepareContainer(ctx, t.id(), image); err != nil {
+			return time.Time{}, err
+		}
 	}
 	cfg, release, err := n.containerConfig(ctx, t, image)
 	if err != nil {
@@ -367,7 +370,10 @@ func (n *Node) remove(ctx context.Context, t target) error {
 // Sweep removes the rest of an instance that is torn down: cgroup, volumes, logs, and last the record of the instance.
 func (n *Node) Sweep(pod *v1.Pod) error {
 	if err := n.Cgroups.Remove(pod); err != nil {
-		return fmt.Errorf("remove cgroup: %w", err)
+		// A process that the runtime has lost sight of is still in there.
+		if err := errors.Join(n.Cgroups.Kill(pod, ""), n.Cgroups.Remove(pod)); err != nil {
+			return fmt.Errorf("remove cgroup: %w", err)
+		}
 	}
 	if err := os.RemoveAll(n.logDir(pod)); err != nil {
 		return fmt.Errorf("remove logs: %w", err)

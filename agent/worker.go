@@ -200,10 +200,10 @@ func (w *worker) step(ctx context.Context) time.Time {
 	delete(w.faults, lookFault)
 	p := plan.Next(w.inst.Pod, seen, now)
 	w.tellBackoff(seen, now)
+	w.publish(seen, now) // before the records are those of the next instances
 	for _, action := range p.Actions {
 		w.begin(action, now)
 	}
-	w.publish(seen, now)
 	w.save() // before anything is done
 	for _, action := range p.Actions {
 		w.launch(ctx, action)
@@ -243,12 +243,16 @@ func (w *worker) end(reason string) {
 	w.inst.Ending = &plan.Ending{Since: time.Now(), Reason: reason}
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
-		switch f.action.Verb {
-		case plan.CreateSandbox, plan.Prepare, plan.Start:
+		if startsSomething(f.action) {
 			f.cancel()
 		}
 	}
 	clear(w.faults)
+}
+
+// startsSomething says whether an action is in vain once the instance has to go.
+func startsSomething(a plan.Action) bool {
+	return a.Verb == plan.CreateSandbox || a.Verb == plan.Prepare || a.Verb == plan.Start
 }
 
 func (w *worker) save() {

@@ -18,7 +18,6 @@ import (
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
@@ -127,9 +126,28 @@ func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec
 	return nil
 }
 
+// unbroken is the context of a request that must not be given up half-way, because containerd would leave behind what it
+// was just making: it fails where ctx has ended already, and keeps its deadline.
+func unbroken(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	whole := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		bounded, cancel := context.WithDeadline(whole, deadline)
+		return bounded, cancel, nil
+	}
+	return whole, func() {}, nil
+}
+
 // createTask makes the task of a record: all of the container but its running main process.
 func (r *Runtime) createTask(ctx context.Context, req *tasks.CreateTaskRequest) error {
-	_, err := r.client.TaskService().Create(ctx, req)
+	ctx, cancel, err := unbroken(ctx)
+	if err != nil {
+		return fmt.Errorf("create task: %w", err)
+	}
+	defer cancel()
+	_, err = r.client.TaskService().Create(ctx, req)
 	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("create task: %w", err)
 	}
@@ -146,7 +164,12 @@ func protoMounts(mounts []mount.Mount) []*types.Mount {
 
 // Start starts the main process of a container that was created. One that runs, or has run, is left as it is.
 func (r *Runtime) Start(ctx context.Context, id string) error {
-	_, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
+	ctx, cancel, err := unbroken(ctx)
+	if err != nil {
+		return fmt.Errorf("start task: %w", err)
+	}
+	defer cancel()
+	_, err = r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
 	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsAlreadyExists(err) && !isStarted(err) {
 		return fmt.Errorf("start task: %w", err)
 	}
@@ -211,22 +234,6 @@ func (r *Runtime) endTask(ctx context.Context, id string) error {
 		}
 	}
 	return r.DeleteTask(ctx, id)
-}
-
-// prepare makes the container's writable layer on the image, or finds it made. The snapshot is a root of its own for
-// containerd's garbage collector, because it may exist before the container's record does.
-func (r *Runtime) prepare(ctx context.Context, id string, image *Image) ([]mount.Mount, error) {
-	service := r.client.SnapshotService(r.snapshotter)
-	mounts, err := service.Prepare(ctx, id, image.chainID, snapshots.WithLabels(map[string]string{
-		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
-	}))
-	if errdefs.IsAlreadyExists(err) {
-		mounts, err = service.Mounts(ctx, id)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("prepare root file system: %w", err)
-	}
-	return mounts, nil
 }
 
 // StartedAt answers when a process of this host began, from /proc, to a hundredth of a second.

@@ -2,14 +2,25 @@ package runtime
 
 import (
 	"context"
+	"fmt"
+
+	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 )
 
 // PrepareContainer makes a container's writable layer, which needs nothing of its Pod and so may be done early.
+// The layer is a root of its own for containerd's garbage collector, because it may exist before the container's record.
 func (r *Runtime) PrepareContainer(ctx context.Context, id string, image Image) error {
-	_, err := r.prepare(ctx, id, &image)
-	return err
+	_, err := r.client.SnapshotService(r.snapshotter).Prepare(ctx, id, image.chainID, snapshots.WithLabels(map[string]string{
+		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
+	}))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("prepare root file system: %w", err)
+	}
+	return nil
 }
 
 // CreateContainer makes the record of a container. An error is about its configuration: nothing was run yet.
@@ -24,9 +35,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) erro
 // StartContainer makes the task of a container that was created and starts its main process. created, which may be nil, is
 // called between the two, when all mounts are made.
 func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig, created func()) error {
-	rootfs, err := r.prepare(ctx, cfg.ID, &cfg.Image)
+	rootfs, err := r.client.SnapshotService(r.snapshotter).Mounts(ctx, cfg.ID)
 	if err != nil {
-		return err
+		return fmt.Errorf("find root file system: %w", err)
 	}
 	req := &tasks.CreateTaskRequest{ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr}
 	err = r.createTask(ctx, req)

@@ -26,7 +26,7 @@ func (r *Runtime) Events(ctx context.Context, see func(Event)) {
 			see(Event{})
 			// What happened before containerd had the subscription in place is found by the second look.
 			settled := time.AfterFunc(time.Second, func() { see(Event{}) })
-			r.pass(stream, errs, see)
+			r.pass(ctx, stream, errs, see)
 			settled.Stop()
 		}
 		select {
@@ -37,11 +37,11 @@ func (r *Runtime) Events(ctx context.Context, see func(Event)) {
 }
 
 // pass hands on events until the stream breaks.
-func (r *Runtime) pass(stream <-chan *events.Envelope, errs <-chan error, see func(Event)) {
+func (r *Runtime) pass(ctx context.Context, stream <-chan *events.Envelope, errs <-chan error, see func(Event)) {
 	for {
 		select {
 		case err := <-errs:
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				r.cfg.Log.Warn("containerd's event stream broke", "error", err)
 			}
 			return

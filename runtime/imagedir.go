@@ -44,7 +44,8 @@ func (r *Runtime) ImportDir(ctx context.Context, dir string, imported func()) {
 			return
 		case <-watcher.Events:
 			timer.Reset(settle)
-		case <-watcher.Errors:
+		case err := <-watcher.Errors:
+			r.cfg.Log.Warn("image directory is read anew", "dir", dir, "error", err)
 			timer.Reset(settle)
 		case <-timer.C:
 			watching = watcher.Add(dir) == nil // also when the folder was made anew

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,8 +12,9 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
@@ -148,17 +150,30 @@ func RemoveNamespace(ctx context.Context, endpoint, namespace string) error {
 		return fmt.Errorf("connect to containerd: %w", err)
 	}
 	defer c.Close()
-	all, err := c.ImageService().List(ctx)
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
+	ctx = namespaces.WithNamespace(ctx, namespace)
+	// What imports and pulls that were cut off have left is held by leases.
+	held, err := c.LeasesService().List(ctx)
+	for _, lease := range held {
+		err = errors.Join(err, c.LeasesService().Delete(ctx, lease))
 	}
+	all, listErr := c.ImageService().List(ctx)
 	for _, image := range all {
-		if err := c.ImageService().Delete(ctx, image.Name, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("delete image: %w", err)
+		listErr = errors.Join(listErr, c.ImageService().Delete(ctx, image.Name))
+	}
+	if err = errors.Join(err, listErr); err != nil {
+		return fmt.Errorf("empty namespace: %w", err)
+	}
+	// Content goes when the collector has come by, which an image and a lease that nobody needs make it do.
+	for range 50 {
+		lease, leaseErr := c.LeasesService().Create(ctx, leases.WithRandomID())
+		if leaseErr == nil {
+			leaseErr = c.LeasesService().Delete(ctx, lease, leases.SynchronousDelete)
 		}
+		err = errors.Join(leaseErr, c.NamespaceService().Delete(ctx, namespace))
+		if leaseErr == nil && (err == nil || errdefs.IsNotFound(err)) {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	if err := c.NamespaceService().Delete(ctx, namespace); err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("delete namespace: %w", err)
-	}
-	return nil
+	return fmt.Errorf("delete namespace: %w", err)
 }

@@ -62,27 +62,46 @@ func (n *next) initFailed() bool {
 // finish stops what still runs of a Pod that is done, in the order of termination, and then removes the sandbox. The
 // records of the containers stay.
 func (n *next) finish() {
-	if n.stopInOrder(PodDone, n.doneSince()) && n.seen.Sandbox.State != None &&
-		n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
-		n.plan.do(Action{Verb: RemoveSandbox})
+	if n.stopInOrder(PodDone, n.doneSince()) && n.seen.Sandbox.State != None {
+		n.last(RemoveSandbox)
 	}
 }
 
-// doneSince is when the last container that decided the Pod's fate has ended.
+// doneSince is when the last container that decided the Pod's fate has ended. Where one still runs, because the sandbox
+// was lost, it is when that one was told to stop.
 func (n *next) doneSince() time.Time {
 	var since time.Time
 	for _, c := range slices.Concat(n.pod.Spec.InitContainers, n.pod.Spec.Containers) {
-		if s := n.seen.Containers[c.Name]; !IsSidecar(&c) && s.State == Exited && s.FinishedAt.After(since) {
-			since = s.FinishedAt
+		s, at := n.seen.Containers[c.Name], n.now
+		switch {
+		case IsSidecar(&c) || s.State == None:
+			continue
+		case s.State == Exited:
+			at = s.FinishedAt
+		case s.Stop != nil:
+			at = s.Stop.Since
 		}
+		if at.After(since) {
+			since = at
+		}
+	}
+	if since.IsZero() {
+		return n.now
 	}
 	return since
 }
 
 // end stops everything in order within the grace period, counted from when the end began, and then tears down.
 func (n *next) end() {
-	if n.stopInOrder(PodEnds, n.seen.Ending.Since) && n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
-		n.plan.do(Action{Verb: Teardown})
+	if n.stopInOrder(PodEnds, n.seen.Ending.Since) {
+		n.last(Teardown)
+	}
+}
+
+// last does what takes away the ground under the containers, alone: what they have left is cleaned before.
+func (n *next) last(verb Verb) {
+	if len(n.plan.Actions) == 0 && n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
+		n.plan.do(Action{Verb: verb})
 	}
 }
 
@@ -102,9 +121,7 @@ func (n *next) stopInOrder(why Why, since time.Time) bool {
 		c := &n.pod.Spec.InitContainers[i]
 		if IsSidecar(c) && !gone && n.now.Before(deadline) {
 			n.plan.wake(deadline)
-			if s := n.seen.Containers[c.Name]; s.Stop != nil {
-				n.killWhenDue(c.Name)
-			}
+			n.killWhenDue(c.Name)
 			continue
 		}
 		gone = n.stopOne(c.Name, why, grace) && gone
@@ -122,7 +139,8 @@ func (n *next) stopOne(name string, why Why, grace time.Duration) bool {
 		n.clean(name)
 		return true
 	}
-	if c.Stop == nil || c.Stop.Since.Add(c.Stop.Grace).After(n.now.Add(grace)) {
+	// A second: what truncating has given away at different times is no reason for a second signal.
+	if c.Stop == nil || c.Stop.Since.Add(c.Stop.Grace).After(n.now.Add(grace+time.Second)) {
 		n.terminate(name, why, grace)
 		return false
 	}
@@ -138,10 +156,10 @@ func (n *next) terminate(name string, why Why, grace time.Duration) {
 	}
 }
 
-// killWhenDue kills a container whose time is up, again and again until it is gone.
+// killWhenDue kills a container that runs though its time is up, again and again until it is gone.
 func (n *next) killWhenDue(name string) {
 	c := n.seen.Containers[name]
-	if c.Stop == nil || c.Busy {
+	if c.State != Running || c.Stop == nil || c.Busy {
 		return
 	}
 	if due := c.Stop.Since.Add(c.Stop.Grace); due.After(n.now) {

@@ -50,11 +50,12 @@ func (n *next) init() bool {
 	return true
 }
 
-// latestInit is the last init container that has an instance in this sandbox: those before it are done.
+// latestInit is the last init container or sidecar that has an instance in this sandbox: init containers before it are
+// done, sidecars before it have started once.
 func (n *next) latestInit() int {
 	latest := 0
 	for i, c := range n.pod.Spec.InitContainers {
-		if n.inSandbox(c.Name) && !IsSidecar(&c) {
+		if n.inSandbox(c.Name) {
 			latest = i
 		}
 	}
@@ -71,10 +72,11 @@ func (n *next) mainStarted() bool {
 	return false
 }
 
-// inSandbox says whether the container has an instance that was made in the present sandbox.
+// inSandbox says whether the container has an instance that was made in the present sandbox, or is being made or was cut
+// off while it was.
 func (n *next) inSandbox(name string) bool {
 	c := n.seen.Containers[name]
-	return c.State != None && c.Sandbox == n.seen.Sandbox.Attempt
+	return (c.State != None || !c.CreatedAt.IsZero()) && c.Sandbox == n.seen.Sandbox.Attempt
 }
 
 // keep starts a container that is not there, restarts one that has ended by its policy and back-off, and stops one that a
@@ -146,6 +148,12 @@ func BackingOff(pod *v1.Pod, seen Seen, c *v1.Container, now time.Time) time.Tim
 		return due
 	}
 	return time.Time{}
+}
+
+// Restarts says whether a container that has ended starts again, unless the whole Pod is done or ends.
+func Restarts(pod *v1.Pod, seen Seen, c *v1.Container) bool {
+	n := next{pod: pod, seen: seen}
+	return n.shouldRestart(c, seen.Containers[c.Name])
 }
 
 // shouldRestart applies the restart policy to a container that has ended: the sidecar's own, else the Pod's. What ended in

@@ -1,12 +1,16 @@
 package plan
 
-import v1 "k8s.io/api/core/v1"
+import (
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+)
 
 // sandbox makes a sandbox where there is none, after everything of a broken one is gone. Images are prepared meanwhile.
 func (n *next) sandbox() {
 	if n.seen.Sandbox.State == Exited {
-		if n.stopAll(SandboxGone) && n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
-			n.plan.do(Action{Verb: RemoveSandbox})
+		if n.stopAll(SandboxGone) {
+			n.last(RemoveSandbox)
 		}
 		return
 	}
@@ -41,7 +45,8 @@ func nextAttempt(c Container) int {
 // stopAll stops every container that runs, without order, and says whether none does. What ended is cleaned.
 func (n *next) stopAll(why Why) bool {
 	stopped := true
-	for name, c := range n.seen.Containers {
+	for _, of := range slices.Concat(n.pod.Spec.InitContainers, n.pod.Spec.Containers) {
+		name, c := of.Name, n.seen.Containers[of.Name]
 		if c.Busy {
 			stopped = false
 			continue

@@ -43,7 +43,7 @@ func (m *maker) sandboxReady() v1.PodCondition {
 	if m.facts.Seen.Sandbox.State == plan.Running && !m.facts.Seen.Sandbox.Busy {
 		return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionTrue}
 	}
-	return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse}
+	return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse, Reason: "PodSandboxNotReady"}
 }
 
 func (m *maker) initialized(s *v1.PodStatus) v1.PodCondition {

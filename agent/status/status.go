@@ -97,6 +97,9 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 		Started:      &started,
 		Ready:        started && facts.Ready,
 	}
+	if seen.State == plan.None && seen.Attempt > 0 {
+		s.RestartCount-- // the restart is under way
+	}
 	if facts.Image != "" {
 		s.Image = facts.Image
 	}
@@ -121,7 +124,7 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 func (m *maker) exited(c *v1.Container, s *v1.ContainerStatus) {
 	seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
 	switch {
-	case facts.Waiting != nil && !plan.Done(m.pod, m.facts.Seen):
+	case facts.Waiting != nil && plan.Restarts(m.pod, m.facts.Seen, c) && !plan.Done(m.pod, m.facts.Seen):
 		s.LastTerminationState.Terminated = facts.Exit
 		s.State.Waiting = &v1.ContainerStateWaiting{Reason: facts.Waiting.Reason, Message: facts.Waiting.Message}
 	case !plan.BackingOff(m.pod, m.facts.Seen, c, m.now).IsZero():
@@ -155,7 +158,10 @@ func (m *maker) phase() v1.PodPhase {
 	if p := m.facts.Previous.Phase; p == v1.PodSucceeded || p == v1.PodFailed {
 		return p
 	}
-	done := plan.Done(m.pod, m.facts.Seen)
+	if m.initFailed() {
+		return v1.PodFailed
+	}
+	done := plan.Done(m.pod, m.facts.Seen) && !m.leftover()
 	if m.initPending() && !done {
 		return v1.PodPending
 	}
@@ -191,6 +197,25 @@ func (m *maker) phase() v1.PodPhase {
 	default:
 		return v1.PodFailed
 	}
+}
+
+// initFailed says whether an init container has failed for good: the Pod has failed, sidecars that still run or not.
+func (m *maker) initFailed() bool {
+	return m.pod.Spec.RestartPolicy == v1.RestartPolicyNever && slices.ContainsFunc(m.pod.Spec.InitContainers, func(c v1.Container) bool {
+		seen := m.facts.Seen.Containers[c.Name]
+		return !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode != 0
+	})
+}
+
+// leftover says whether a container's output may still be on its way to its log: a Pod that is reported as ended has
+// complete logs.
+func (m *maker) leftover() bool {
+	for _, c := range m.facts.Seen.Containers {
+		if c.Leftover {
+			return true
+		}
+	}
+	return false
 }
 
 // initPending says whether an init container, or the start of a sidecar, still holds back the other containers.

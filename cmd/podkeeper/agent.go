@@ -116,9 +116,12 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	}, node)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "go", goruntime.Version())
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return server.Serve(ctx, listener, server.Handler(a, a.Metrics())) })
 	work.Go(func() error {
-		return a.Run(ctx, func() { log.Info("what ran before is adopted") })
+		return a.Run(ctx, func() {
+			log.Info("what ran before is adopted")
+			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
+			work.Go(func() error { return server.Serve(ctx, listener, server.Handler(a, a.Metrics())) })
+		})
 	})
 	err = work.Wait()
 	log.Info("agent stops; Pods run on")

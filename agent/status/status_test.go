@@ -1,0 +1,308 @@
+package status
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+var t0 = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func ptr[T any](v T) *T { return &v }
+
+// pod makes a Pod: its containers are told apart by their names, "init…", "side…" and all others.
+func pod(policy v1.RestartPolicy, names ...string) *v1.Pod {
+	p := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "u-1", Generation: 3},
+		Spec:       v1.PodSpec{RestartPolicy: policy},
+	}
+	for _, name := range names {
+		c := v1.Container{Name: name, Image: name + ":1"}
+		switch {
+		case strings.HasPrefix(name, "side"):
+			c.RestartPolicy = ptr(v1.ContainerRestartPolicyAlways)
+			fallthrough
+		case strings.HasPrefix(name, "init"):
+			p.Spec.InitContainers = append(p.Spec.InitContainers, c)
+		default:
+			p.Spec.Containers = append(p.Spec.Containers, c)
+		}
+	}
+	return p
+}
+
+func always(names ...string) *v1.Pod    { return pod(v1.RestartPolicyAlways, names...) }
+func onFailure(names ...string) *v1.Pod { return pod(v1.RestartPolicyOnFailure, names...) }
+func never(names ...string) *v1.Pod     { return pod(v1.RestartPolicyNever, names...) }
+
+// one is a container as it was seen, and what is reported beside.
+type one struct {
+	seen  plan.Container
+	facts Container
+}
+
+func exit(code int32) *v1.ContainerStateTerminated {
+	return &v1.ContainerStateTerminated{ExitCode: code, FinishedAt: metav1.NewTime(t0)}
+}
+
+func up() one {
+	return one{plan.Container{State: plan.Running, Started: true, StartedAt: t0.Add(-time.Minute)}, Container{ID: "containerd://x", Ready: true}}
+}
+
+func starting() one {
+	c := up()
+	c.seen.Started, c.facts.Ready = false, false
+	return c
+}
+
+func notReady() one {
+	c := up()
+	c.facts.Ready = false
+	return c
+}
+
+func ended(code int) one {
+	return one{plan.Container{State: plan.Exited, ExitCode: code, FinishedAt: t0, CreatedAt: t0.Add(-time.Second)}, Container{Exit: exit(int32(code))}}
+}
+
+// crashing waits for its restart; again is being started again.
+func crashing(code int) one {
+	c := ended(code)
+	c.seen.Attempt, c.seen.Backoff = 3, 40*time.Second
+	return c
+}
+
+func again() one { return one{plan.Container{Attempt: 4}, Container{Last: exit(1)}} }
+
+func faulty(c one, reason, message string) one {
+	c.facts.Waiting = &Fault{reason, message}
+	return c
+}
+
+func facts(containers map[string]one) Facts {
+	f := Facts{Seen: plan.Seen{Sandbox: plan.Sandbox{State: plan.Running}, Containers: map[string]plan.Container{}}, Containers: map[string]Container{}}
+	for name, c := range containers {
+		f.Seen.Containers[name], f.Containers[name] = c.seen, c.facts
+	}
+	return f
+}
+
+type all map[string]one
+
+func TestPhase(t *testing.T) {
+	t.Parallel()
+	lost := func(f Facts) Facts { f.Seen.Sandbox.State = plan.None; return f }
+	before := func(phase v1.PodPhase, f Facts) Facts { f.Previous.Phase = phase; return f }
+	for sentence, r := range map[string]struct {
+		pod   *v1.Pod
+		facts Facts
+		want  v1.PodPhase
+	}{
+		"nothing has started":                                {always("a"), facts(nil), v1.PodPending},
+		"everything runs":                                    {always("a", "b"), facts(all{"a": up(), "b": up()}), v1.PodRunning},
+		"what is not ready runs all the same":                {always("a"), facts(all{"a": starting()}), v1.PodRunning},
+		"one has never started":                              {always("a", "b"), facts(all{"a": up()}), v1.PodPending},
+		"an init container runs":                             {always("init1", "a"), facts(all{"init1": up()}), v1.PodPending},
+		"an init container fails again and again":            {always("init1", "a"), facts(all{"init1": crashing(1)}), v1.PodPending},
+		"an init container has failed for good":              {never("init1", "a"), facts(all{"init1": ended(1)}), v1.PodFailed},
+		"a sidecar that still runs does not change that":     {never("side1", "init1", "a"), facts(all{"side1": up(), "init1": ended(1)}), v1.PodFailed},
+		"a failed init container comes before a waiting one": {never("init1", "init2", "a"), facts(all{"init1": ended(2)}), v1.PodFailed},
+		"init is done, the rest not begun":                   {always("init1", "a"), facts(all{"init1": ended(0)}), v1.PodPending},
+		"a sidecar has not started":                          {always("side1", "a"), facts(all{"side1": starting()}), v1.PodPending},
+		"a sidecar has started, the rest not begun":          {always("side1", "a"), facts(all{"side1": up()}), v1.PodPending},
+		"a sidecar restarts beside a running container":      {always("side1", "a"), facts(all{"side1": again(), "a": up()}), v1.PodRunning},
+		"a sidecar crashes beside a running container":       {always("side1", "a"), facts(all{"side1": crashing(1), "a": up()}), v1.PodRunning},
+		"CrashLoopBackOff is Running":                        {always("a"), facts(all{"a": crashing(1)}), v1.PodRunning},
+		"so is a restart that is being made":                 {always("a"), facts(all{"a": again()}), v1.PodRunning},
+		"and one whose image cannot be had any more":         {always("a"), facts(all{"a": faulty(ended(1), "ImagePullBackOff", "")}), v1.PodRunning},
+		"Always: exit 0 is no end":                           {always("a"), facts(all{"a": ended(0)}), v1.PodRunning},
+		"OnFailure: one in failure restarts":                 {onFailure("a", "b"), facts(all{"a": ended(1), "b": ended(0)}), v1.PodRunning},
+		"OnFailure: all have succeeded":                      {onFailure("a", "b"), facts(all{"a": ended(0), "b": ended(0)}), v1.PodSucceeded},
+		"Never: all have succeeded":                          {never("a", "b"), facts(all{"a": ended(0), "b": ended(0)}), v1.PodSucceeded},
+		"Never: one has failed":                              {never("a", "b"), facts(all{"a": ended(0), "b": ended(1)}), v1.PodFailed},
+		"Never: one has failed, one runs":                    {never("a", "b"), facts(all{"a": ended(1), "b": up()}), v1.PodRunning},
+		"a sidecar runs after all have succeeded":            {never("side1", "a"), facts(all{"side1": up(), "a": ended(0)}), v1.PodRunning},
+		"a sidecar's exit code counts for nothing":           {never("side1", "a"), facts(all{"side1": ended(137), "a": ended(0)}), v1.PodSucceeded},
+		"Never: the sandbox is lost before all have started": {never("init1", "a"), lost(facts(all{"init1": ended(0)})), v1.PodFailed},
+		"OnFailure: the sandbox is lost after all is done":   {onFailure("a"), lost(facts(all{"a": ended(0)})), v1.PodSucceeded},
+		"Succeeded is never left":                            {never("a"), before(v1.PodSucceeded, facts(nil)), v1.PodSucceeded},
+		"Failed is never left":                               {always("a"), before(v1.PodFailed, facts(all{"a": up()})), v1.PodFailed},
+		"Pending is":                                         {always("a"), before(v1.PodPending, facts(all{"a": up()})), v1.PodRunning},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			if got := Make(r.pod, r.facts, t0).Phase; got != r.want {
+				t.Errorf("got %s, want %s", got, r.want)
+			}
+		})
+	}
+}
+
+// tell prints a container's status as kubectl's users read it.
+func tell(s v1.ContainerStatus) string {
+	out := "none"
+	switch {
+	case s.State.Running != nil:
+		out = "running"
+	case s.State.Waiting != nil:
+		out = "waiting " + s.State.Waiting.Reason
+		if m := s.State.Waiting.Message; m != "" {
+			out += ": " + m
+		}
+	case s.State.Terminated != nil:
+		out = "terminated"
+	}
+	if s.LastTerminationState.Terminated != nil {
+		out += ", last terminated"
+	}
+	if *s.Started {
+		out += ", started"
+	}
+	if s.Ready {
+		out += ", ready"
+	}
+	if s.RestartCount > 0 {
+		out += ", restarts " + string('0'+s.RestartCount)
+	}
+	return out
+}
+
+func TestContainers(t *testing.T) {
+	t.Parallel()
+	for sentence, r := range map[string]struct {
+		pod   *v1.Pod
+		facts Facts
+		want  []string // init containers first
+	}{
+		"one that is being made":                             {always("a"), facts(nil), []string{"waiting ContainerCreating"}},
+		"behind init containers":                             {always("init1", "a"), facts(nil), []string{"waiting PodInitializing", "waiting PodInitializing"}},
+		"one that runs":                                      {always("a"), facts(all{"a": up()}), []string{"running, started, ready"}},
+		"one that has not started":                           {always("a"), facts(all{"a": starting()}), []string{"running"}},
+		"one that is not ready":                              {always("a"), facts(all{"a": notReady()}), []string{"running, started"}},
+		"a readiness from before a restart is worth nothing": {always("a"), facts(all{"a": {facts: Container{Ready: true}}}), []string{"waiting ContainerCreating"}},
+		"its image cannot be had":                            {always("a"), facts(all{"a": faulty(one{}, "ErrImagePull", "no such host")}), []string{"waiting ErrImagePull: no such host"}},
+		"it cannot be made":                                  {always("a"), facts(all{"a": faulty(one{}, "CreateContainerConfigError", "no key")}), []string{"waiting CreateContainerConfigError: no key"}},
+		"a fault of one that runs is not its state":          {always("a"), facts(all{"a": faulty(up(), "RuntimeError", "x")}), []string{"running, started, ready"}},
+		"CrashLoopBackOff has the end behind it": {always("a"), facts(all{"a": crashing(1)}),
+			[]string{"waiting CrashLoopBackOff: back-off 40s restarting failed container=a pod=web_default(u-1), last terminated, restarts 3"}},
+		"an exit that is due for its restart is terminated": {always("a"), facts(all{"a": ended(1)}), []string{"terminated"}},
+		"a restart that is being made is not counted yet":   {always("a"), facts(all{"a": again()}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
+		"a restart whose image is gone":                     {always("a"), facts(all{"a": faulty(ended(1), "ErrImagePull", "gone")}), []string{"waiting ErrImagePull: gone, last terminated"}},
+		"an end for good is terminated":                     {never("a", "b"), facts(all{"a": crashing(1), "b": up()}), []string{"terminated, restarts 3", "running, started, ready"}},
+		"and stays so, whatever fault":                      {never("a", "b"), facts(all{"a": faulty(ended(0), "RuntimeError", "x"), "b": up()}), []string{"terminated", "running, started, ready"}},
+		"an init container that succeeded is ready":         {always("init1", "a"), facts(all{"init1": ended(0), "a": up()}), []string{"terminated, ready", "running, started, ready"}},
+		"one that failed is not":                            {never("init1", "a"), facts(all{"init1": ended(1)}), []string{"terminated", "waiting PodInitializing"}},
+		"Init:CrashLoopBackOff": {onFailure("init1", "a"), facts(all{"init1": crashing(1)}),
+			[]string{"waiting CrashLoopBackOff: back-off 40s restarting failed container=init1 pod=web_default(u-1), last terminated, restarts 3", "waiting PodInitializing"}},
+		"a sidecar counts like a container": {always("side1", "a"), facts(all{"side1": up(), "a": up()}), []string{"running, started, ready", "running, started, ready"}},
+		"one that exited 0 is not ready":    {never("side1", "a"), facts(all{"side1": ended(0), "a": ended(0)}), []string{"terminated", "terminated"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			s := Make(r.pod, r.facts, t0)
+			var got []string
+			for _, c := range append(s.InitContainerStatuses, s.ContainerStatuses...) {
+				got = append(got, tell(c))
+			}
+			if diff := cmp.Diff(r.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConditions(t *testing.T) {
+	t.Parallel()
+	creating := facts(nil)
+	creating.Seen.Sandbox = plan.Sandbox{State: plan.None, Busy: true}
+	const unready, uninitialized = "ContainersNotReady: containers with unready status: ", "ContainersNotInitialized: containers with incomplete status: "
+	for sentence, r := range map[string]struct {
+		pod   *v1.Pod
+		facts Facts
+		want  []string // PodReadyToStartContainers, Initialized, Ready and ContainersReady, PodScheduled
+	}{
+		"the sandbox is being made": {always("a"), creating, []string{"False PodSandboxNotReady: ", "True", "False " + unready + "[a]", "True"}},
+		"everything is well":        {always("init1", "side1", "a"), facts(all{"init1": ended(0), "side1": up(), "a": up()}), []string{"True", "True", "True", "True"}},
+		"init is not done": {always("init1", "side1", "a"), facts(all{"init1": up()}),
+			[]string{"True", "False " + uninitialized + "[init1 side1]", "False " + unready + "[side1 a]", "True"}},
+		"a sidecar is not started": {always("init1", "side1", "a"), facts(all{"init1": ended(0), "side1": starting()}),
+			[]string{"True", "False " + uninitialized + "[side1]", "False " + unready + "[side1 a]", "True"}},
+		"a sidecar restarts after init": {always("side1", "a"), facts(all{"side1": again(), "a": up()}), []string{"True", "True", "False " + unready + "[side1]", "True"}},
+		"a sidecar's readiness counts":  {never("side1", "a"), facts(all{"side1": notReady(), "a": up()}), []string{"True", "True", "False " + unready + "[side1]", "True"}},
+		"several are not ready":         {always("a", "b"), facts(all{"a": notReady(), "b": crashing(1)}), []string{"True", "True", "False " + unready + "[a b]", "True"}},
+		"the Pod has succeeded":         {never("init1", "a"), facts(all{"init1": ended(0), "a": ended(0)}), []string{"True", "True PodCompleted: ", "False PodCompleted: ", "True"}},
+		"the Pod has failed":            {never("a"), facts(all{"a": ended(1)}), []string{"True", "True", "False PodFailed: ", "True"}},
+		"init has failed":               {never("init1", "a"), facts(all{"init1": ended(1)}), []string{"True", "False " + uninitialized + "[init1]", "False PodFailed: ", "True"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			all := Make(r.pod, r.facts, t0).Conditions
+			order := []v1.PodConditionType{v1.PodReadyToStartContainers, v1.PodInitialized, v1.PodReady, v1.ContainersReady, v1.PodScheduled}
+			want := []string{r.want[0], r.want[1], r.want[2], r.want[2], r.want[3]}
+			if len(all) != len(order) {
+				t.Fatalf("%d conditions, want %d", len(all), len(order))
+			}
+			for i, c := range all {
+				got := string(c.Status)
+				if c.Reason != "" {
+					got += " " + c.Reason + ": " + c.Message
+				}
+				if c.Type != order[i] || got != want[i] || c.ObservedGeneration != 3 || !c.LastTransitionTime.Time.Equal(t0) {
+					t.Errorf("got %s %s since %v, generation %d; want %s %s", c.Type, got, c.LastTransitionTime, c.ObservedGeneration, order[i], want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestTransitionTimes(t *testing.T) {
+	t.Parallel()
+	p := always("a")
+	f := facts(all{"a": notReady()})
+	f.Previous = Make(p, f, t0)
+	f.Containers["a"] = up().facts
+	got := Make(p, f, t0.Add(time.Hour))
+	changed := map[v1.PodConditionType]bool{v1.PodReady: true, v1.ContainersReady: true}
+	for _, c := range got.Conditions {
+		want := t0
+		if changed[c.Type] {
+			want = t0.Add(time.Hour)
+		}
+		if !c.LastTransitionTime.Time.Equal(want) {
+			t.Errorf("%s: last transition at %v, want %v", c.Type, c.LastTransitionTime, want)
+		}
+	}
+}
+
+func TestPodAsAWhole(t *testing.T) {
+	t.Parallel()
+	f := facts(all{"a": up()})
+	f.HostIPs, f.PodIPs, f.StartTime, f.Reason, f.Message = []string{"10.0.0.1", "fd00::1"}, []string{"10.88.0.2", "fd88::2"}, t0, "FailedCreatePodSandBox", "no network"
+	c := f.Containers["a"]
+	c.Image, c.ImageID = "docker.io/library/a:1", "docker.io/library/a@sha256:1"
+	f.Containers["a"] = c
+	s := Make(always("a"), f, t0)
+	want := v1.PodStatus{
+		ObservedGeneration: 3, Phase: v1.PodRunning, Reason: "FailedCreatePodSandBox", Message: "no network",
+		HostIP: "10.0.0.1", HostIPs: []v1.HostIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}},
+		PodIP: "10.88.0.2", PodIPs: []v1.PodIP{{IP: "10.88.0.2"}, {IP: "fd88::2"}},
+		StartTime: &metav1.Time{Time: t0}, QOSClass: v1.PodQOSBestEffort, Conditions: s.Conditions,
+		ContainerStatuses: []v1.ContainerStatus{{
+			Name: "a", Image: "docker.io/library/a:1", ImageID: "docker.io/library/a@sha256:1", ContainerID: "containerd://x",
+			State: v1.ContainerState{Running: &v1.ContainerStateRunning{StartedAt: metav1.NewTime(t0.Add(-time.Minute))}}, Ready: true, Started: ptr(true),
+		}},
+	}
+	if diff := cmp.Diff(want, s); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	bare := Make(always("a"), facts(nil), t0)
+	if bare.HostIP != "" || bare.PodIP != "" || bare.PodIPs != nil || bare.ContainerStatuses[0].Image != "a:1" {
+		t.Errorf("before anything is known: %+v", bare)
+	}
+}

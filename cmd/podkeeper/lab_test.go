@@ -1,0 +1,526 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/hack/daemon"
+	"github.com/podkeeper/podkeeper/network"
+	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// labDir holds everything that the integration tests make. It is always the same, so that a run cleans up after one that
+// was killed.
+const labDir = "/var/tmp/podkeeper-test"
+
+// patience is how long anything may take; a loaded machine, or an emulated one, is slow.
+var patience = 40 * time.Second
+
+// lab is what all integration tests share: one private containerd, the binary, the image and a registry.
+var lab struct {
+	err        error // why there is none
+	containerd *daemon.Daemon
+	podkeeper  string
+	images     string
+	registry   string // host:port
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	if lab.err = openLab(); lab.err != nil {
+		return m.Run()
+	}
+	server := httptest.NewServer(registry.New())
+	defer server.Close()
+	lab.registry = strings.TrimPrefix(server.URL, "http://")
+	code := m.Run()
+	if err := closeLab(); err != nil {
+		fmt.Fprintln(os.Stderr, "the lab is not left clean:", err)
+		return 1
+	}
+	return code
+}
+
+// errSkip is why integration tests are skipped.
+var errSkip = errors.New("skipped")
+
+func openLab() error {
+	if testing.Short() {
+		return fmt.Errorf("%w: -short is set", errSkip)
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%w: containers need root", errSkip)
+	}
+	if slow, err := strconv.Atoi(os.Getenv("PODKEEPER_TEST_SLOW")); err == nil {
+		patience *= time.Duration(slow)
+	}
+	if err := os.MkdirAll(labDir, 0o711); err != nil {
+		return err
+	}
+	var err error
+	if lab.containerd, err = startDaemon(); err != nil {
+		return err
+	}
+	lab.podkeeper, lab.images = filepath.Join(labDir, "podkeeper"), filepath.Join(labDir, "images")
+	if err := sweepNodes(); err != nil {
+		return err
+	}
+	if built := os.Getenv("PODKEEPER_TEST_BINARY"); built != "" {
+		lab.podkeeper = built
+	} else if out, err := exec.Command("go", "build", "-o", lab.podkeeper, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("build podkeeper: %w: %s", err, out)
+	}
+	archive := filepath.Join(lab.images, "demo.tar")
+	if err := os.MkdirAll(lab.images, 0o755); err != nil {
+		return err
+	}
+	if built := os.Getenv("PODKEEPER_TEST_IMAGE"); built != "" {
+		archive = built
+		lab.images = filepath.Dir(built)
+	} else if out, err := exec.Command("go", "run", "../../hack/demoimage", "-o", archive).CombinedOutput(); err != nil {
+		return fmt.Errorf("build image: %w: %s", err, out)
+	}
+	return nil
+}
+
+// sweepNodes ends what a run that was killed has left.
+func sweepNodes() error {
+	left, _ := filepath.Glob(filepath.Join(labDir, "n", "*"))
+	for _, dir := range left {
+		n := &node{dir: dir, namespace: filepath.Base(dir), log: &syncBuffer{}}
+		n.killOld()
+		if _, err := os.Stat(lab.podkeeper); err != nil {
+			return fmt.Errorf("%s is left of an earlier run, and its binary is gone", dir)
+		}
+		if err := n.down(); err != nil {
+			return fmt.Errorf("clean up after an earlier run: %w: %s", err, n.log.String())
+		}
+	}
+	return nil
+}
+
+func closeLab() error {
+	err := lab.containerd.Stop()
+	return errors.Join(err, os.RemoveAll(labDir))
+}
+
+// syncBuffer collects output from several goroutines.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// node is one agent with directories, a containerd namespace, a network and a cgroup of its own.
+type node struct {
+	t         *testing.T
+	dir       string
+	namespace string
+	config    string // lines of KubeletConfiguration
+	flags     []string
+	agent     *exec.Cmd
+	ended     chan error
+	log       *syncBuffer
+}
+
+var notName = regexp.MustCompile(`[^a-z0-9]+`)
+
+// launch makes a node and starts its agent; at the end of the test it checks that nothing is left of it.
+func launch(t *testing.T, config ...string) *node {
+	t.Helper()
+	if lab.err != nil {
+		if errors.Is(lab.err, errSkip) {
+			t.Skip(lab.err)
+		}
+		t.Fatal(lab.err)
+	}
+	name := notName.ReplaceAllString(strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), "")
+	n := &node{t: t, namespace: "pkt" + name[:min(len(name), 20)], config: strings.Join(config, "\n"), log: &syncBuffer{}}
+	n.dir = filepath.Join(labDir, "n", n.namespace)
+	for _, dir := range []string{"manifests", "net.d", "out"} {
+		if err := os.MkdirAll(filepath.Join(n.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.down(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("log of the agent:\n%s", n.log.String())
+		}
+	})
+	return n
+}
+
+func (n *node) path(parts ...string) string {
+	return filepath.Join(append([]string{n.dir}, parts...)...)
+}
+func (n *node) cgroup() string { return "/" + n.namespace }
+
+// start starts the agent and waits until its socket answers.
+func (n *node) start() error {
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: " + n.cgroup() + "\n" + n.config
+	if err := os.WriteFile(n.path("config.yaml"), []byte(config), 0o600); err != nil {
+		return err
+	}
+	args := append([]string{
+		"agent", "--config", n.path("config.yaml"), "--pod-manifest-path", n.path("manifests"), "--root-dir", n.path("root"),
+		"--run-dir", n.path("run"), "--pod-logs-dir", n.path("logs"), "--image-dir", lab.images,
+		"--container-runtime-endpoint", "unix://" + lab.containerd.Socket(), "--containerd-namespace", n.namespace,
+		"--cni-conf-dir", n.path("net.d"), "--node-name", "testnode",
+	}, n.flags...)
+	n.agent = exec.Command(lab.podkeeper, args...)
+	n.agent.Stdout, n.agent.Stderr = n.log, n.log
+	n.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := n.agent.Start(); err != nil {
+		return err
+	}
+	n.ended = make(chan error, 1)
+	go func(cmd *exec.Cmd, ended chan error) { ended <- cmd.Wait() }(n.agent, n.ended)
+	if err := os.WriteFile(n.path("pid"), []byte(strconv.Itoa(n.agent.Process.Pid)), 0o600); err != nil {
+		return err
+	}
+	return wait(func() error {
+		select {
+		case err := <-n.ended:
+			n.ended <- err
+			return stop(fmt.Errorf("the agent ended: %w", err))
+		default:
+		}
+		return n.client().Healthy(context.Background())
+	})
+}
+
+func (n *node) client() *server.Client { return server.NewClient(n.path("run")) }
+
+// kill ends the agent as a crash would.
+func (n *node) kill() {
+	_ = n.agent.Process.Kill()
+	<-n.ended
+}
+
+// stopAgent ends the agent as systemd would.
+func (n *node) stopAgent() {
+	_ = n.agent.Process.Signal(syscall.SIGTERM)
+	<-n.ended
+}
+
+func (n *node) restart() {
+	n.t.Helper()
+	if err := n.start(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// killOld ends the agent of an earlier run.
+func (n *node) killOld() {
+	text, err := os.ReadFile(n.path("pid"))
+	if err != nil {
+		return
+	}
+	pid, _ := strconv.Atoi(string(text))
+	args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if pid > 0 && bytes.Contains(args, []byte(n.dir)) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// stopError ends a wait at once.
+type stopError struct{ error }
+
+func stop(err error) error { return stopError{err} }
+
+// wait tries until there is no error.
+func wait(try func() error) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		var end stopError
+		if errors.As(err, &end) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// eventually fails the test unless what is tried succeeds in time.
+func (n *node) eventually(what string, try func() error) {
+	n.t.Helper()
+	if err := wait(try); err != nil {
+		n.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// apply writes a manifest as kubectl's users are told to: beside, then renamed.
+func (n *node) apply(file, text string) {
+	n.t.Helper()
+	tmp := n.path("manifests", "."+file+".tmp")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, n.path("manifests", file)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *node) remove(file string) {
+	n.t.Helper()
+	if err := os.Remove(n.path("manifests", file)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+var errNoPod = errors.New("no such pod")
+
+// get answers a Pod of the namespace default as the socket reports it.
+func (n *node) get(name string) (*v1.Pod, error) {
+	list, err := n.client().Pods(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		if list.Items[i].Name == name {
+			return &list.Items[i], nil
+		}
+	}
+	return nil, errNoPod
+}
+
+// await waits until a Pod is as wanted, and answers it.
+func (n *node) await(name, what string, is func(*v1.Pod) bool) *v1.Pod {
+	n.t.Helper()
+	var last *v1.Pod
+	n.eventually(name+" "+what, func() error {
+		pod, err := n.get(name)
+		if err != nil {
+			return err
+		}
+		if last = pod; is(pod) {
+			return nil
+		}
+		return fmt.Errorf("it is %s: %+v", pod.Status.Phase, pod.Status)
+	})
+	return last
+}
+
+func (n *node) awaitReady(name string) *v1.Pod {
+	n.t.Helper()
+	return n.await(name, "is ready", isReady)
+}
+
+func (n *node) awaitPhase(name string, phase v1.PodPhase) *v1.Pod {
+	n.t.Helper()
+	return n.await(name, "is "+string(phase), func(p *v1.Pod) bool { return p.Status.Phase == phase })
+}
+
+func (n *node) awaitGone(name string) {
+	n.t.Helper()
+	n.eventually(name+" is gone", func() error {
+		_, err := n.get(name)
+		if errors.Is(err, errNoPod) {
+			return nil
+		}
+		return fmt.Errorf("it is still there (%w)", err)
+	})
+}
+
+func isReady(p *v1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == v1.PodReady {
+			return c.Status == v1.ConditionTrue && p.DeletionTimestamp == nil
+		}
+	}
+	return false
+}
+
+// containerStatus is the status of a container by name.
+func containerStatus(p *v1.Pod, name string) v1.ContainerStatus {
+	for _, s := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+		if s.Name == name {
+			return s
+		}
+	}
+	return v1.ContainerStatus{}
+}
+
+// ctr is a client of the private containerd, in the node's namespace.
+func (n *node) ctr() (*client.Client, context.Context, error) {
+	c, err := client.New(lab.containerd.Socket(), client.WithDefaultNamespace(n.namespace))
+	return c, namespaces.WithNamespace(context.Background(), n.namespace), err
+}
+
+// pid is the host's pid of a container's main process.
+func (n *node) pid(p *v1.Pod, container string) int {
+	n.t.Helper()
+	c, ctx, err := n.ctr()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer c.Close()
+	id := strings.TrimPrefix(containerStatus(p, container).ContainerID, "containerd://")
+	found, err := c.LoadContainer(ctx, id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	task, err := found.Task(ctx, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return int(task.Pid())
+}
+
+// log answers the lines of a container's log, without time, stream and tag.
+func (n *node) logLines(p *v1.Pod, container string, attempt int) []string {
+	file := n.path("logs", fmt.Sprintf("%s_%s_%s", p.Namespace, p.Name, p.UID), container, fmt.Sprintf("%d.log", attempt))
+	content, _ := os.ReadFile(file)
+	var lines []string
+	for line := range strings.Lines(string(content)) {
+		if fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4); len(fields) == 4 {
+			lines = append(lines, fields[3])
+		}
+	}
+	return lines
+}
+
+// down ends all Pods, stops the agent, removes the network, and says what is left.
+func (n *node) down() error {
+	if n.agent != nil {
+		_ = n.agent.Process.Kill()
+		<-n.ended
+	}
+	if err := errors.Join(os.RemoveAll(n.path("manifests")), os.MkdirAll(n.path("manifests"), 0o755)); err != nil {
+		return err
+	}
+	n.flags, n.config = nil, ""
+	if err := n.start(); err != nil {
+		return err
+	}
+	err := wait(func() error {
+		pods, _ := os.ReadDir(n.path("root", "pods"))
+		list, err := n.client().Pods(context.Background())
+		if err == nil && len(pods)+len(list.Items) > 0 {
+			err = fmt.Errorf("%d records and %d Pods are left", len(pods), len(list.Items))
+		}
+		return err
+	})
+	_ = n.agent.Process.Signal(syscall.SIGTERM)
+	<-n.ended
+	if err != nil {
+		return err
+	}
+	left := wait(n.leftovers) // containerd ends what it was cut off from a moment later
+	net, err := network.Open(network.Config{
+		BinDir: "/usr/lib/cni", RunDir: n.path("run"), StateDir: n.path("run", "network"), Name: n.namespace,
+	})
+	if err == nil {
+		err = net.Destroy()
+	}
+	tree, treeErr := cgroups.Open(cgroups.Config{Root: n.cgroup()})
+	if treeErr == nil {
+		treeErr = tree.Prune()
+		roots, _ := filepath.Glob("/sys/fs/cgroup/*" + n.cgroup())
+		for _, root := range append(roots, "/sys/fs/cgroup"+n.cgroup()) {
+			_ = os.Remove(root)
+		}
+	}
+	err = errors.Join(left, err, treeErr, runtime.RemoveNamespace(context.Background(), lab.containerd.Socket(), n.namespace))
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(n.dir)
+}
+
+// leftovers says what of the node's Pods is still on the host.
+func (n *node) leftovers() error {
+	c, ctx, err := n.ctr()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var errs []error
+	say := func(format string, args ...any) { errs = append(errs, fmt.Errorf("left behind: "+format, args...)) }
+	containers, err := c.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range containers {
+		say("container %s", c.ID())
+	}
+	err = c.SnapshotService("").Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		if info.Kind != snapshots.KindCommitted {
+			say("snapshot %s", info.Name)
+		}
+		return nil
+	})
+	errs = append(errs, err)
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, n.dir+"/") || strings.Contains(line, "/"+n.namespace+"/") {
+			say("mount %s", line)
+		}
+	}
+	for _, pattern := range []string{"run/netns/*", "run/pods/*", "run/network/results/*", "run/network/ipam/*/[0-9]*", "root/pods/*", "logs/*"} {
+		found, _ := filepath.Glob(n.path(pattern))
+		for _, f := range found {
+			say("file %s", f)
+		}
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(path, n.cgroup()+"/") && strings.HasPrefix(d.Name(), "pod") {
+			say("cgroup %s", path)
+		}
+		return nil
+	})
+	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range processes {
+		args, _ := os.ReadFile(p)
+		if bytes.Contains(args, []byte("containerd-shim")) && bytes.Contains(args, []byte("-namespace\x00"+n.namespace+"\x00")) {
+			say("process %s", bytes.ReplaceAll(args, []byte{0}, []byte{' '}))
+		}
+	}
+	return errors.Join(errs...)
+}

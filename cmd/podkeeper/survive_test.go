@@ -1,0 +1,278 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/hack/daemon"
+)
+
+// TestRestartOfTheAgent checks that nothing a user can see changes when the agent is stopped, or killed, and comes back.
+func TestRestartOfTheAgent(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("stay.yaml", simple("stay", forever)+`    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
+    livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
+    startupProbe: {exec: {command: ["true"]}, periodSeconds: 1}
+---
+`+simple("crash", "echo up; sleep 0.2; exit 1"))
+	before := n.awaitReady("stay")
+	crashed := n.await("crash", "backs off", func(p *v1.Pod) bool {
+		return containerStatus(p, "app").RestartCount == 1 && p.Status.ContainerStatuses[0].State.Waiting != nil
+	})
+	for _, end := range []func(){n.stopAgent, n.kill} {
+		end()
+		n.restart()
+		// From the very first answer on, the Pod is as it was.
+		after, err := n.get("stay")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !isReady(after) || containerStatus(after, "app").RestartCount != 0 ||
+			containerStatus(after, "app").ContainerID != containerStatus(before, "app").ContainerID {
+			t.Errorf("after a restart it is %+v", after.Status)
+		}
+		for i, c := range after.Status.Conditions {
+			if !c.LastTransitionTime.Time.Equal(before.Status.Conditions[i].LastTransitionTime.Time.Truncate(time.Second)) {
+				t.Errorf("condition %s flipped", c.Type)
+			}
+		}
+	}
+	now, err := n.get("crash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := containerStatus(now, "app"), containerStatus(crashed, "app"); got.RestartCount < want.RestartCount || now.UID != crashed.UID {
+		t.Errorf("the back-off of crash was forgotten: %+v", got)
+	}
+
+	// What ends while no agent runs is seen when one is back.
+	pid := n.pid(before, "app")
+	n.kill()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	n.restart()
+	n.await("stay", "was restarted once", func(p *v1.Pod) bool {
+		s := containerStatus(p, "app")
+		return isReady(p) && s.RestartCount == 1 && s.LastTerminationState.Terminated.ExitCode == 137
+	})
+
+	// What is removed while no agent runs is ended when one is back, with its grace period.
+	n.kill()
+	n.remove("stay.yaml")
+	n.restart()
+	n.awaitGone("stay")
+	n.awaitGone("crash")
+	if err := n.leftovers(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKilledAtAnyMoment kills the agent at random moments of a Pod's life: the Pod arrives where it should each time.
+func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	manifest := func(i int) string {
+		return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: any}
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: init, image: %[1]s, command: [/bin/sh, -c, "echo init %[2]d"]}
+  - {name: side, image: %[1]s, restartPolicy: Always, command: [/bin/sh, -c, %[3]q]}
+  containers:
+  - {name: app, image: %[1]s, command: [/bin/sh, -c, %[4]q]}
+`, image, i, forever, fmt.Sprintf("echo app %d; %s", i, forever))
+	}
+	for i := range 30 {
+		if i%3 == 2 {
+			n.remove("any.yaml")
+		} else {
+			n.apply("any.yaml", manifest(i))
+		}
+		time.Sleep(time.Duration(random.IntN(600)) * time.Millisecond)
+		n.kill()
+		n.restart()
+		if i%3 == 2 {
+			n.awaitGone("any")
+			continue
+		}
+		pod := n.await("any", fmt.Sprintf("runs edit %d", i), func(p *v1.Pod) bool {
+			return isReady(p) && slices.Contains(n.logLines(p, "app", int(containerStatus(p, "app").RestartCount)), fmt.Sprintf("app %d", i))
+		})
+		for _, s := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+			if s.RestartCount > 1 {
+				t.Errorf("round %d: %s was restarted %d times", i, s.Name, s.RestartCount)
+			}
+		}
+		n.onlyOne(pod)
+	}
+}
+
+// onlyOne fails the test where a container of a Pod runs twice.
+func (n *node) onlyOne(pod *v1.Pod) {
+	n.t.Helper()
+	c, ctx, err := n.ctr()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer c.Close()
+	all, err := c.Containers(ctx)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	running := map[string]int{}
+	for _, found := range all {
+		labels, _ := found.Labels(ctx)
+		if task, err := found.Task(ctx, nil); err == nil {
+			if status, err := task.Status(ctx); err == nil && status.Status == "running" {
+				running[labels["io.kubernetes.pod.name"]+"/"+labels["io.kubernetes.container.name"]]++
+			}
+		}
+	}
+	for name, count := range running {
+		if count > 1 {
+			n.t.Errorf("%d containers run for %s", count, name)
+		}
+	}
+}
+
+// TestOutputSurvives checks that not a line is lost while agents are killed and containers end in between.
+func TestOutputSurvives(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("count.yaml", simple("count", "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i; [ $((i%100)) = 0 ] && sleep 0.1; done; echo partial 1>&2; printf end",
+		"  restartPolicy: Never"))
+	n.await("count", "runs", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodRunning })
+	for range 4 {
+		time.Sleep(300 * time.Millisecond)
+		n.kill()
+		time.Sleep(200 * time.Millisecond)
+		n.restart()
+	}
+	n.kill()
+	time.Sleep(3 * time.Second) // it ends while nobody reads
+	n.restart()
+	pod := n.awaitPhase("count", v1.PodSucceeded)
+	var next int
+	lines := n.logLines(pod, "app", 0)
+	for _, line := range lines {
+		number, isLine := strings.CutPrefix(line, "line ")
+		if !isLine {
+			continue
+		}
+		i, err := strconv.Atoi(number)
+		if err != nil || i > next+1 {
+			t.Fatalf("line %q follows line %d", line, next)
+		}
+		next = max(next, i)
+	}
+	if next != 4000 || !slices.Contains(lines, "partial") || !slices.Contains(lines, "end") {
+		t.Errorf("the log ends at %d with %q", next, lines[max(0, len(lines)-3):])
+	}
+}
+
+// TestHungPodDelaysNoOther has a registry that never answers.
+func TestHungPodDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	hung := strings.Replace(simple("hung", forever), image, silent.Addr().String()+"/never:v1", 1)
+	n.apply("a.yaml", hung)
+	n.await("hung", "pulls", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodPending })
+	var all strings.Builder
+	for i := range 20 {
+		all.WriteString("---\n" + simple(fmt.Sprintf("healthy%d", i), forever))
+	}
+	n.apply("b.yaml", all.String())
+	for i := range 20 {
+		n.awaitReady(fmt.Sprintf("healthy%d", i))
+	}
+	begin := time.Now()
+	n.remove("a.yaml")
+	n.awaitGone("hung")
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("its removal waited %v for the pull", took)
+	}
+}
+
+// TestContainerdDies kills containerd under the agent. It has a daemon of its own.
+func TestContainerdDies(t *testing.T) {
+	n := launch(t) // not parallel: all nodes share the daemon
+	n.apply("stays.yaml", simple("stays", forever))
+	before := n.awaitReady("stays")
+	pid := n.pid(before, "app")
+	if err := lab.containerd.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	n.apply("more.yaml", simple("more", forever))
+	time.Sleep(300 * time.Millisecond)
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Fatalf("the container died with containerd: %v", err)
+	}
+	restartContainerd(t)
+	n.awaitReady("more")
+	after := n.awaitReady("stays")
+	if containerStatus(after, "app").ContainerID != containerStatus(before, "app").ContainerID || containerStatus(after, "app").RestartCount != 0 {
+		t.Errorf("a restart of containerd restarted the container: %+v", after.Status.ContainerStatuses)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	n.await("stays", "is restarted", func(p *v1.Pod) bool { return isReady(p) && containerStatus(p, "app").RestartCount == 1 })
+}
+
+func restartContainerd(t *testing.T) {
+	t.Helper()
+	var err error
+	if lab.containerd, err = startDaemon(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startDaemon() (*daemon.Daemon, error) {
+	if dir := os.Getenv("PODKEEPER_TEST_CONTAINERD"); dir != "" {
+		return daemon.Start(filepath.Join(dir, "containerd"), filepath.Join(labDir, "containerd"), dir)
+	}
+	return daemon.Start("containerd", filepath.Join(labDir, "containerd"))
+}
+
+// TestTwoAgentsSideBySide checks that two agents with different directories do not disturb each other.
+func TestTwoAgentsSideBySide(t *testing.T) {
+	t.Parallel()
+	a := launch(t)
+	t.Run("b", func(t *testing.T) {
+		b := launch(t)
+		a.apply("same.yaml", simple("same", forever))
+		b.apply("same.yaml", simple("same", forever))
+		one, two := a.awaitReady("same"), b.awaitReady("same")
+		if one.UID == two.UID || one.Status.PodIP == two.Status.PodIP {
+			t.Errorf("they share %s %s", one.UID, one.Status.PodIP)
+		}
+		b.remove("same.yaml")
+		b.awaitGone("same")
+		if still := a.awaitReady("same"); still.UID != one.UID {
+			t.Error("the other agent's Pod was disturbed")
+		}
+	})
+}
