@@ -258,17 +258,14 @@ func (r *Runtime) user(ctx context.Context, c *containers.Container, cfg *Contai
 	key := cfg.Image.ID + " " + name
 	known, ok := r.users.Load(key)
 	if !ok {
-		// The groups are read by name or uid alone, then the user, whose own group may be given.
 		spec := &specs.Spec{Process: &specs.Process{}, Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{}}
+		if err := oci.WithUser(name)(ctx, r.client, c, spec); err != nil {
+			return specs.User{}, fmt.Errorf("find user %q in image: %w", name, err)
+		}
 		login, _, _ := strings.Cut(name, ":")
 		if err := oci.WithAdditionalGIDs(login)(ctx, r.client, c, spec); err != nil {
 			return specs.User{}, fmt.Errorf("find groups of user %q in image: %w", name, err)
 		}
-		groups := spec.Process.User.AdditionalGids
-		if err := oci.WithUser(name)(ctx, r.client, c, spec); err != nil {
-			return specs.User{}, fmt.Errorf("find user %q in image: %w", name, err)
-		}
-		spec.Process.User.AdditionalGids = groups
 		known, _ = r.users.LoadOrStore(key, spec.Process.User)
 	}
 	user, _ := known.(specs.User)
