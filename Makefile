@@ -34,6 +34,17 @@ down: build ## remove everything that make run has made
 	@$(BUILD) -o bin/demo ./hack/demo
 	@bin/demo down
 
+install: build ## install podkeeper as a systemd service, and start it
+	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper
+	install -D -m 644 hack/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
+	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
+	[ -n "$(DESTDIR)" ] || { systemctl daemon-reload && systemctl enable podkeeper && systemctl restart podkeeper; }
+
+uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
+	[ -n "$(DESTDIR)" ] || systemctl disable --now podkeeper
+	rm -f $(DESTDIR)/usr/local/bin/podkeeper $(DESTDIR)/etc/systemd/system/podkeeper.service
+	[ -n "$(DESTDIR)" ] || systemctl daemon-reload
+
 pause: ## build the pause process anew from its sources
 	hack/pause
 
@@ -43,4 +54,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration bench run down pause clean setup
+.PHONY: help build check test test-unit test-integration bench run down install uninstall pause clean setup

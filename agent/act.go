@@ -207,6 +207,9 @@ func (w *worker) tornDown() {
 func (w *worker) sweep(pod *v1.Pod, err error) {
 	w.events.add(pod, "", v1.EventTypeWarning, "FailedCleanup", err.Error())
 	w.log.Warn("pod is not swept", "pod", w.key.String(), "error", err)
+	w.mu.Lock()
+	w.unswept[pod.UID] = true
+	w.mu.Unlock()
 	delay := time.Second
 	var again func()
 	again = func() {
@@ -214,7 +217,12 @@ func (w *worker) sweep(pod *v1.Pod, err error) {
 			w.events.add(pod, "", v1.EventTypeWarning, "FailedCleanup", err.Error())
 			delay = min(2*delay, time.Minute)
 			time.AfterFunc(delay, again)
+			return
 		}
+		w.mu.Lock()
+		delete(w.unswept, pod.UID)
+		w.mu.Unlock()
+		w.Wake()
 	}
 	time.AfterFunc(delay, again)
 }

@@ -169,10 +169,30 @@ func (a *Agent) removeStrays(ctx context.Context, instances []*instance) error {
 			a.cfg.Log.Warn("stray container stays", "id", id, "error", err)
 		}
 	}
+	a.node.Runtime.EndLostShims(func(sandbox string) bool { return a.hasTask(ctx, sandbox, instances) })
 	if err := a.node.Network.GC(ctx, sandboxes); err != nil {
 		a.cfg.Log.Warn("leftovers of networks stay", "error", err)
 	}
 	return nil
+}
+
+// hasTask says whether containerd knows a task of the instance with this sandbox, or cannot tell.
+func (a *Agent) hasTask(ctx context.Context, sandbox string, instances []*instance) bool {
+	ids := []string{sandbox}
+	for _, inst := range instances {
+		t := target{pod: inst.Pod, sandbox: inst.Sandbox.Attempt}
+		if t.sandboxID() != sandbox {
+			continue
+		}
+		for _, c := range allContainers(inst.Pod) {
+			t.container, t.attempt = c, inst.Containers[c.Name].Attempt
+			ids = append(ids, t.id())
+		}
+	}
+	return slices.ContainsFunc(ids, func(id string) bool {
+		c, err := a.node.Runtime.Look(ctx, id)
+		return err != nil || c.State != runtime.Absent
+	})
 }
 
 func owned(instances []*instance, uid string) bool {

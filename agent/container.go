@@ -320,7 +320,10 @@ func lastLines(file string, limit int) string {
 	var text []byte
 	for _, line := range lines {
 		if fields := bytes.SplitN(line, []byte(" "), 4); len(fields) == 4 {
-			text = append(append(text, fields[3]...), '\n')
+			text = append(text, fields[3]...)
+			if string(fields[2]) != "P" { // else the line goes on in the next one
+				text = append(text, '\n')
+			}
 		}
 	}
 	return string(text[max(0, len(text)-limit):])

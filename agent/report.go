@@ -100,3 +100,18 @@ func (a *Agent) Healthy() error {
 	}
 	return nil
 }
+
+// stuckAfter is how long one round of a worker may take; a look alone has thirty seconds.
+const stuckAfter = 2 * time.Minute
+
+// Alive says whether every worker's loop goes round. It waits for no lock for long unless the agent hangs.
+func (a *Agent) Alive() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, w := range a.workers {
+		if since := w.stepping.Load(); since != 0 && time.Since(time.Unix(0, since)) > stuckAfter {
+			return fmt.Errorf("the worker of %s has not come round for %v", key, time.Since(time.Unix(0, since)).Round(time.Second))
+		}
+	}
+	return nil
+}

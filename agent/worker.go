@@ -62,10 +62,12 @@ type worker struct {
 	mu        sync.Mutex
 	wanted    *manifests.Pod // nil: no such Pod is wanted
 	wantedAt  time.Time
-	forgive   bool // forget failures: what they were about may have been mended
+	unswept   map[types.UID]bool // instances that are gone but for what a sweep could not remove yet
+	forgive   bool               // forget failures: what they were about may have been mended
 	published atomic.Pointer[v1.Pod]
 	wake      chan struct{} // of size 1, carries no data
 	results   chan result
+	stepping  atomic.Int64 // when the present step began, in nanoseconds since 1970; 0 between steps
 
 	inst     *instance
 	flights  map[string]flight // by container, "" for the sandbox
@@ -90,7 +92,7 @@ type prepared struct {
 func newWorker(key types.NamespacedName, s *surroundings, inst *instance) *worker {
 	w := &worker{
 		key: key, surroundings: s, inst: inst,
-		wake: make(chan struct{}, 1), results: make(chan result, 16),
+		unswept: map[types.UID]bool{}, wake: make(chan struct{}, 1), results: make(chan result, 16),
 		flights: map[string]flight{}, prepared: map[string]prepared{}, faults: map[string]*fault{}, probing: map[string]*probing{},
 	}
 	if inst != nil {
@@ -139,7 +141,7 @@ func (w *worker) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		next := w.step(ctx)
-		if w.inst == nil && len(w.flights) == 0 && w.retire(w) {
+		if w.inst == nil && len(w.flights) == 0 && w.swept() && w.retire(w) {
 			return
 		}
 		wait := safetyLook
@@ -157,6 +159,12 @@ func (w *worker) run(ctx context.Context) {
 			w.take(ctx, r)
 		}
 	}
+}
+
+func (w *worker) swept() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.unswept) == 0
 }
 
 // leave ends the worker but not the Pod: actions are cancelled and awaited, their results still recorded.
@@ -177,6 +185,8 @@ func (w *worker) leave(ctx context.Context) {
 
 // step is one round: take what is wanted, look, plan, act. It answers when to look again even if nothing happens.
 func (w *worker) step(ctx context.Context) time.Time {
+	w.stepping.Store(time.Now().UnixNano())
+	defer w.stepping.Store(0)
 	for {
 		select {
 		case r := <-w.results:
@@ -217,11 +227,13 @@ func (w *worker) adjust() {
 	w.mu.Lock()
 	wanted, wantedAt, forgive := w.wanted, w.wantedAt, w.forgive
 	w.forgive = false
+	unswept := wanted != nil && w.unswept[wanted.UID]
 	w.mu.Unlock()
 	if forgive {
 		w.faults = map[string]*fault{}
 	}
 	switch {
+	case w.inst == nil && unswept: // the manifest gives the UID: what is swept would be the successor's
 	case w.inst == nil && wanted != nil:
 		pod := wanted.DeepCopy()
 		if pod.UID == "" {

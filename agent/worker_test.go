@@ -15,6 +15,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -555,6 +556,30 @@ func TestSweepThatFailsHoldsUpNoSuccessor(t *testing.T) {
 		a.expect("sweep", "10 sweep", "11 sweep")
 		if a.written().Revision != "2" {
 			t.Error("the wrong record is left")
+		}
+	})
+}
+
+func TestSuccessorOfTheSameUIDWaitsForTheSweep(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.sweeps = errors.New("device or resource busy")
+		for i, at := range []float64{10, 20} {
+			p := a.pod("app")
+			p.UID = "given"
+			a.w.want(&manifests.Pod{Pod: p, Revision: strconv.Itoa(i)})
+			a.pass(at)
+		}
+		a.expect("start", "0 start app 0", "11 start app 0")
+		if a.written().Revision != "1" {
+			t.Error("the wrong record is left")
+		}
+		a.host.set(func() { a.host.sweeps = errors.New("device or resource busy") })
+		a.w.want(nil)
+		a.pass(22)
+		select {
+		case <-a.done:
+		default:
+			t.Error("the worker is still there")
 		}
 	})
 }

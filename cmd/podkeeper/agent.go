@@ -15,6 +15,7 @@ import (
 	"time"
 
 	containerdlog "github.com/containerd/log"
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -89,7 +90,7 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	// A small heap is worth more to the node than the agent's few milliseconds of collecting.
 	debug.SetGCPercent(40)
-	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	log := newLog()
 	// containerd's libraries log what they also answer as errors.
 	if err := containerdlog.SetLevel("error"); err != nil {
 		return fmt.Errorf("set log level: %w", err)
@@ -115,15 +116,32 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		ImageDir: f.imageDir, Log: log,
 	}, node)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "go", goruntime.Version())
+	outer := ctx
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go onReload(ctx, func() {
+		if _, err := readConfig(f.config); err != nil {
+			log.Error("the new configuration is refused, the old one stays", "error", err)
+			return
+		}
+		stop()
+	})
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		return a.Run(ctx, func() {
 			log.Info("what ran before is adopted")
+			notify(daemon.SdNotifyReady)
+			go (&service{pods: a.Pods, alive: a.Alive, log: log}).run(ctx)
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
 			work.Go(func() error { return server.Serve(ctx, listener, server.Handler(a, a.Metrics())) })
 		})
 	})
 	err = work.Wait()
+	if err == nil && outer.Err() == nil {
+		log.Info("agent starts anew with a new configuration")
+		notify(daemon.SdNotifyReloading)
+		return becomeAnew()
+	}
 	log.Info("agent stops; Pods run on")
 	return err
 }

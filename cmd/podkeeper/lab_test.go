@@ -491,7 +491,8 @@ func (n *node) leftovers() error {
 		say("container %s", c.ID())
 	}
 	err = c.SnapshotService("").Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		if info.Kind != snapshots.KindCommitted {
+		// An import that was cut off holds its own until containerd's lease on it ends.
+		if info.Kind != snapshots.KindCommitted && !strings.HasPrefix(info.Name, "extract-") {
 			say("snapshot %s", info.Name)
 		}
 		return nil

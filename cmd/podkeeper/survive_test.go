@@ -276,3 +276,36 @@ func TestTwoAgentsSideBySide(t *testing.T) {
 		}
 	})
 }
+
+// TestReload has the agent start anew with another configuration on SIGHUP, unless that is broken.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("kept.yaml", simple("kept", forever))
+	before := n.awaitReady("kept")
+	config, err := os.ReadFile(n.path("config.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(more, told string) {
+		t.Helper()
+		if err := os.WriteFile(n.path("config.yaml"), []byte(string(config)+more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.agent.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		n.eventually("the log tells "+told, func() error {
+			if !strings.Contains(n.log.String(), told) {
+				return fmt.Errorf("it does not")
+			}
+			return nil
+		})
+	}
+	reload("maxPods: 3\n", "maxPods: not supported")
+	reload("containerLogMaxFiles: 3\n", "agent starts anew")
+	after := n.awaitReady("kept")
+	if containerStatus(after, "app").ContainerID != containerStatus(before, "app").ContainerID {
+		t.Error("a new configuration restarted the container")
+	}
+}

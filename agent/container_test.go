@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func field(path string) *v1.EnvVarSource {
+	return &v1.EnvVarSource{FieldRef: &v1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "web", UID: "u-1", Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"note": "a b"},
+	}}
+	pod.Spec.ServiceAccountName = "builder"
+	pod.Spec.Containers = []v1.Container{
+		{Name: "app", Resources: v1.ResourceRequirements{
+			Limits:   v1.ResourceList{v1.ResourceMemory: resource.MustParse("100Mi")},
+			Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse("250m")},
+		}},
+		{Name: "other", Resources: v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceCPU: resource.MustParse("1500m")}}},
+	}
+	of := func(container, name, divisor string) *v1.EnvVarSource {
+		ref := &v1.ResourceFieldSelector{ContainerName: container, Resource: name}
+		if divisor != "" {
+			ref.Divisor = resource.MustParse(divisor)
+		}
+		return &v1.EnvVarSource{ResourceFieldRef: ref}
+	}
+	for sentence, r := range map[string]struct {
+		env  []v1.EnvVar
+		want []string
+	}{
+		"order is kept":                           {[]v1.EnvVar{{Name: "B", Value: "1"}, {Name: "A", Value: "2"}}, []string{"B=1", "A=2"}},
+		"$(VAR) is what was declared before":      {[]v1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$(A)-$(A)"}}, []string{"A=1", "B=1-1"}},
+		"not what is declared after":              {[]v1.EnvVar{{Name: "B", Value: "$(A)"}, {Name: "A", Value: "1"}}, []string{"B=$(A)", "A=1"}},
+		"an unknown one stays":                    {[]v1.EnvVar{{Name: "B", Value: "$(NONE)"}}, []string{"B=$(NONE)"}},
+		"$$(VAR) is $(VAR)":                       {[]v1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$$(A)"}}, []string{"A=1", "B=$(A)"}},
+		"$VAR and ${VAR} are left to a shell":     {[]v1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$A ${A}"}}, []string{"A=1", "B=$A ${A}"}},
+		"nothing is replaced twice":               {[]v1.EnvVar{{Name: "A", Value: "$$(X)"}, {Name: "X", Value: "1"}, {Name: "B", Value: "$(A)"}}, []string{"A=$(X)", "X=1", "B=$(X)"}},
+		"the Pod's own facts":                     {[]v1.EnvVar{{Name: "N", ValueFrom: field("metadata.name")}, {Name: "S", ValueFrom: field("metadata.namespace")}, {Name: "U", ValueFrom: field("metadata.uid")}}, []string{"N=web", "S=shop", "U=u-1"}},
+		"one label and one annotation":            {[]v1.EnvVar{{Name: "L", ValueFrom: field("metadata.labels['app']")}, {Name: "A", ValueFrom: field("metadata.annotations['note']")}}, []string{"L=web", "A=a b"}},
+		"where it runs":                           {[]v1.EnvVar{{Name: "N", ValueFrom: field("spec.nodeName")}, {Name: "S", ValueFrom: field("spec.serviceAccountName")}}, []string{"N=node-1", "S=builder"}},
+		"its addresses":                           {[]v1.EnvVar{{Name: "I", ValueFrom: field("status.podIP")}, {Name: "J", ValueFrom: field("status.podIPs")}}, []string{"I=10.88.0.2", "J=10.88.0.2,fd00::2"}},
+		"a limit":                                 {[]v1.EnvVar{{Name: "M", ValueFrom: of("", "limits.memory", "")}, {Name: "MM", ValueFrom: of("", "limits.memory", "1Mi")}}, []string{"M=104857600", "MM=100"}},
+		"another container's, rounded up":         {[]v1.EnvVar{{Name: "C", ValueFrom: of("other", "limits.cpu", "")}}, []string{"C=2"}},
+		"a request with a divisor":                {[]v1.EnvVar{{Name: "C", ValueFrom: of("", "requests.cpu", "1m")}}, []string{"C=250"}},
+		"no limit is what the node has":           {[]v1.EnvVar{{Name: "M", ValueFrom: of("other", "limits.memory", "1Gi")}}, []string{"M=8"}},
+		"what comes from elsewhere may be quoted": {[]v1.EnvVar{{Name: "N", ValueFrom: field("metadata.name")}, {Name: "U", Value: "http://$(N)/"}}, []string{"N=web", "U=http://web/"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			c := pod.Spec.Containers[0].DeepCopy()
+			c.Env = r.env
+			n := &Node{Name: "node-1", Memory: 8 << 30}
+			got, lookup, err := n.environment(target{pod: pod, container: c, ips: []string{"10.88.0.2", "fd00::2"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(r.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if value, ok := lookup(r.env[0].Name); !ok || r.want[0] != r.env[0].Name+"="+value {
+				t.Errorf("command and arguments see %q", value)
+			}
+		})
+	}
+}
+
+func TestEnvironmentThatCannotBe(t *testing.T) {
+	t.Parallel()
+	pod := somePod("web")
+	for sentence, from := range map[string]*v1.EnvVarSource{
+		"a container that is not there": {ResourceFieldRef: &v1.ResourceFieldSelector{ContainerName: "none", Resource: "limits.cpu"}},
+		"a field that is not there":     field("spec.none"),
+		"no source":                     {},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			c := v1.Container{Name: "app", Env: []v1.EnvVar{{Name: "A", ValueFrom: from}}}
+			if _, _, err := (&Node{}).environment(target{pod: pod, container: &c}); err == nil || !strings.HasPrefix(err.Error(), "env A: ") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestProbeCommandSeesTheManifestOnly(t *testing.T) {
+	t.Parallel()
+	c := &v1.Container{Env: []v1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$(A)2"}, {Name: "N", ValueFrom: field("metadata.name")}}}
+	got := expandStatic(c, []string{"$(A)", "$(B)", "$(N)", "$(NONE)", "$$(A)"})
+	if diff := cmp.Diff([]string{"1", "12", "$(N)", "$(NONE)", "$(A)"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTerminationMessages(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]int{1: 4096, 3: 4096, 4: 3072, 12: 1024} {
+		pod := &v1.Pod{Spec: v1.PodSpec{Containers: make([]v1.Container, n)}}
+		if got := messageLimit(pod); got != want {
+			t.Errorf("of %d containers: %d bytes each, want %d", n, got, want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "message")
+	if got := head(file, 10); got != "" {
+		t.Errorf("of no file: %q", got)
+	}
+	if err := os.WriteFile(file, []byte("0123456789abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := head(file, 10); got != "0123456789" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	t.Parallel()
+	const at = "2026-11-23T12:00:00.000000000Z "
+	many := func(n int) string { return strings.Repeat(at+"stdout F line\n", n) }
+	for sentence, r := range map[string]struct {
+		log   string
+		limit int
+		want  string
+	}{
+		"nothing":                          {"", 100, ""},
+		"both streams":                     {at + "stdout F one\n" + at + "stderr F two  words\n", 100, "one\ntwo  words\n"},
+		"an empty line":                    {at + "stdout F \n", 100, "\n"},
+		"a last line without its end":      {at + "stdout F one\n" + at + "stdout F tw", 100, "one\ntw\n"},
+		"the end when it is long":          {at + "stdout F 0123456789\n", 5, "6789\n"},
+		"no more than 80 lines":            {many(100), 1 << 20, strings.Repeat("line\n", 80)},
+		"what is no line of a log is none": {"garbage\n" + at + "stdout F one\n", 100, "one\n"},
+		"pieces of a long line are one":    {at + "stdout P one\n" + at + "stdout F two\n", 100, "onetwo\n"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "log")
+			if err := os.WriteFile(file, []byte(r.log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := lastLines(file, r.limit); got != r.want {
+				t.Errorf("got %q, want %q", got, r.want)
+			}
+		})
+	}
+	if got := lastLines(filepath.Join(t.TempDir(), "none"), 10); got != "" {
+		t.Errorf("of no file: %q", got)
+	}
+}
+
+func FuzzLastLines(f *testing.F) {
+	f.Add([]byte("2026-11-23T12:00:00Z stdout F one\n"), 10)
+	f.Add([]byte("2026-11-23T12:00:00Z stderr P one\n2026-11-23T12:00:00Z stderr F two"), 3)
+	f.Add([]byte("a b c d e\n\n \n"), 100)
+	file := filepath.Join(f.TempDir(), "log")
+	f.Fuzz(func(t *testing.T, log []byte, limit int) {
+		if limit < 0 || limit > 1<<16 {
+			t.Skip("limits are the agent's own")
+		}
+		if err := os.WriteFile(file, log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := lastLines(file, limit)
+		if len(got) > limit {
+			t.Errorf("%d bytes, limit %d", len(got), limit)
+		}
+		if strings.Count(got, "\n") > maxMessageLines {
+			t.Errorf("%d lines", strings.Count(got, "\n"))
+		}
+	})
+}

@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+// recorded is an instance that was not written yet.
+func recorded(dir string) *instance {
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "u"}}
+	pod.Spec.InitContainers = []v1.Container{{Name: "init"}}
+	pod.Spec.Containers = []v1.Container{{Name: "app"}}
+	return newInstance(dir, pod, "r1")
+}
+
+func TestInstanceIsReadAsWritten(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Now().Truncate(time.Second)
+	inst := recorded(dir)
+	inst.Ending = &plan.Ending{Since: now, Reason: "test"}
+	inst.Sandbox = sandboxRecord{Attempt: 2, Made: true, Ready: true, IPs: []string{"10.88.0.2"}}
+	inst.Containers["app"] = &record{
+		Attempt: 3, Sandbox: 2, CreatedAt: now, StartedAt: now, Launched: true, Backoff: 40 * time.Second, Signalled: true, Started: true, Ready: true,
+		Stop: &plan.Stop{Why: plan.LivenessFailed, Since: now, Grace: 7 * time.Second}, StopSignal: "SIGQUIT",
+		Exit: &v1.ContainerStateTerminated{ExitCode: 3}, Last: &v1.ContainerStateTerminated{ExitCode: 4},
+	}
+	if err := inst.save(); err != nil {
+		t.Fatal(err)
+	}
+	whole, broken, err := loadInstances(dir)
+	if err != nil || len(whole) != 1 || len(broken) > 0 {
+		t.Fatalf("%d whole, broken %q: %v", len(whole), broken, err)
+	}
+	if diff := cmp.Diff(inst, whole[0], cmp.AllowUnexported(instance{}, record{}), cmpopts.EquateApproxTime(0)); diff != "" {
+		t.Errorf("(-written +read):\n%s", diff)
+	}
+	if stat, err := os.Stat(inst.file); err != nil || stat.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v: %v", stat.Mode(), err)
+	}
+}
+
+func TestInstanceIsWrittenOnlyWhenItChanged(t *testing.T) {
+	t.Parallel()
+	inst := recorded(t.TempDir())
+	if err := inst.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(inst.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := inst.save(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(inst.file); err == nil {
+		t.Error("it was written again though nothing has changed")
+	}
+	inst.Containers["app"].Attempt++
+	if err := inst.save(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(inst.file); err != nil {
+		t.Errorf("it was not written though it has changed: %v", err)
+	}
+}
+
+func TestBrokenInstances(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if whole, broken, err := loadInstances(filepath.Join(dir, "none")); err != nil || whole != nil || broken != nil {
+		t.Errorf("of a folder that is not there: %v, %v, %v", whole, broken, err)
+	}
+	good := recorded(dir)
+	if err := good.save(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(good.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"empty": "", "half": string(content[:len(content)/2]), "no-pod": "{}", "of-another": string(content), "no-json": "pod: {}",
+	} {
+		if err := writeFile(filepath.Join(dir, name, instanceFile), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "no-file"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	whole, broken, err := loadInstances(dir)
+	if err != nil || len(whole) != 1 || whole[0].Pod.UID != "u" {
+		t.Errorf("whole: %v, %v", whole, err)
+	}
+	slices.Sort(broken)
+	if diff := cmp.Diff([]string{"empty", "half", "no-file", "no-json", "no-pod", "of-another"}, broken); diff != "" {
+		t.Errorf("broken (-want +got):\n%s", diff)
+	}
+}
+
+func TestInstanceThatLacksARecordGetsOne(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	inst := recorded(dir)
+	delete(inst.Containers, "app")
+	if err := inst.save(); err != nil {
+		t.Fatal(err)
+	}
+	whole, _, err := loadInstances(dir)
+	if err != nil || len(whole) != 1 || whole[0].Containers["app"] == nil || whole[0].Containers["init"] == nil {
+		t.Errorf("%+v: %v", whole, err)
+	}
+}
+
+func TestWriteFileReplaces(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "a", "b", "file")
+	for _, text := range []string{"a long first text", "short"} {
+		if err := writeFile(file, []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != text {
+			t.Errorf("got %q: %v", got, err)
+		}
+	}
+	if left, _ := os.ReadDir(filepath.Dir(file)); len(left) != 1 {
+		t.Errorf("left beside it: %v", left)
+	}
+	if err := writeFile(filepath.Join(file, "below a file"), nil, 0o640); err == nil {
+		t.Error("below a file: no error")
+	}
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const configHead = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+
+func TestConfigurationsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct{ text, want string }{
+		"a field that is not followed, with its line": {configHead + "maxPods: 3\n", ":3: maxPods: not supported"},
+		"a field that does not exist":                 {configHead + "maxPodz: 3\n", `unknown field "maxPodz"`},
+		"another kind":                                {"kind: Pod\n", "must be kind: KubeletConfiguration"},
+		"a driver that there is not yet":              {configHead + "cgroupDriver: systemd\n", "must be cgroupfs"},
+		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
+		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
+		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
+		"pulls that contradict each other":            {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := readConfig(file); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("it says %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAFlagWinsOverTheFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(configHead+"staticPodPath: /file\npodLogsDir: /file/logs\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := readConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, f := agentCommand(), &flags{manifests: "/flag"}
+	if err := cmd.Flags().Set("pod-manifest-path", "/flag"); err != nil {
+		t.Fatal(err)
+	}
+	f.apply(cmd, cfg)
+	if f.manifests != "/flag" || f.logsDir != "/file/logs" {
+		t.Errorf("manifests in %s, logs in %s", f.manifests, f.logsDir)
+	}
+}
+
+func TestRuntimeHandlers(t *testing.T) {
+	t.Parallel()
+	got, err := parseHandlers([]string{"x=io.containerd.runc.v2,BinaryName=/usr/bin/x", "y=io.y.v1"})
+	if err != nil || got["x"].BinaryName != "/usr/bin/x" || got["y"].Type != "io.y.v1" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"x", "=t", "x=", "x=t,Other=1", "x=t,BinaryName="} {
+		if _, err := parseHandlers([]string{bad}); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
