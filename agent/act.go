@@ -54,6 +54,9 @@ func (w *worker) beginStart(rec *record, a plan.Action, now time.Time) {
 
 // launch does an action in its own goroutine.
 func (w *worker) launch(ctx context.Context, a plan.Action) {
+	if w.rest != nil {
+		w.rest.Reset(restAfter)
+	}
 	w.log.Info("act", "pod", w.key.String(), "action", a.String())
 	ctx, cancel := context.WithCancel(ctx)
 	w.flights[a.Container] = flight{action: a, cancel: cancel}
@@ -70,9 +73,21 @@ func (w *worker) launch(ctx context.Context, a plan.Action) {
 			bounded, done = context.WithTimeout(ctx, w.timeout)
 			defer done()
 		}
-		apply, err := do(bounded)
+		apply, err := w.inTurn(bounded, a, do)
 		w.results <- result{action: a, err: err, apply: apply}
 	}()
+}
+
+// inTurn does an action; a sandbox is made when its turn comes.
+func (w *worker) inTurn(ctx context.Context, a plan.Action, do func(context.Context) (func(), error)) (func(), error) {
+	if a.Verb == plan.CreateSandbox {
+		give, err := w.turns.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer give()
+	}
+	return do(ctx)
 }
 
 // doing is what an action does, and answers what is to be recorded when it succeeded. It must not touch the worker's own

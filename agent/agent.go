@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"sync"
 	"time"
@@ -25,7 +26,11 @@ type Config struct {
 	Manifests manifests.Config
 	ImageDir  string // archives found here are imported; empty is none
 	Log       *slog.Logger
+	AtRest    func() // called when nothing was done for a while, such as to give memory back; may be nil
 }
+
+// restAfter is how long nothing must have been done for the agent to be at rest.
+const restAfter = 5 * time.Second
 
 // Agent is the set of workers, one a Pod.
 type Agent struct {
@@ -52,8 +57,12 @@ func New(cfg Config, node *Node) *Agent {
 	}
 	a.metrics = newMetrics(a.registry, a)
 	a.around = &surroundings{
-		host: node, podsDir: filepath.Join(node.RootDir, "pods"), hostIPs: hostIPs, timeout: node.Timeout,
+		turns: newTurns(2 * goruntime.NumCPU()),
+		host:  node, podsDir: filepath.Join(node.RootDir, "pods"), hostIPs: (&hostAddresses{}).list, timeout: node.Timeout,
 		events: a.events, metrics: a.metrics, log: cfg.Log, register: a.register, retire: a.retire,
+	}
+	if cfg.AtRest != nil {
+		a.around.rest = time.AfterFunc(restAfter, cfg.AtRest)
 	}
 	return a
 }
@@ -61,19 +70,32 @@ func New(cfg Config, node *Node) *Agent {
 // Metrics are the agent's metrics.
 func (a *Agent) Metrics() prometheus.Gatherer { return a.registry }
 
-// hostIPs are the node's addresses, or none where that cannot be told.
-func hostIPs() []string {
-	ips, err := network.HostIPs()
-	if err != nil {
-		return nil
+// hostAddresses are the node's addresses. They are read anew after a while only: that costs a dump of all links and
+// routes, of which every Pod has one.
+type hostAddresses struct {
+	mu   sync.Mutex
+	ips  []string
+	read time.Time
+}
+
+// addressesStay is how long they are believed.
+const addressesStay = 10 * time.Second
+
+// list answers them, or those last known where they cannot be told.
+func (h *hostAddresses) list() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.read) < addressesStay {
+		return h.ips
 	}
-	return slices.Collect(func(yield func(string) bool) {
+	if ips, err := network.HostIPs(); err == nil {
+		h.ips = nil
 		for _, ip := range ips {
-			if !yield(ip.String()) {
-				return
-			}
+			h.ips = append(h.ips, ip.String())
 		}
-	})
+	}
+	h.read = time.Now()
+	return h.ips
 }
 
 // Run keeps Pods until ctx ends. It first takes over what an earlier agent has left: containers run on, what is no longer

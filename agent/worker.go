@@ -41,10 +41,12 @@ type surroundings struct {
 	podsDir string
 	hostIPs func() []string
 	timeout time.Duration // of one action's requests, pulls excepted
+	turns   turns
 	events  *Events
 	metrics *metrics
 	log     *slog.Logger
-	started time.Time // of the agent: probes that it takes over are spread over their first period
+	rest    *time.Timer // strikes when nothing was done for a while; may be nil
+	started time.Time   // of the agent: probes that it takes over are spread over their first period
 
 	register func(id string, w *worker) // for the events of containerd; nil worker forgets
 	retire   func(w *worker) bool       // the worker has nothing left to do; false: there is something again

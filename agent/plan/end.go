@@ -136,7 +136,9 @@ func (n *next) stopOne(name string, why Why, grace time.Duration) bool {
 		return false
 	}
 	if c.State != Running {
-		n.clean(name)
+		if n.seen.Ending == nil { // else all of it is removed in a moment
+			n.clean(name)
+		}
 		return true
 	}
 	// A second: what truncating has given away at different times is no reason for a second signal.

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -88,8 +87,6 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 }
 
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
-	// A small heap is worth more to the node than the agent's few milliseconds of collecting.
-	debug.SetGCPercent(40)
 	log := newLog()
 	// containerd's libraries log what they also answer as errors.
 	if err := containerdlog.SetLevel("error"); err != nil {
@@ -113,7 +110,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		Manifests: manifests.Config{
 			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
-		ImageDir: f.imageDir, Log: log,
+		ImageDir: f.imageDir, Log: log, AtRest: giveMemoryBack,
 	}, node)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "go", goruntime.Version())
 	outer := ctx
