@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// agent is podkeeper in the lab.
+type agent struct {
+	lab    *lab
+	client *server.Client
+	cmd    *exec.Cmd // nil while it does not run
+}
+
+// newAgent starts podkeeper and has it import the image.
+func newAgent(ctx context.Context, l *lab) (*agent, error) {
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + l.name + "\n"
+	if err := os.WriteFile(l.path("config.yaml"), []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("write podkeeper's configuration: %w", err)
+	}
+	a := &agent{lab: l, client: server.NewClient(l.path("run"))}
+	if err := a.start(); err != nil {
+		return nil, err
+	}
+	imported := func() (bool, error) {
+		_, err := l.pods.ImageService().Get(ctx, demoImage)
+		return err == nil, err
+	}
+	if err := poll(ctx, 50*time.Millisecond, imported); err != nil {
+		return nil, errors.Join(fmt.Errorf("wait for podkeeper to import the image: %w", err), a.lastWords(), a.stop(syscall.SIGKILL))
+	}
+	return a, nil
+}
+
+// start starts the process and does not wait.
+func (a *agent) start() (err error) {
+	l := a.lab
+	a.cmd, err = start(l.path("agent.log"), l.path("podkeeper"), "agent",
+		"--config", l.path("config.yaml"), "--pod-manifest-path", l.path("manifests"), "--root-dir", l.path("root"),
+		"--run-dir", l.path("run"), "--pod-logs-dir", l.path("logs"), "--container-runtime-endpoint", "unix://"+l.socket(),
+		"--containerd-namespace", l.name, "--image-dir", l.path("images"), "--cni-conf-dir", l.path("cni"), "--cni-bin-dir", cniBin)
+	return err
+}
+
+// stop ends the process; Pods run on.
+func (a *agent) stop(sig syscall.Signal) error {
+	if a.cmd == nil {
+		return nil
+	}
+	cmd := a.cmd
+	a.cmd = nil
+	return end(cmd, sig)
+}
+
+// lastWords is the end of the agent's log, as an error, for people.
+func (a *agent) lastWords() error {
+	log, err := os.ReadFile(a.lab.path("agent.log"))
+	if err != nil {
+		return fmt.Errorf("read the agent's log: %w", err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return errors.New("the agent's log ends:\n" + strings.Join(lines[max(0, len(lines)-20):], "\n"))
+}
+
+// warnings are the lines of the agent's log that say that something went wrong: a figure beside which there are some may
+// hold a wait before a second try.
+func (a *agent) warnings() ([]string, error) {
+	log, err := os.ReadFile(a.lab.path("agent.log"))
+	if err != nil {
+		return nil, fmt.Errorf("read the agent's log: %w", err)
+	}
+	return slices.DeleteFunc(strings.Split(strings.TrimSpace(string(log)), "\n"), func(line string) bool {
+		return !strings.Contains(line, "level=WARN") && !strings.Contains(line, "level=ERROR") || strings.Contains(line, "oom_score_adj")
+	}), nil
+}
+
+// manifest is a Pod of one container, for podkeeper and podman alike.
+const manifest = `apiVersion: v1
+kind: Pod
+metadata:
+  name: %[1]s
+spec:
+  terminationGracePeriodSeconds: 10
+  containers:
+  - name: app
+    image: %[2]s
+    imagePullPolicy: IfNotPresent
+    command: ["/bin/sh", "-c", %[3]q]
+    resources:
+      requests: {cpu: 10m, memory: 16Mi}
+      limits: {cpu: "1", memory: 64Mi}
+    volumeMounts:
+    - {name: out, mountPath: /out}
+  volumes:
+  - name: out
+    hostPath: {path: %[4]q}
+`
+
+func (l *lab) manifest(pod string) []byte {
+	return fmt.Appendf(nil, manifest, pod, demoImage, command(pod), l.out)
+}
+
+func (a *agent) file(pod string) string { return a.lab.path("manifests", pod+".yaml") }
+
+// drop renames manifests into the directory and answers when it began.
+func (a *agent) drop(pods []string) (time.Time, error) {
+	for _, pod := range pods {
+		if err := os.WriteFile(a.lab.path(pod+".yaml"), a.lab.manifest(pod), 0o644); err != nil { //nolint:gosec // no secret
+			return time.Time{}, fmt.Errorf("write manifest: %w", err)
+		}
+	}
+	begin := time.Now()
+	for _, pod := range pods {
+		if err := os.Rename(a.lab.path(pod+".yaml"), a.file(pod)); err != nil {
+			return begin, fmt.Errorf("drop manifest: %w", err)
+		}
+	}
+	return begin, nil
+}
+
+// run drops manifests and answers, in the order of the Pods, how long it took until each one's main process ran.
+func (a *agent) run(ctx context.Context, pods []string) ([]time.Duration, error) {
+	begin, err := a.drop(pods)
+	if err != nil {
+		return nil, err
+	}
+	return a.lab.starts.wait(ctx, pods, begin)
+}
+
+// remove removes the manifests of Pods, answers how long it took until all their tasks were gone, and waits until nothing
+// of them is left.
+func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error) {
+	ids, err := a.containers(ctx, pods)
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	for _, pod := range pods {
+		if err := os.Remove(a.file(pod)); err != nil {
+			return 0, fmt.Errorf("remove manifest: %w", err)
+		}
+	}
+	gone := func() (bool, error) {
+		for len(ids) > 0 {
+			_, err := a.lab.pods.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: ids[0]})
+			if err == nil || !errdefs.IsNotFound(errgrpc.ToNative(err)) {
+				return false, err //nolint:wrapcheck // poll says what was waited for
+			}
+			ids = ids[1:]
+		}
+		return true, nil
+	}
+	if err := poll(ctx, 2*time.Millisecond, gone); err != nil {
+		return 0, fmt.Errorf("wait for tasks to go: %w", err)
+	}
+	took := time.Since(begin)
+	forgotten := func() (bool, error) {
+		list, err := a.client.Pods(ctx)
+		return err == nil && !slices.ContainsFunc(list.Items, func(p v1.Pod) bool { return slices.Contains(pods, p.Name) }), err
+	}
+	if err := poll(ctx, 20*time.Millisecond, forgotten); err != nil {
+		return 0, fmt.Errorf("wait for Pods to go: %w", err)
+	}
+	return took, nil
+}
+
+// containers answers the ids of all containers of Pods, by the labels of podkeeper's contract.
+func (a *agent) containers(ctx context.Context, pods []string) ([]string, error) {
+	records, err := a.lab.pods.ContainerService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var ids []string
+	for _, r := range records {
+		if slices.Contains(pods, r.Labels["io.kubernetes.pod.name"]) {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids, nil
+}
+
+// mainPID answers the host's pid of a Pod's main process.
+func (a *agent) mainPID(ctx context.Context, pod string) (int, error) {
+	records, err := a.lab.pods.ContainerService().List(ctx,
+		fmt.Sprintf(`labels."io.kubernetes.pod.name"==%s,labels."io.kubernetes.container.name"==app`, pod))
+	if err != nil {
+		return 0, fmt.Errorf("list containers: %w", err)
+	}
+	if len(records) != 1 {
+		return 0, fmt.Errorf("find main process of Pod %s: it has %d containers named app", pod, len(records))
+	}
+	answer, err := a.lab.pods.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: records[0].ID})
+	if err != nil {
+		return 0, fmt.Errorf("find main process of Pod %s: %w", pod, errgrpc.ToNative(err))
+	}
+	return int(answer.Process.Pid), nil
+}
+
+// awaitReady waits until podkeeper says of so many Pods that they run and are ready.
+func (a *agent) awaitReady(ctx context.Context, n int) error {
+	ready := func() (bool, error) {
+		list, err := a.client.Pods(ctx)
+		if err != nil {
+			return false, err //nolint:wrapcheck // poll says what was waited for
+		}
+		count := 0
+		for _, p := range list.Items {
+			if p.Status.Phase == v1.PodRunning && slices.ContainsFunc(p.Status.Conditions, isReady) {
+				count++
+			}
+		}
+		return count == n, nil
+	}
+	if err := poll(ctx, 2*time.Millisecond, ready); err != nil {
+		return fmt.Errorf("wait for %d Pods to be ready: %w", n, err)
+	}
+	return nil
+}
+
+func isReady(c v1.PodCondition) bool { return c.Type == v1.PodReady && c.Status == v1.ConditionTrue }
+
+// use is what the agent's process has used.
+type use struct {
+	rss, anonymous float64 // MiB
+	cpu            float64 // seconds since it started
+}
+
+// use reads /proc.
+func (a *agent) use() (use, error) {
+	var u use
+	dir := filepath.Join("/proc", strconv.Itoa(a.cmd.Process.Pid))
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	if err != nil {
+		return u, fmt.Errorf("look at the agent's process: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		key, value, _ := strings.Cut(line, ":")
+		into := map[string]*float64{"VmRSS": &u.rss, "RssAnon": &u.anonymous}[key]
+		if into == nil {
+			continue
+		}
+		kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+		if err != nil {
+			return u, fmt.Errorf("look at the agent's process: %w", err)
+		}
+		*into = kib / 1024
+	}
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return u, fmt.Errorf("look at the agent's process: %w", err)
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(after)
+	for _, ticks := range fields[11:13] { // utime, stime: fields 14 and 15 of proc_pid_stat(5)
+		n, err := strconv.ParseFloat(ticks, 64)
+		if err != nil {
+			return u, fmt.Errorf("look at the agent's process: %w", err)
+		}
+		u.cpu += n / 100
+	}
+	return u, nil
+}
