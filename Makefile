@@ -3,6 +3,8 @@ SHELL := /bin/bash
 GO := hack/go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# containerd 2, built from the module that the client is from, where the tests find it.
+CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
 BUILD := CGO_ENABLED=0 $(GO) build
 
 help: ## list the targets
@@ -15,19 +17,23 @@ check: setup ## run the linters
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
 
-test: check test-unit test-integration ## install what is missing, and run every test
+test: check test-unit test-integration test-containerd2 ## install what is missing, and run every test
 
 test-unit: setup ## run the tests that need no containerd
 	$(GO) test -race -short ./...
 
-test-integration: setup ## run the tests on a real containerd, CNI and cgroups, as root
-	$(GO) test -count=1 -timeout 30m ./cmd/podkeeper
+test-integration: setup ## run the tests on a real containerd, CNI and cgroups, as root (CONTAINERD=2: on containerd 2)
+	$(if $(CONTAINERD),mkdir -p bin/containerd2 && $(GO) build -o bin/containerd2/ tool)
+	$(if $(CONTAINERD),$(CONTAINERD2)) $(GO) test -count=1 -parallel 4 -timeout 30m $(if $(RUN),-run '$(RUN)') ./cmd/podkeeper
+
+test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
+	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies'
 
 bench: setup ## measure podkeeper against a floor and, where it is installed, podman
 	$(GO) run ./hack/bench
 
 run: build ## show an example Pod running; Ctrl-C leaves it, make down removes it
-	@$(BUILD) -o bin/demo ./hack/demo
+	@$(BUILD) -o bin/ ./hack/demo ./hack/demoimage
 	@bin/demo up
 
 down: build ## remove everything that make run has made
@@ -54,4 +60,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration bench run down install uninstall pause clean setup
+.PHONY: help build check test test-unit test-integration bench run test-containerd2 down install uninstall pause clean setup

@@ -106,7 +106,8 @@ func (s *logStream) run() {
 	// The wait ends by the deadline that Close sets, and by nothing else.
 	_ = raw.Read(func(fd uintptr) bool { s.carry(int(fd), false); return false })
 	if s.final.Load() {
-		_ = raw.Control(func(fd uintptr) { s.carry(int(fd), true) })
+		// First whole lines only: what is seen of a full pipe at once may end inside of one.
+		_ = raw.Control(func(fd uintptr) { s.carry(int(fd), false); s.carry(int(fd), true) })
 	}
 }
 

@@ -40,6 +40,7 @@ func (t *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		timer.Stop()
 		return nil, err
 	}
+	timer.Reset(stallAfter)
 	resp.Body = &watchedBody{ReadCloser: resp.Body, timer: timer}
 	return resp, nil
 }

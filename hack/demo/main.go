@@ -84,7 +84,7 @@ func up(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Join(rootDir, "images"), 0o755); err != nil {
 		return fmt.Errorf("make folder for images: %w", err)
 	}
-	image := exec.Command("go", "run", "./hack/demoimage", "-o", filepath.Join(rootDir, "images", "demo.tar"))
+	image := exec.Command("bin/demoimage", "-o", filepath.Join(rootDir, "images", "demo.tar"))
 	image.Stderr = os.Stderr
 	if err := image.Run(); err != nil {
 		return fmt.Errorf("build demo image: %w", err)

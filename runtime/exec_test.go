@@ -1,0 +1,272 @@
+package runtime
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestKillTree(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("sh", "-c", `sh -c 'sleep 1000 & echo $!; wait' & echo $!; wait`)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	var pids []int
+	for len(pids) < 2 && lines.Scan() {
+		pid, err := strconv.Atoi(lines.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	killTree(cmd.Process.Pid)
+	if err := cmd.Wait(); err == nil {
+		t.Error("the process ended well")
+	}
+	for _, pid := range pids {
+		eventually(t, "a descendant is dead", func() bool {
+			stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+			return err != nil || strings.Contains(string(stat), ") Z ") // nobody may bury it
+		})
+	}
+	killTree(0)
+	killTree(1) // neither is ever ours
+}
+
+func TestCollector(t *testing.T) {
+	t.Parallel()
+	for sentence, r := range map[string]struct {
+		written, want string
+		limit         int64
+	}{
+		"nothing":                  {"", "", 10},
+		"all":                      {"said", "said", 10},
+		"no more than the limit":   {"0123456789abc", "0123456789", 10},
+		"much more than the limit": {long(50_000), long(5000), 5000},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			pipe := filepath.Join(t.TempDir(), "exec", "pipe")
+			c, err := collect(pipe, r.limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.WriteString(r.written); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			if got := string(c.end()); got != r.want {
+				t.Errorf("%d bytes %.20q, want %d", len(got), got, len(r.want))
+			}
+		})
+	}
+}
+
+// answer is a registry in memory.
+type answer func(*http.Request) (*http.Response, error)
+
+func (a answer) RoundTrip(req *http.Request) (*http.Response, error) { return a(req) }
+
+// slow sends one byte each time a wait is over.
+type slow struct {
+	ctx   context.Context
+	waits []time.Duration
+}
+
+func (s *slow) Read(p []byte) (int, error) {
+	if len(s.waits) == 0 {
+		return 0, io.EOF
+	}
+	select {
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	case <-time.After(s.waits[0]):
+	}
+	s.waits = s.waits[1:]
+	p[0] = 'x'
+	return 1, nil
+}
+
+func TestStall(t *testing.T) {
+	const s = time.Second
+	for sentence, r := range map[string]struct {
+		first time.Duration
+		waits []time.Duration
+		stall bool
+	}{
+		"a quick answer":                    {0, nil, false},
+		"slow but steady, for any time":     {50 * s, []time.Duration{59 * s, 59 * s, 59 * s, 59 * s}, false},
+		"no answer":                         {61 * s, nil, true},
+		"an answer that stops in its midst": {0, []time.Duration{s, 61 * s}, true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				c := &http.Client{Transport: answer(func(req *http.Request) (*http.Response, error) {
+					select {
+					case <-req.Context().Done():
+						return nil, req.Context().Err()
+					case <-time.After(r.first):
+					}
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&slow{req.Context(), r.waits})}, nil
+				})}
+				if err := (&watchdog{cancel: cancel}).watch(c); err != nil {
+					t.Fatal(err)
+				}
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://registry.example/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := c.Do(req)
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+				time.Sleep(time.Hour) // what is over is not watched any more
+				cause := context.Cause(ctx)
+				if r.stall != (err != nil) || r.stall != (cause != nil) {
+					t.Fatalf("error %v, cause %v", err, cause)
+				}
+				if r.stall && !strings.HasPrefix(pullCause(ctx, errors.New("canceled")).Error(), "registry.example has sent nothing for 1m") {
+					t.Errorf("cause %v", cause)
+				}
+			})
+		})
+	}
+}
+
+// pause makes the pause process a file that can be run.
+func pause(t *testing.T) string {
+	t.Helper()
+	root, err := writePause(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, "pause")
+}
+
+func TestPauseHoldsPipesAndEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var pipes []string
+	for _, name := range []string{"a", "b"} {
+		pipe := filepath.Join(dir, name)
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pipes = append(pipes, pipe)
+	}
+	cmd := exec.Command(pause(t), append(pipes, filepath.Join(dir, "none"))...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, pipe := range pipes {
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits until someone holds it
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.WriteString("kept"); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		r, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(r, got); err != nil || string(got) != "kept" {
+			t.Errorf("got %q: %v", got, err)
+		}
+		r.Close()
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+func TestPauseBuriesOrphans(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("a PID namespace needs root")
+	}
+	nsenter, err := exec.LookPath("nsenter")
+	if err != nil {
+		t.Skip("there is no nsenter")
+	}
+	cmd := exec.Command(pause(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := strconv.Itoa(cmd.Process.Pid)
+	// Each leaves an orphan, which the pause process, PID 1 there, adopts.
+	for range 3 {
+		if out, err := exec.Command(nsenter, "-t", pid, "-p", "sh", "-c", "(true & true &) ; true").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	eventually(t, "no child is left", func() bool {
+		children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+		return err == nil && len(children) == 0
+	})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("PID 1 after SIGTERM: %v", err)
+	}
+}
+
+func TestPauseIsWhatItsSourceBuildsTo(t *testing.T) {
+	t.Parallel()
+	for arch, compiler := range map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"} {
+		t.Run(arch, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(compiler); err != nil {
+				t.Skipf("there is no %s", compiler)
+			}
+			out := filepath.Join(t.TempDir(), "pause")
+			build := exec.Command(compiler, "-nostdlib", "-static", "-s", "-Wl,-n", "-Wl,--build-id=none", "-Wl,-z,noexecstack",
+				"-Wl,-z,norelro", "-o", out, "pause/pause_"+arch+".S")
+			if said, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, said)
+			}
+			built, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept, err := os.ReadFile("pause/pause_" + arch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(built) != string(kept) {
+				t.Errorf("pause/pause_%s is not what its source builds to: %d bytes, built %d", arch, len(kept), len(built))
+			}
+		})
+	}
+}

@@ -1,0 +1,471 @@
+package runtime
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func long(n int) string { return strings.Repeat("x", n) }
+
+func TestSplitLines(t *testing.T) {
+	t.Parallel()
+	for sentence, r := range map[string]struct {
+		seen  string
+		final bool
+		want  []string // a piece of a line that goes on ends with …
+		taken int
+	}{
+		"nothing":                               {"", false, nil, 0},
+		"one line":                              {"one\n", false, []string{"one"}, 4},
+		"an unfinished line is left for later":  {"one\ntw", false, []string{"one"}, 4},
+		"unless nothing will come after it":     {"one\ntw", true, []string{"one", "tw"}, 6},
+		"an end without a line is none":         {"one\n", true, []string{"one"}, 4},
+		"empty lines are lines":                 {"\n\na\n", false, []string{"", "", "a"}, 4},
+		"a carriage return belongs to the line": {"a\r\n", false, []string{"a\r"}, 3},
+		"a line of 16 KiB is whole":             {long(maxLogLine) + "\n", false, []string{long(maxLogLine)}, maxLogLine + 1},
+		"16 KiB without an end wait for it":     {long(maxLogLine), false, nil, 0},
+		"a longer line is cut":                  {long(maxLogLine+3) + "\n", false, []string{long(maxLogLine) + "…", "xxx"}, maxLogLine + 4},
+		"before it has ended":                   {long(maxLogLine + 3), false, []string{long(maxLogLine) + "…"}, maxLogLine},
+		"into as many pieces as it takes":       {long(2*maxLogLine+1) + "\n", false, []string{long(maxLogLine) + "…", long(maxLogLine) + "…", "x"}, 2*maxLogLine + 2},
+		"and its end may be all that is left":   {long(maxLogLine) + long(maxLogLine) + "\n", false, []string{long(maxLogLine) + "…", long(maxLogLine)}, 2*maxLogLine + 1},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			entries, taken := splitLines([]byte(r.seen), r.final)
+			var got []string
+			for _, e := range entries {
+				got = append(got, string(e.text)+map[bool]string{true: "…"}[e.partial])
+			}
+			if diff := cmp.Diff(r.want, got); diff != "" || taken != r.taken {
+				t.Errorf("taken %d, want %d (-want +got):\n%s", taken, r.taken, diff)
+			}
+		})
+	}
+}
+
+// What is taken is what the entries say, byte for byte, and what is not taken is an unfinished line.
+func FuzzSplitLines(f *testing.F) {
+	f.Add([]byte("one\ntwo\n\nthree"), false, 1)
+	f.Add([]byte("one\ntwo"), true, 1)
+	f.Add([]byte("ab\n"), false, maxLogLine)
+	f.Fuzz(func(t *testing.T, seen []byte, final bool, times int) {
+		if times < 0 || len(seen)*times > 1<<20 {
+			t.Skip("more than a pipe holds")
+		}
+		seen = bytes.Repeat(seen, times)
+		entries, taken := splitLines(seen, final)
+		var back []byte
+		for _, e := range entries {
+			if len(e.text) > maxLogLine {
+				t.Fatalf("a line of %d bytes", len(e.text))
+			}
+			back = append(back, e.text...)
+			if !e.partial {
+				back = append(back, '\n')
+			}
+		}
+		if final && len(back) == taken+1 { // the last line had no end
+			back = back[:taken]
+		}
+		if !bytes.Equal(back, seen[:taken]) {
+			t.Fatalf("got %q of %q", back, seen[:taken])
+		}
+		rest := seen[taken:]
+		if final && len(rest) > 0 || len(rest) > maxLogLine || bytes.IndexByte(rest, '\n') >= 0 {
+			t.Fatalf("%d bytes are left", len(rest))
+		}
+	})
+}
+
+// piped is a Runtime that can carry logs, and the two pipes of a container.
+type piped struct {
+	*testing.T
+	runtime                   *Runtime
+	dir, stdout, stderr, file string
+}
+
+func newPiped(t *testing.T) *piped {
+	t.Helper()
+	dir := t.TempDir()
+	scratch, err := newScratch(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 2 {
+			s := <-scratch
+			_ = syscall.Close(s.read)
+			_ = syscall.Close(s.write)
+		}
+	})
+	if err := makePipes(SandboxConfig{Dir: dir, Containers: []string{"app"}}); err != nil {
+		t.Fatal(err)
+	}
+	p := &piped{T: t, dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),
+		runtime: &Runtime{cfg: Config{LogMaxSize: 10 << 20, LogFiles: 5}, scratch: scratch}}
+	p.stdout, p.stderr = Pipes(dir, "app")
+	return p
+}
+
+// writer opens a pipe as the container's process has it.
+func (p *piped) writer(pipe string) *os.File {
+	p.Helper()
+	f, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(func() { f.Close() })
+	return f
+}
+
+func (p *piped) open() *Log {
+	p.Helper()
+	l, err := p.runtime.OpenLog(p.stdout, p.stderr, p.file)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return l
+}
+
+func (p *piped) put(f *os.File, text string) {
+	p.Helper()
+	if _, err := f.WriteString(text); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// lines are what the log says, without the times, which must be in order.
+func (p *piped) lines() []string {
+	p.Helper()
+	content, err := os.ReadFile(p.file)
+	if err != nil {
+		p.Fatal(err)
+	}
+	var out []string
+	last := time.Time{}
+	for line := range strings.Lines(string(content)) {
+		at, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		parsed, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil || parsed.Before(last) {
+			p.Fatalf("line %q after %v: %v", line, last, err)
+		}
+		out, last = append(out, rest), parsed
+	}
+	return out
+}
+
+func TestLogIsCarried(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	stdout, stderr := p.writer(p.stdout), p.writer(p.stderr)
+	p.put(stdout, "before any agent\n")
+	l := p.open()
+	p.put(stderr, long(maxLogLine+5)+"\nlast words")
+	p.put(stdout, "one\ntw")
+	p.put(stdout, "o\n")
+	if err := l.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	got := p.lines()
+	slices.SortStableFunc(got, func(a, b string) int { return strings.Compare(a[:6], b[:6]) })
+	want := []string{"stderr P " + long(maxLogLine), "stderr F xxxxx", "stderr F last words", "stdout F before any agent", "stdout F one", "stdout F two"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestNumberedLinesSurviveManyAgents(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	const n = 20000
+	var writers sync.WaitGroup
+	for _, f := range []*os.File{p.writer(p.stdout), p.writer(p.stderr)} {
+		writers.Go(func() {
+			for i := range n {
+				if _, err := fmt.Fprintf(f, "line %d\n", i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	written := make(chan struct{})
+	go func() { writers.Wait(); close(written) }()
+	for done := false; !done; { // each ends at once, wherever it is
+		select {
+		case <-written:
+			done = true
+		default:
+		}
+		if err := p.open().Close(); err != nil {
+			t.Fatal(err)
+		}
+		l := p.open()
+		eventually(t, "pipes are read", func() bool { return p.waiting(p.stdout) < pipeCapacity/2 && p.waiting(p.stderr) < pipeCapacity/2 })
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.open().Finish(); err != nil {
+		t.Fatal(err)
+	}
+	next := map[string]int{}
+	for _, line := range p.lines() {
+		stream := line[:6]
+		if want := fmt.Sprintf("%s F line %d", stream, next[stream]); line != want {
+			t.Fatalf("got %q, want %q", line, want)
+		}
+		next[stream]++
+	}
+	if next["stdout"] != n || next["stderr"] != n {
+		t.Errorf("%v lines, want %d each", next, n)
+	}
+}
+
+// waiting is how many bytes are in a pipe.
+func (p *piped) waiting(pipe string) int {
+	f, err := os.OpenFile(pipe, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer f.Close()
+	return inPipe(p.T, f)
+}
+
+func TestKilledBetweenPeekAndDropRepeatsButNeverLoses(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	stdout := p.writer(p.stdout)
+	p.put(stdout, "one\ntwo\nthr")
+	out, err := openLogFile(p.file, 1<<20, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := openLogStream("stdout", p.stdout, out, p.runtime.scratch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffer := <-p.runtime.scratch
+	seen, err := buffer.peek(int(s.pipe.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := splitLines(seen, false)
+	out.write("stdout", entries)
+	p.runtime.scratch <- buffer // here the agent is killed
+	if err := s.pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l := p.open()
+	p.put(stdout, "ee\n")
+	if err := l.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"stdout F one", "stdout F two", "stdout F one", "stdout F two", "stdout F three"}
+	if diff := cmp.Diff(want, p.lines()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// An agent that starts after a container has ended finds a full pipe, and finishes it at once.
+func TestFinishOfAFullPipeCutsNoLine(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	stdout := p.writer(p.stdout)
+	if err := p.open().Close(); err != nil { // makes the pipe as large as an agent does
+		t.Fatal(err)
+	}
+	line := long(1000)
+	for range 500 {
+		p.put(stdout, line+"\n")
+	}
+	p.put(stdout, "end")
+	s, err := openLogStream("stdout", p.stdout, nil, p.runtime.scratch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.out, err = openLogFile(p.file, 10<<20, 5); err != nil {
+		t.Fatal(err)
+	}
+	s.final.Store(true)
+	if err := s.pipe.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	if err := s.pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := p.lines()
+	if len(got) != 501 || got[500] != "stdout F end" {
+		t.Fatalf("%d lines, the last %q", len(got), got[len(got)-1])
+	}
+	for i, l := range got[:500] {
+		if l != "stdout F "+line {
+			t.Fatalf("line %d is %d bytes long", i, len(l))
+		}
+	}
+}
+
+func TestOpenLogOfNoPipe(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	if err := os.Remove(p.stderr); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.runtime.OpenLog(p.stdout, p.stderr, p.file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func logFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestRotation(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "0.log")
+	synctest.Test(t, func(t *testing.T) {
+		l, err := openLogFile(path, 100, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for i := range 6 {
+			l.write("stdout", []entry{{text: fmt.Appendf(nil, "%d %s", i, long(100))}})
+			l.write("stdout", []entry{{text: []byte(long(100))}}) // in the same second: it stays
+			time.Sleep(time.Second)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		name := func(i int) string {
+			return "0.log." + start.Add(time.Duration(i)*time.Second).Format("20060102-150405")
+		}
+		want := []string{"0.log", name(3) + gzSuffix, name(4) + gzSuffix, name(5)}
+		if diff := cmp.Diff(want, logFiles(t, dir)); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+		f, err := os.Open(filepath.Join(dir, name(4)+gzSuffix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		zip, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(zip)
+		if err != nil || bytes.Count(content, []byte("\n")) != 2 || !strings.Contains(string(content), " stdout F 4 x") {
+			t.Errorf("compressed: %d bytes, %v", len(content), err)
+		}
+	})
+}
+
+func TestRotationLosesNoLine(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		l, err := openLogFile(filepath.Join(dir, "0.log"), 1000, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var streams sync.WaitGroup
+		for _, stream := range []string{"stdout", "stderr"} {
+			streams.Go(func() {
+				for i := range 300 {
+					l.write(stream, []entry{{text: fmt.Appendf(nil, "line %d", i)}})
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		streams.Wait()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for _, name := range logFiles(t, dir) {
+			var r io.Reader
+			f, err := os.Open(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r = f
+			if strings.HasSuffix(name, gzSuffix) {
+				if r, err = gzip.NewReader(f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			content, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			lines += bytes.Count(content, []byte("\n"))
+		}
+		if lines != 600 {
+			t.Errorf("%d lines, want 600", lines)
+		}
+	})
+}
+
+func TestTidyRotated(t *testing.T) {
+	t.Parallel()
+	for sentence, r := range map[string]struct {
+		files []string
+		keep  int
+		want  []string
+	}{
+		"the newest is left as it is":          {[]string{"0.log", "0.log.1"}, 4, []string{"0.log", "0.log.1"}},
+		"older ones are compressed":            {[]string{"0.log", "0.log.1", "0.log.2"}, 4, []string{"0.log", "0.log.1.gz", "0.log.2"}},
+		"compressed ones stay":                 {[]string{"0.log.1.gz", "0.log.2.gz", "0.log.3"}, 4, []string{"0.log.1.gz", "0.log.2.gz", "0.log.3"}},
+		"the oldest go":                        {[]string{"0.log", "0.log.1.gz", "0.log.2", "0.log.3"}, 2, []string{"0.log", "0.log.2.gz", "0.log.3"}},
+		"none is kept":                         {[]string{"0.log", "0.log.1"}, 0, []string{"0.log"}},
+		"what was left half-written goes":      {[]string{"0.log", "0.log.1", "0.log.1.gz.tmp", "0.log.2"}, 4, []string{"0.log", "0.log.1.gz", "0.log.2"}},
+		"the logs of other attempts are alone": {[]string{"0.log.1", "10.log.1", "10.log.2"}, 0, []string{"10.log.1", "10.log.2"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), `[a]*?\`) // a name that a pattern could take for one
+			if err := os.Mkdir(dir, 0o750); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range r.files {
+				if err := os.WriteFile(filepath.Join(dir, f), []byte("x\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tidyRotated(filepath.Join(dir, "0.log"), r.keep)
+			if diff := cmp.Diff(r.want, logFiles(t, dir)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
