@@ -33,7 +33,6 @@ type world struct {
 type inhabitant struct {
 	Container
 	deaf bool // it does not end when it is asked to
-	told int  // how often one stop was signalled
 }
 
 func newWorld(t *rapid.T) *world {
@@ -50,7 +49,7 @@ func newWorld(t *rapid.T) *world {
 	w.pod.Spec.TerminationGracePeriodSeconds = ptr(rapid.Int64Range(0, 40).Draw(t, "grace"))
 	for _, c := range w.all() {
 		w.containers[c.Name] = &inhabitant{}
-		if rapid.Bool().Draw(t, "probes") && !(isInit(w.pod, c.Name) && !IsSidecar(c)) {
+		if rapid.Bool().Draw(t, "probes") && (!isInit(w.pod, c.Name) || IsSidecar(c)) {
 			c.StartupProbe, c.LivenessProbe = &v1.Probe{}, &v1.Probe{TerminationGracePeriodSeconds: ptr(rapid.Int64Range(1, 90).Draw(t, "probe's grace"))}
 		}
 	}

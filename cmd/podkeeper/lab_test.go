@@ -96,14 +96,14 @@ func openLab() error {
 	} else if out, err := exec.Command("go", "build", "-o", lab.podkeeper, ".").CombinedOutput(); err != nil {
 		return fmt.Errorf("build podkeeper: %w: %s", err, out)
 	}
-	archive := filepath.Join(lab.images, "demo.tar")
+	if built := os.Getenv("PODKEEPER_TEST_IMAGES"); built != "" {
+		lab.images = built // a folder with demo.tar
+		return nil
+	}
 	if err := os.MkdirAll(lab.images, 0o755); err != nil {
 		return err
 	}
-	if built := os.Getenv("PODKEEPER_TEST_IMAGE"); built != "" {
-		archive = built
-		lab.images = filepath.Dir(built)
-	} else if out, err := exec.Command("go", "run", "../../hack/demoimage", "-o", archive).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "run", "../../hack/demoimage", "-o", filepath.Join(lab.images, "demo.tar")).CombinedOutput(); err != nil {
 		return fmt.Errorf("build image: %w: %s", err, out)
 	}
 	return nil
