@@ -48,7 +48,7 @@ func newGuest(ctx context.Context, dir, scratch string) (*guest, error) {
 		}
 		for line := range strings.Lines(string(cpus)) {
 			if strings.HasPrefix(line, "model name") || strings.HasPrefix(line, "flags") {
-				fmt.Fprint(h, line)
+				_, _ = io.WriteString(h, line)
 			}
 		}
 	}
