@@ -167,6 +167,15 @@ func pause(t *testing.T) string {
 	return filepath.Join(root, "pause")
 }
 
+// listens waits until a pause process sleeps: nothing but its wait for signals makes it.
+func listens(t *testing.T, pid int) {
+	t.Helper()
+	eventually(t, "it waits for signals", func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		return err == nil && strings.Contains(string(stat), ") S ")
+	})
+}
+
 func TestPauseHoldsPipesAndEnds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -182,6 +191,7 @@ func TestPauseHoldsPipesAndEnds(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // where the test has failed
 	for _, pipe := range pipes {
 		w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits until someone holds it
 		if err != nil {
@@ -201,6 +211,7 @@ func TestPauseHoldsPipesAndEnds(t *testing.T) {
 		}
 		r.Close()
 	}
+	listens(t, cmd.Process.Pid)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +234,7 @@ func TestPauseBuriesOrphans(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // where the test has failed
 	pid := strconv.Itoa(cmd.Process.Pid)
 	// Each leaves an orphan, which the pause process, PID 1 there, adopts.
 	for range 3 {
@@ -234,6 +246,7 @@ func TestPauseBuriesOrphans(t *testing.T) {
 		children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
 		return err == nil && len(children) == 0
 	})
+	listens(t, cmd.Process.Pid)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

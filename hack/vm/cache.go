@@ -143,8 +143,8 @@ func (c *cache) guest(ctx context.Context) (*guest, error) {
 		if _, err := tool(ctx, "apt-get", "update", "-q"); err != nil {
 			return nil, unable{fmt.Errorf("no package mirror can be reached: %w", err)}
 		}
-		dir, kernel, err := c.place(ctx)
-		if err != nil {
+		var kernel string
+		if dir, kernel, err = c.place(ctx); err != nil {
 			return nil, err
 		}
 		if err := c.build(ctx, kernel, dir); err != nil {
