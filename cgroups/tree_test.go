@@ -280,10 +280,17 @@ func TestOOMKillsAreCounted(t *testing.T) {
 	if err := tree.Ensure(p); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(tree.controllerMount("memory"), tree.ContainerPath(p, ""), "cgroup.procs")
-	cmd := exec.Command("/bin/sh", "-c", "echo $$ > "+file+"; exec tail /dev/zero") // tail keeps the whole line
-	if err := cmd.Run(); err == nil {
-		t.Fatal("the process survived")
+	leaf := ""
+	if tree.Config().Unified {
+		leaf = "c" // on v2 processes live in leaves only
+	}
+	dir := filepath.Join(tree.controllerMount("memory"), tree.ContainerPath(p, leaf))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-ec", "echo $$ > "+dir+"/cgroup.procs; exec tail /dev/zero") // tail keeps the whole line
+	if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != -1 {
+		t.Fatalf("the process was not killed: %v", err)
 	}
 	n, err := tree.OOMKills(p, "")
 	if err != nil || n != 1 {
