@@ -26,6 +26,7 @@ func (w *worker) begin(a plan.Action, now time.Time) {
 	rec := w.inst.Containers[a.Container]
 	switch a.Verb {
 	case plan.CreateSandbox:
+		w.register(w.target("").sandboxID(), nil)
 		w.inst.Sandbox = sandboxRecord{Attempt: a.Attempt, Made: true}
 	case plan.RemoveSandbox:
 		w.inst.Sandbox.Ready = false
@@ -46,6 +47,7 @@ func (w *worker) beginStart(rec *record, a plan.Action, now time.Time) {
 		last = rec.Exit
 	}
 	image := w.prepared[a.Container].image
+	w.register(w.target(a.Container).id(), nil) // the last instance has nothing more to tell
 	*rec = record{
 		Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, leftover: cutOff, Backoff: a.Backoff,
 		Last: last, Image: image.Name, ImageID: image.Digest, StopSignal: image.Config.StopSignal,
@@ -90,8 +92,8 @@ func (w *worker) inTurn(ctx context.Context, a plan.Action, do func(context.Cont
 	return do(ctx)
 }
 
-// doing is what an action does, and answers what is to be recorded when it succeeded. It must not touch the worker's own
-// fields: it runs beside the worker.
+// doing answers a function that does an action and says what is to be recorded when it succeeded. That function must not
+// touch the worker's own fields: it runs beside the worker. What it says is recorded in the worker's goroutine.
 func (w *worker) doing(a plan.Action, t target) func(context.Context) (func(), error) {
 	switch a.Verb {
 	case plan.CreateSandbox:
