@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/kubectl/pkg/util/fieldpath"
 	"k8s.io/kubectl/pkg/util/resource"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
@@ -60,7 +61,8 @@ func (n *Node) containerConfig(ctx context.Context, t target, image runtime.Imag
 	cfg := runtime.ContainerConfig{
 		ID: t.id(), Labels: n.labels(t), Sandbox: t.sandboxID(), Image: image, Pod: t.pod, Container: t.container,
 		Env: env, Hostname: hostname, Mounts: mounts,
-		CgroupsPath: n.Cgroups.ContainerPath(t.pod, t.id()),
+		Handler:     ptr.Deref(t.pod.Spec.RuntimeClassName, ""),
+		CgroupsPath: n.Cgroups.CgroupsPath(t.pod, t.id()),
 		Resources:   cgroups.ContainerResources(t.pod, t.container, n.Cgroups.Config()),
 		OOMScoreAdj: max(cgroups.OOMScoreAdj(t.pod, t.container, n.Memory), n.MinOOM),
 		Namespaces:  runtime.SandboxNamespaces(pause.PID, netNS, t.pod.Spec.HostIPC),
@@ -274,8 +276,7 @@ const (
 	maxMessagesOfPod = 12 << 10
 )
 
-// Exit reports how an instance ended. It is called before the task is deleted, while the container's cgroup still tells
-// whether it ran out of memory.
+// Exit reports how an instance ended.
 func (n *Node) Exit(t target, c runtime.Container, startedAt time.Time) *v1.ContainerStateTerminated {
 	exit := &v1.ContainerStateTerminated{
 		ExitCode: int32(c.ExitCode), Reason: "Error", ContainerID: "containerd://" + t.id(),
@@ -284,11 +285,18 @@ func (n *Node) Exit(t target, c runtime.Container, startedAt time.Time) *v1.Cont
 	if c.ExitCode == 0 {
 		exit.Reason = "Completed"
 	}
-	if kills, err := n.Cgroups.OOMKills(t.pod, t.id()); err == nil && kills > 0 && c.ExitCode == 137 {
-		exit.Reason = "OOMKilled"
-	}
 	exit.Message = head(n.terminationLog(t), messageLimit(t.pod))
 	return exit
+}
+
+// OOMKilled says whether a container ran out of memory: of the kills in its Pod's cgroup, told were told of before. It is
+// called before the task is deleted, and the container's own cgroup with it.
+func (n *Node) OOMKilled(t target, told uint64) (killed bool, now uint64) {
+	killed, now, err := n.Cgroups.OOMKilled(t.pod, t.id(), told)
+	if err != nil {
+		n.Log.Warn("cannot tell whether a container ran out of memory", "pod", t.pod.Namespace+"/"+t.pod.Name, "container", t.container.Name, "error", err)
+	}
+	return killed, now
 }
 
 // messageLimit is a container's share of what the termination messages of a Pod may take.

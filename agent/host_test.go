@@ -35,14 +35,15 @@ type pretended struct {
 	tasks     map[string]*task
 	log       []string // what was done, with the seconds since the beginning
 
-	prepare func(ctx context.Context, t target) error // before an image is there
-	start   func(ctx context.Context, t target) error // before a container is
-	started func(t target)                            // after it is, under no lock
-	signal  func(ctx context.Context, t target, kill bool) error
-	exec    func(t target) (int, error)
-	deaf    bool  // SIGTERM is ignored
-	blind   error // of every look
-	sweeps  error // of the first sweep
+	prepare  func(ctx context.Context, t target) error // before an image is there
+	start    func(ctx context.Context, t target) error // before a container is
+	started  func(t target)                            // after it is, under no lock
+	signal   func(ctx context.Context, t target, kill bool) error
+	exec     func(t target) (int, error)
+	oomKills uint64 // of every Pod
+	deaf     bool   // SIGTERM is ignored
+	blind    error  // of every look
+	sweeps   error  // of the first sweep
 }
 
 type task struct {
@@ -202,6 +203,8 @@ func (h *pretended) Clean(_ context.Context, t target) error {
 	delete(h.tasks, t.id())
 	return nil
 }
+
+func (h *pretended) OOMKilled(target, uint64) (bool, uint64) { return h.oomKills > 0, h.oomKills }
 
 func (h *pretended) Exit(_ target, c runtime.Container, startedAt time.Time) *v1.ContainerStateTerminated {
 	return &v1.ContainerStateTerminated{ExitCode: int32(c.ExitCode), StartedAt: metav1.NewTime(startedAt), FinishedAt: metav1.NewTime(c.ExitedAt)}

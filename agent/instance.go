@@ -23,7 +23,8 @@ type instance struct {
 	Ending     *plan.Ending       `json:"ending,omitempty"`
 	Sandbox    sandboxRecord      `json:"sandbox"`
 	Containers map[string]*record `json:"containers"`
-	Status     v1.PodStatus       `json:"status"` // as last reported: conditions keep their times, phases their end
+	OOMKills   uint64             `json:"oomKills,omitempty"` // in the Pod's cgroup, when one was last told of
+	Status     v1.PodStatus       `json:"status"`             // as last reported: conditions keep their times, phases their end
 
 	file    string
 	written []byte

@@ -102,7 +102,14 @@ func (w *worker) exited(c *v1.Container, found runtime.Container) {
 	if rec.StartedAt.IsZero() {
 		rec.StartedAt = rec.CreatedAt
 	}
-	rec.Exit = w.host.Exit(w.target(c.Name), found, rec.StartedAt)
+	t := w.target(c.Name)
+	rec.Exit = w.host.Exit(t, found, rec.StartedAt)
+	if found.ExitCode == 137 {
+		var killed bool
+		if killed, w.inst.OOMKills = w.host.OOMKilled(t, w.inst.OOMKills); killed {
+			rec.Exit.Reason = "OOMKilled"
+		}
+	}
 	rec.Started, rec.Ready = false, false
 	w.endProbes(c.Name)
 	delete(w.faults, c.Name) // they were about one that ran

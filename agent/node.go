@@ -16,6 +16,7 @@ import (
 	"github.com/moby/sys/signal"
 	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/network"
@@ -148,9 +149,9 @@ func (n *Node) CreateSandbox(ctx context.Context, t target) ([]string, error) {
 	})
 	work.Go(func() error {
 		return n.Runtime.StartSandbox(ctx, runtime.SandboxConfig{
-			ID: id, Labels: n.labels(t), Dir: n.runDir(t.pod), Hostname: hostname, NetNS: netNS,
+			ID: id, Handler: ptr.Deref(t.pod.Spec.RuntimeClassName, ""), Labels: n.labels(t), Dir: n.runDir(t.pod), Hostname: hostname, NetNS: netNS,
 			HostIPC: t.pod.Spec.HostIPC, HostPID: t.pod.Spec.HostPID,
-			CgroupsPath: n.Cgroups.ContainerPath(t.pod, id), OOMScoreAdj: max(cgroups.SandboxOOMScoreAdj, n.MinOOM),
+			CgroupsPath: n.Cgroups.CgroupsPath(t.pod, id), OOMScoreAdj: max(cgroups.SandboxOOMScoreAdj, n.MinOOM),
 			Containers: containerNames(t.pod),
 		})
 	})

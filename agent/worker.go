@@ -29,6 +29,7 @@ type host interface {
 	Signal(ctx context.Context, t target, kill bool) error
 	Clean(ctx context.Context, t target) error
 	Exit(t target, c runtime.Container, startedAt time.Time) *v1.ContainerStateTerminated
+	OOMKilled(t target, told uint64) (killed bool, now uint64)
 	LogMessage(t target) string
 	Exec(ctx context.Context, t target, command []string) (int, []byte, error)
 	Teardown(ctx context.Context, t target, attempts map[string]int) error

@@ -344,6 +344,32 @@ func TestTaskLostWhileNoAgentRan(t *testing.T) {
 	})
 }
 
+func TestKillsForWantOfMemoryAreTold(t *testing.T) {
+	for sentence, r := range map[string]struct {
+		code   int
+		kills  uint64
+		reason string
+	}{
+		"a kill":                          {137, 3, "OOMKilled"},
+		"killed by someone":               {137, 0, ""},
+		"a child was killed, main failed": {1, 3, ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				a.want("1", "app")
+				a.pass(5)
+				a.host.set(func() { a.host.oomKills = r.kills })
+				a.host.exit("app", r.code)
+				a.pass(1)
+				last := a.status("app").LastTerminationState.Terminated
+				if last == nil || last.Reason != r.reason {
+					t.Errorf("%+v", last)
+				}
+			})
+		})
+	}
+}
+
 // A stop whose reason was recorded before the agent was killed, the signal not being known to be sent.
 func TestTakeoverOfAStopThatWasNotSent(t *testing.T) {
 	for sentence, r := range map[string]struct {

@@ -24,7 +24,7 @@ const (
 // Kill sends SIGKILL to every process in a container's cgroup or, with no id, in the Pod's, and returns when none is
 // left. A cgroup that is gone is no error; processes that do not die within about two seconds are.
 func (t *Tree) Kill(pod *v1.Pod, id string) error {
-	group := t.ContainerPath(pod, id)
+	group := t.path(pod, id)
 	pause, left := firstPause, 0
 	for range killRounds {
 		pids, err := t.processes(group)

@@ -9,6 +9,8 @@
 //	└── besteffort               shares 2
 //	    └── pod<uid>
 //
+// These are the names of the driver cgroupfs; driver.go has those of systemd, and what is done through it.
+//
 // It must not know when a Pod starts or stops, nor anything of containerd: it is handed Pods and container ids, and all
 // its state is in the kernel.
 package cgroups
@@ -29,6 +31,7 @@ import (
 	control "github.com/containerd/cgroups/v3"
 	"github.com/containerd/cgroups/v3/cgroup1"
 	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/coreos/go-systemd/v22/util"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
@@ -43,6 +46,7 @@ const (
 // Config says where the Pods' cgroups live and which limits are enforced.
 type Config struct {
 	Root                 string        // the parent of kubepods (cgroupRoot); "" or "/" for the top
+	Driver               Driver        // who makes cgroups (cgroupDriver); empty is Systemd where that can be, else Cgroupfs. Open fills it in
 	CFSQuota             bool          // enforce CPU limits (cpuCFSQuota)
 	CFSPeriod            time.Duration // cpuCFSQuotaPeriod; 0 means 100 ms
 	SingleProcessOOMKill bool          // on v2, let the kernel kill one process of a container instead of all (singleProcessOOMKill)
@@ -56,6 +60,7 @@ type Tree struct {
 	mount       string   // where v2 is mounted, or where v1's hierarchies are
 	hierarchies []string // the mount point of every hierarchy
 	controllers []string // v2: what can be enabled for the Pods
+	systemd     *systemd // nil where it makes no cgroups: not PID 1, or v1
 
 	balancing sync.Mutex // one update of a class at a time; another process is met by reading again
 }
@@ -67,12 +72,17 @@ func Open(cfg Config) (*Tree, error) {
 	switch control.Mode() {
 	case control.Unified:
 		t.cfg.Unified = true
-		return t, t.readControllers()
+		if err := t.readControllers(); err != nil {
+			return nil, err
+		}
 	case control.Legacy, control.Hybrid:
-		return t, t.readHierarchies()
+		if err := t.readHierarchies(); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, fmt.Errorf("open cgroups: nothing is mounted at %s: mount cgroup2 there", mountpoint)
 	}
+	return t, t.chooseDriver(util.IsRunningSystemd())
 }
 
 // readControllers reads which of the controllers Pods need this kernel offers on v2.
@@ -115,53 +125,34 @@ func (t *Tree) readHierarchies() error {
 // Config is the configuration with what Open found out about the host, for ContainerResources and PodResources.
 func (t *Tree) Config() Config { return t.cfg }
 
-// ContainerPath is the cgroup of a container, from the top of every hierarchy, as the OCI spec's cgroupsPath wants
-// it. With no id it is the Pod's. Were systemd to own the tree, this is where the names would change
-// (slice:prefix:name).
-func (t *Tree) ContainerPath(pod *v1.Pod, id string) string {
-	return path.Join(t.classPath(Class(pod)), "pod"+string(pod.UID), id)
-}
-
-// classPath is the parent of a class's Pods; Guaranteed Pods are directly below kubepods.
-func (t *Tree) classPath(class v1.PodQOSClass) string {
-	switch class {
-	case v1.PodQOSBurstable, v1.PodQOSBestEffort:
-		return path.Join(t.cfg.Root, kubepods, strings.ToLower(string(class)))
-	default:
-		return path.Join(t.cfg.Root, kubepods)
-	}
-}
-
 // Ensure makes the Pod's cgroup with its limits, and corrects the shares of the Burstable class. An existing one is
 // brought up to date.
 func (t *Tree) Ensure(pod *v1.Pod) error {
 	if uid := string(pod.UID); uid == "" || strings.ContainsAny(uid, "/\x00") {
 		return fmt.Errorf("make cgroup of pod %s/%s: uid %q cannot name a folder", pod.Namespace, pod.Name, uid)
 	}
-	if err := t.create(t.ContainerPath(pod, ""), PodResources(pod, t.cfg)); err != nil {
+	driver := t.driverOf(pod)
+	if err := t.create(driver, pod, PodResources(pod, t.cfg)); err != nil {
 		return fmt.Errorf("make cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	if err := t.balance(); err != nil {
+	if err := t.balance(driver); err != nil {
 		return fmt.Errorf("share cpu among pods: %w", err)
 	}
 	return nil
 }
 
-// create makes a cgroup in every hierarchy, with its parents, and writes its limits.
-func (t *Tree) create(group string, r *specs.LinuxResources) error {
+// create makes the Pod's cgroup in every hierarchy, with its parents, and writes its limits.
+func (t *Tree) create(driver Driver, pod *v1.Pod, r *specs.LinuxResources) error {
+	group := t.podPath(driver, Class(pod), pod)
 	if !t.cfg.Unified {
 		_, err := cgroup1.New(cgroup1.StaticPath(group), r)
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(t.mount, group), 0o755); err != nil {
-		return err
-	}
-	// The limits must be passed on to the containers too, so the Pod's own subtree_control counts as well.
-	child, err := cgroup2.Load(group+"/container", cgroup2.WithMountpoint(t.mount))
-	if err != nil {
-		return err
-	}
-	if err := child.ToggleControllers(t.controllers, cgroup2.Enable); err != nil {
+	if driver == Systemd {
+		if err := t.systemd.start(path.Base(group), "Pod "+pod.Namespace+"/"+pod.Name, r); err != nil {
+			return err
+		}
+	} else if err := t.makeFolders(group); err != nil {
 		return err
 	}
 	m, err := cgroup2.Load(group, cgroup2.WithMountpoint(t.mount))
@@ -169,6 +160,19 @@ func (t *Tree) create(group string, r *specs.LinuxResources) error {
 		return err
 	}
 	return m.Update(unified(r))
+}
+
+// makeFolders makes a cgroup of v2 whose controllers are there for its children, too.
+func (t *Tree) makeFolders(group string) error {
+	if err := os.MkdirAll(filepath.Join(t.mount, group), 0o755); err != nil {
+		return err
+	}
+	// The limits must be passed on to the containers, so the Pod's own subtree_control counts as well.
+	child, err := cgroup2.Load(group+"/container", cgroup2.WithMountpoint(t.mount))
+	if err != nil {
+		return err
+	}
+	return child.ToggleControllers(t.controllers, cgroup2.Enable)
 }
 
 // unified translates the limits of a Pod to cgroup v2's.
@@ -187,44 +191,66 @@ func unified(r *specs.LinuxResources) *cgroup2.Resources {
 	return out
 }
 
-// Remove removes the Pod's cgroup and those of its containers from every hierarchy, whatever class it was made in. It
-// kills nothing: while a process is left it fails. A Pod without a cgroup is no error.
+// Remove removes the Pod's cgroup and those of its containers from every hierarchy, whatever class it was made in and by
+// whatever driver. It kills nothing: while a process is left it fails. A Pod without a cgroup is no error.
 func (t *Tree) Remove(pod *v1.Pod) error {
 	if pod.UID == "" {
 		return fmt.Errorf("remove cgroup of pod %s/%s: it has no uid", pod.Namespace, pod.Name)
 	}
-	var errs []error
-	for _, class := range []v1.PodQOSClass{v1.PodQOSGuaranteed, v1.PodQOSBurstable, v1.PodQOSBestEffort} {
-		for _, hierarchy := range t.hierarchies {
-			errs = append(errs, removeAll(filepath.Join(hierarchy, t.classPath(class), "pod"+string(pod.UID))))
+	for _, driver := range t.drivers() {
+		var errs []error
+		for _, class := range classes {
+			errs = append(errs, t.remove(driver, t.podPath(driver, class, pod)))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return fmt.Errorf("remove cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		}
+		if err := t.balance(driver); err != nil {
+			return fmt.Errorf("share cpu among pods: %w", err)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
-	}
-	if err := t.balance(); err != nil {
-		return fmt.Errorf("share cpu among pods: %w", err)
-	}
 	return nil
+}
+
+// remove removes a cgroup and all below it, unless a process is left in it.
+func (t *Tree) remove(driver Driver, group string) error {
+	if driver == Systemd {
+		return t.removeSlice(group)
+	}
+	var errs []error
+	for _, hierarchy := range t.hierarchies {
+		errs = append(errs, removeAll(filepath.Join(hierarchy, group)))
+	}
+	return errors.Join(errs...)
 }
 
 // Prune removes kubepods and its classes where no Pod is left in them. Another agent's Pods are no error.
 func (t *Tree) Prune() error {
 	var errs []error
-	for _, class := range []v1.PodQOSClass{v1.PodQOSBurstable, v1.PodQOSBestEffort, v1.PodQOSGuaranteed} {
-		for _, hierarchy := range t.hierarchies {
-			folder := filepath.Join(hierarchy, t.classPath(class))
-			children, err := folders(folder)
-			if err == nil && len(children) == 0 {
-				err = removeAll(folder)
+	for _, driver := range t.drivers() {
+		for _, class := range classes {
+			group := t.classPath(driver, class)
+			if empty, err := t.empty(group); err != nil || !empty {
+				errs = append(errs, err)
+				continue
 			}
-			errs = append(errs, err)
+			errs = append(errs, t.remove(driver, group))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove %s: %w", path.Join(t.cfg.Root, kubepods), err)
 	}
 	return nil
+}
+
+// empty says whether a cgroup has no children in any hierarchy.
+func (t *Tree) empty(group string) (bool, error) {
+	for _, hierarchy := range t.hierarchies {
+		if children, err := folders(filepath.Join(hierarchy, group)); err != nil || len(children) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // removeAll removes a cgroup and all below it, the deepest first. One that is gone is no error.
@@ -261,22 +287,22 @@ func folders(folder string) ([]string, error) {
 
 // balance gives kubepods the shares of all CPUs, BestEffort the smallest and Burstable the sum of its Pods'. Where
 // another agent changed the sum meanwhile, it looks again.
-func (t *Tree) balance() error {
+func (t *Tree) balance(driver Driver) error {
 	t.balancing.Lock()
 	defer t.balancing.Unlock()
-	if err := t.shareNode(); err != nil {
+	if err := t.shareNode(driver); err != nil {
 		return err
 	}
-	if err := t.writeShares(t.classPath(v1.PodQOSBestEffort), minShares); err != nil {
+	if err := t.writeShares(driver, t.classPath(driver, v1.PodQOSBestEffort), minShares); err != nil {
 		return err
 	}
-	burstable := t.classPath(v1.PodQOSBurstable)
+	burstable := t.classPath(driver, v1.PodQOSBurstable)
 	sum, err := t.sumShares(burstable)
 	for range balanceRounds {
 		if err != nil {
 			return err
 		}
-		if err := t.writeShares(burstable, sum); err != nil {
+		if err := t.writeShares(driver, burstable, sum); err != nil {
 			return err
 		}
 		var again uint64
@@ -289,8 +315,8 @@ func (t *Tree) balance() error {
 }
 
 // shareNode raises kubepods from the kernel's default of one CPU to all of them. Any other value is someone's choice.
-func (t *Tree) shareNode() error {
-	root := t.classPath(v1.PodQOSGuaranteed)
+func (t *Tree) shareNode(driver Driver) error {
+	root := t.classPath(driver, v1.PodQOSGuaranteed)
 	shares, err := t.readShares(root)
 	if err != nil || shares != 1024 {
 		return ignoreGone(err)
@@ -299,7 +325,7 @@ func (t *Tree) shareNode() error {
 	if err != nil {
 		return err
 	}
-	return t.writeShares(root, Shares(int64(cpus)*1000))
+	return t.writeShares(driver, root, Shares(int64(cpus)*1000))
 }
 
 // sumShares is what the Pods below a class have, at least the smallest shares.
@@ -349,7 +375,7 @@ func (t *Tree) readShares(group string) (uint64, error) {
 }
 
 // writeShares writes a cgroup's shares or weight, unless it has them, or is gone.
-func (t *Tree) writeShares(group string, shares uint64) error {
+func (t *Tree) writeShares(driver Driver, group string, shares uint64) error {
 	value := shares
 	if t.cfg.Unified {
 		value = Weight(shares)
@@ -357,6 +383,9 @@ func (t *Tree) writeShares(group string, shares uint64) error {
 	now, err := readNumber(t.cpuFile(group))
 	if err != nil || now == value {
 		return ignoreGone(err)
+	}
+	if driver == Systemd {
+		return t.systemd.weigh(path.Base(group), value)
 	}
 	return ignoreGone(os.WriteFile(t.cpuFile(group), strconv.AppendUint(nil, value, 10), 0o644))
 }

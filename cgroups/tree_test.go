@@ -1,6 +1,7 @@
 package cgroups
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,7 @@ func open(t *testing.T) *Tree {
 		t.Skip("needs root for cgroups")
 	}
 	root := fmt.Sprintf("podkeeper-test-%d-%d", os.Getpid(), len(t.Name()))
-	tree, err := Open(Config{Root: root, CFSQuota: true})
+	tree, err := Open(Config{Root: root, CFSQuota: true, Driver: Cgroupfs})
 	if err != nil {
 		t.Skipf("needs writable cgroups: %v", err)
 	}
@@ -64,15 +65,63 @@ func v1Only(t *testing.T, tree *Tree) {
 
 func TestWhereCgroupsAre(t *testing.T) {
 	t.Parallel()
-	guaranteed := list("cpu", "1", "memory", "1Gi")
-	for want, p := range map[string]*v1.Pod{
-		"/top/kubepods/podu/c":            pod(container(guaranteed, guaranteed)),
-		"/top/kubepods/burstable/podu/c":  pod(container(list("cpu", "1"), nil)),
-		"/top/kubepods/besteffort/podu/c": pod(container(nil, nil)),
+	all := list("cpu", "1", "memory", "1Gi")
+	guaranteed, best := pod(container(all, all)), pod(container(nil, nil))
+	for _, c := range []struct {
+		driver     Driver
+		root       string
+		pod        *v1.Pod
+		path, spec string // of a container; one form for both where spec is empty
+	}{
+		{Cgroupfs, "/", guaranteed, "/kubepods/podu-1/c", ""},
+		{Cgroupfs, "/top", burstable("", "1"), "/top/kubepods/burstable/podu-1/c", ""},
+		{Cgroupfs, "/top", best, "/top/kubepods/besteffort/podu-1/c", ""},
+		{Systemd, "/", guaranteed, "/kubepods.slice/kubepods-podu_1.slice/cri-containerd-c.scope", "kubepods-podu_1.slice:cri-containerd:c"},
+		{
+			Systemd, "/", best, "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podu_1.slice/cri-containerd-c.scope",
+			"kubepods-besteffort-podu_1.slice:cri-containerd:c",
+		},
+		{
+			Systemd, "/my-top/a", guaranteed,
+			"/my_top.slice/my_top-a.slice/my_top-a-kubepods.slice/my_top-a-kubepods-podu_1.slice/cri-containerd-c.scope",
+			"my_top-a-kubepods-podu_1.slice:cri-containerd:c",
+		},
 	} {
-		tree := &Tree{cfg: Config{Root: "/top"}}
-		if got := tree.ContainerPath(uid(p, "u"), "c"); got != want {
-			t.Errorf("got %s, want %s", got, want)
+		tree := &Tree{cfg: Config{Root: c.root, Driver: c.driver}}
+		uid(c.pod, "u-1")
+		if got := tree.path(c.pod, "c"); got != c.path {
+			t.Errorf("%s: got path %s, want %s", c.driver, got, c.path)
+		}
+		if got, want := tree.CgroupsPath(c.pod, "c"), cmp.Or(c.spec, c.path); got != want {
+			t.Errorf("%s: got cgroupsPath %s, want %s", c.driver, got, want)
+		}
+	}
+}
+
+func TestWhichDriverIsUsed(t *testing.T) {
+	t.Parallel()
+	for sentence, c := range map[string]struct {
+		asked            Driver
+		running, unified bool
+		want             Driver
+		refused          string
+	}{
+		"systemd where it is PID 1":            {"", true, true, Systemd, ""},
+		"cgroupfs without systemd":             {"", false, true, Cgroupfs, ""},
+		"cgroupfs on v1":                       {"", true, false, Cgroupfs, ""},
+		"what was asked for":                   {Cgroupfs, true, true, Cgroupfs, ""},
+		"systemd on v1 is refused":             {Systemd, true, false, "", "use cgroupfs"},
+		"systemd where it is not is refused":   {Systemd, false, true, "", "use cgroupfs"},
+		"a driver that nobody knows, likewise": {"fs", true, true, "", "must be systemd or cgroupfs"},
+	} {
+		tree := &Tree{cfg: Config{Driver: c.asked, Unified: c.unified}}
+		err := tree.chooseDriver(c.running)
+		if c.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("%s: got %v", sentence, err)
+			}
+		} else if err != nil || tree.Config().Driver != c.want {
+			t.Errorf("%s: got %s, %v", sentence, tree.Config().Driver, err)
 		}
 	}
 }
@@ -87,7 +136,7 @@ func TestAPodHasItsLimitsInEveryHierarchy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	group := tree.ContainerPath(p, "")
+	group := tree.path(p, "")
 	tree.want(t, "cpu", group, "cpu.shares", "512")
 	tree.want(t, "cpu", group, "cpu.cfs_quota_us", "50000")
 	tree.want(t, "memory", group, "memory.limit_in_bytes", strconv.Itoa(64<<20))
@@ -106,18 +155,18 @@ func TestAPodHasItsLimitsInEveryHierarchy(t *testing.T) {
 func TestTheBurstableClassHasTheSumOfItsPods(t *testing.T) {
 	tree := open(t)
 	v1Only(t, tree)
-	class := tree.classPath(v1.PodQOSBurstable)
+	class := tree.classPath(Cgroupfs, v1.PodQOSBurstable)
 	a, b := burstable("a", "500m"), burstable("b", "250m")
 	if err := errors.Join(tree.Ensure(a), tree.Ensure(b), tree.Ensure(uid(pod(container(nil, nil)), "best"))); err != nil {
 		t.Fatal(err)
 	}
 	tree.want(t, "cpu", class, "cpu.shares", "768")
-	tree.want(t, "cpu", tree.classPath(v1.PodQOSBestEffort), "cpu.shares", "2")
+	tree.want(t, "cpu", tree.classPath(Cgroupfs, v1.PodQOSBestEffort), "cpu.shares", "2")
 	online, err := onlineCPUs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree.want(t, "cpu", tree.classPath(v1.PodQOSGuaranteed), "cpu.shares", strconv.Itoa(online*1024))
+	tree.want(t, "cpu", tree.classPath(Cgroupfs, v1.PodQOSGuaranteed), "cpu.shares", strconv.Itoa(online*1024))
 
 	foreign := filepath.Join(tree.controllerMount("cpu"), class, "podforeign") // another agent's
 	if err := errors.Join(os.Mkdir(foreign, 0o755), os.WriteFile(filepath.Join(foreign, "cpu.shares"), []byte("100"), 0o644)); err != nil {
@@ -140,7 +189,7 @@ func TestRemoveTakesContainersAlongInEveryHierarchy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, h := range tree.hierarchies {
-		if err := os.MkdirAll(filepath.Join(h, tree.ContainerPath(p, "c/nested")), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(h, tree.path(p, "c/nested")), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,7 +214,7 @@ func TestPruneLeavesOtherPods(t *testing.T) {
 	if err := errors.Join(tree.Ensure(p), tree.Prune()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(tree.cpuMount(), tree.ContainerPath(p, ""))); err != nil {
+	if _, err := os.Stat(filepath.Join(tree.cpuMount(), tree.path(p, ""))); err != nil {
 		t.Error(err)
 	}
 }
@@ -181,13 +230,13 @@ func start(t *testing.T, tree *Tree, p *v1.Pod, id string) *exec.Cmd {
 	}
 	var joins strings.Builder
 	for _, h := range tree.hierarchies {
-		folder := filepath.Join(h, tree.ContainerPath(p, id))
+		folder := filepath.Join(h, tree.path(p, id))
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasSuffix(h, "/cpuset") {
 			for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-				b, err := os.ReadFile(filepath.Join(h, tree.ContainerPath(p, ""), file))
+				b, err := os.ReadFile(filepath.Join(h, tree.path(p, ""), file))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -230,14 +279,14 @@ func TestKillLeavesNothingAlive(t *testing.T) {
 			if u, err := tree.Usage(p, "one"); err != nil || u.Processes != 2 {
 				t.Errorf("usage: got %+v, %v; want 2 processes", u, err)
 			}
-			if err := prepare(tree, tree.ContainerPath(p, "one")); err != nil {
+			if err := prepare(tree, tree.path(p, "one")); err != nil {
 				t.Fatal(err)
 			}
 			if err := tree.Kill(p, "one"); err != nil {
 				t.Fatal(err)
 			}
 			<-exited
-			if pids, err := tree.processes(tree.ContainerPath(p, "other")); err != nil || len(pids) != 2 {
+			if pids, err := tree.processes(tree.path(p, "other")); err != nil || len(pids) != 2 {
 				t.Errorf("the other container: got pids %v, %v; want two", pids, err)
 			}
 			if err := tree.Remove(p); err == nil {
@@ -265,8 +314,8 @@ func TestAProcessThatMovedAwayIsNotKilled(t *testing.T) {
 func TestFiguresOfACgroupThatIsGone(t *testing.T) {
 	tree := open(t)
 	p := burstable("gone", "1")
-	if n, err := tree.OOMKills(p, "c"); n != 0 || err != nil {
-		t.Errorf("got %d, %v", n, err)
+	if killed, told, err := tree.OOMKilled(p, "c", 3); killed || told != 0 || err != nil {
+		t.Errorf("got %v, %d, %v", killed, told, err)
 	}
 	if _, err := tree.Usage(p, "c"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
@@ -284,7 +333,7 @@ func TestOOMKillsAreCounted(t *testing.T) {
 	if tree.Config().Unified {
 		leaf = "c" // on v2 processes live in leaves only
 	}
-	dir := filepath.Join(tree.controllerMount("memory"), tree.ContainerPath(p, leaf))
+	dir := filepath.Join(tree.controllerMount("memory"), tree.path(p, leaf))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -292,9 +341,9 @@ func TestOOMKillsAreCounted(t *testing.T) {
 	if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("the process was not killed: %v", err)
 	}
-	n, err := tree.OOMKills(p, "")
-	if err != nil || n != 1 {
-		t.Errorf("got %d, %v; want 1", n, err)
+	killed, told, err := tree.OOMKilled(p, leaf, 0)
+	if err != nil || !killed || told != 1 {
+		t.Errorf("got %v, %d, %v; want one kill", killed, told, err)
 	}
 }
 
@@ -329,7 +378,7 @@ func unifiedTree(t *testing.T, groups ...string) *Tree {
 			}
 		}
 	}
-	tree := &Tree{mount: mount, cfg: Config{Root: "/", CFSQuota: true, Unified: true}}
+	tree := &Tree{mount: mount, cfg: Config{Root: "/", Driver: Cgroupfs, CFSQuota: true, Unified: true}}
 	if err := tree.readControllers(); err != nil {
 		t.Fatal(err)
 	}
@@ -358,12 +407,14 @@ func TestFilesOnV2(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q", file, got, err, want)
 		}
 	}
-	events := filepath.Join(tree.mount, tree.ContainerPath(a, ""), "memory.events")
+	events := filepath.Join(tree.mount, tree.path(a, ""), "memory.events")
 	if err := os.WriteFile(events, []byte("low 0\noom 2\noom_kill 3\noom_group_kill 1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := tree.OOMKills(a, ""); n != 3 || err != nil {
-		t.Errorf("oom kills: got %d, %v; want 3", n, err)
+	for told, want := range map[uint64]bool{0: true, 2: true, 3: false, 5: true} {
+		if killed, now, err := tree.OOMKilled(a, "gone", told); killed != want || now != 3 || err != nil {
+			t.Errorf("oom kills, %d of them told: got %v, %d, %v; want %v, 3", told, killed, now, err, want)
+		}
 	}
 	for file, content := range map[string]string{
 		"cpu.stat": "usage_usec 5\nuser_usec 2\n", "memory.current": "100\n", "memory.stat": "anon 1\ninactive_file 40\n", "pids.current": "7\n",

@@ -25,7 +25,7 @@ type Usage struct {
 // Usage reads what a container uses or, with no id, the whole Pod. A cgroup that is gone is an error that wraps
 // fs.ErrNotExist.
 func (t *Tree) Usage(pod *v1.Pod, id string) (Usage, error) {
-	group := t.ContainerPath(pod, id)
+	group := t.path(pod, id)
 	read := t.usage1
 	if t.cfg.Unified {
 		read = t.usage2
@@ -74,18 +74,29 @@ func (t *Tree) usage2(group string) (u Usage, err error) {
 	return u, err
 }
 
-// OOMKills counts the processes the kernel killed in a container (with no id, in the Pod's own cgroup) for want of
-// memory. It is 0 when the cgroup is gone. On v1 it counts the cgroup's own kills, on v2 those below it too.
-func (t *Tree) OOMKills(pod *v1.Pod, id string) (uint64, error) {
-	group, file := t.ContainerPath(pod, id), "memory.oom_control"
+// OOMKilled says whether the kernel killed processes of a container for want of memory. The container's cgroup counts
+// them. systemd removes that with the last process; then the Pod's cgroup tells, whose count rises with every container
+// (on v2): told is what it was when it was last asked for, and now is what to pass the next time.
+func (t *Tree) OOMKilled(pod *v1.Pod, id string, told uint64) (killed bool, now uint64, err error) {
+	if now, err = t.oomKills(t.path(pod, "")); ignoreGone(err) != nil {
+		return false, told, fmt.Errorf("read oom kills of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	own, err := t.oomKills(t.path(pod, id))
+	switch {
+	case gone(err):
+		return now > 0 && now != told, now, nil // less than was told: after a reboot it counts anew
+	case err != nil:
+		return false, told, fmt.Errorf("read oom kills of container %s: %w", id, err)
+	}
+	return own > 0, now, nil
+}
+
+func (t *Tree) oomKills(group string) (uint64, error) {
+	file := "memory.oom_control"
 	if t.cfg.Unified {
 		file = "memory.events"
 	}
-	n, err := readKey(filepath.Join(t.controllerMount("memory"), group, file), "oom_kill")
-	if err := ignoreGone(err); err != nil {
-		return 0, fmt.Errorf("read oom kills of cgroup %s: %w", group, err)
-	}
-	return n, nil
+	return readKey(filepath.Join(t.controllerMount("memory"), group, file), "oom_kill")
 }
 
 // readNumber reads a file that holds one number.

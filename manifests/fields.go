@@ -78,9 +78,9 @@ drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds g
 
 yes  PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
-yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext
+yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName
 no   PodSpec activeDeadlineSeconds affinity ephemeralContainers evictionResponders hostnameOverride imagePullSecrets
-no   PodSpec nodeName nodeSelector overhead priorityClassName readinessGates resourceClaims resources runtimeClassName
+no   PodSpec nodeName nodeSelector overhead priorityClassName readinessGates resourceClaims resources
 no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value

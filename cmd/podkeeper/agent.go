@@ -18,7 +18,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent"
 	"github.com/podkeeper/podkeeper/cgroups"
@@ -112,7 +114,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		},
 		ImageDir: f.imageDir, Log: log, AtRest: giveMemoryBack,
 	}, node)
-	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "go", goruntime.Version())
+	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "cgroups", node.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -155,7 +157,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	}
 	rt, err := runtime.Open(runtime.Config{
 		Endpoint: f.endpoint, Namespace: f.namespace, RunDir: f.runDir, Handlers: handlers, MaxPulls: maxPulls(cfg),
-		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
+		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -166,11 +168,10 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	period := cgroups.Config{Root: cfg.CgroupRoot, CFSQuota: deref(cfg.CPUCFSQuota, true), SingleProcessOOMKill: deref(cfg.SingleProcessOOMKill, false)}
-	if p := cfg.CPUCFSQuotaPeriod; p != nil {
-		period.CFSPeriod = p.Duration
-	}
-	tree, err := cgroups.Open(period)
+	tree, err := cgroups.Open(cgroups.Config{
+		Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver), CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true),
+		CFSPeriod: ptr.Deref(cfg.CPUCFSQuotaPeriod, metav1.Duration{}).Duration, SingleProcessOOMKill: ptr.Deref(cfg.SingleProcessOOMKill, false),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -181,17 +182,10 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	return &agent.Node{
 		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(filepath.Join(f.rootDir, "pods")),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
-		ResolvConf: deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName,
+		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName,
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Timeout: timeout(cfg), Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 	}, nil
-}
-
-func deref[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
-	}
-	return *p
 }
 
 func timeout(cfg *kubeletconfig.KubeletConfiguration) time.Duration {
@@ -214,10 +208,10 @@ func logSize(s string) (int64, error) {
 
 // maxPulls is how many images may be pulled at once: as many as are wanted unless the file says otherwise.
 func maxPulls(cfg *kubeletconfig.KubeletConfiguration) int {
-	if deref(cfg.SerializeImagePulls, false) {
+	if ptr.Deref(cfg.SerializeImagePulls, false) {
 		return 1
 	}
-	return int(deref(cfg.MaxParallelImagePulls, 0))
+	return int(ptr.Deref(cfg.MaxParallelImagePulls, 0))
 }
 
 // parseHandlers reads --runtime-handler NAME=TYPE[,BinaryName=PATH].

@@ -11,6 +11,8 @@ import (
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/podkeeper/podkeeper/cgroups"
 )
 
 // supported are the fields of KubeletConfiguration that podkeeper follows. Any other one is refused by name.
@@ -73,8 +75,8 @@ func checkValues(file string, cfg *kubeletconfig.KubeletConfiguration) error {
 	refuse := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s: %s", file, field, fmt.Sprintf(format, args...)))
 	}
-	if d := cfg.CgroupDriver; d != "" && d != "cgroupfs" {
-		refuse("cgroupDriver", "%q is not supported: must be cgroupfs", d)
+	if d := cgroups.Driver(cfg.CgroupDriver); d != "" && d != cgroups.Systemd && d != cgroups.Cgroupfs {
+		refuse("cgroupDriver", "%q is not supported: must be systemd or cgroupfs", d)
 	}
 	if n := cfg.ContainerLogMaxFiles; n != nil && *n < 2 {
 		refuse("containerLogMaxFiles", "is %d: must be at least 2", *n)

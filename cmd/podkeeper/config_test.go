@@ -15,7 +15,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a field that is not followed, with its line": {configHead + "maxPods: 3\n", ":3: maxPods: not supported"},
 		"a field that does not exist":                 {configHead + "maxPodz: 3\n", `unknown field "maxPodz"`},
 		"another kind":                                {"kind: Pod\n", "must be kind: KubeletConfiguration"},
-		"a driver that there is not yet":              {configHead + "cgroupDriver: systemd\n", "must be cgroupfs"},
+		"a driver that there is not":                  {configHead + "cgroupDriver: cgroup\n", "must be systemd or cgroupfs"},
 		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},

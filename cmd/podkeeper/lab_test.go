@@ -72,7 +72,8 @@ var errSkip = errors.New("skipped")
 
 // openLab makes what all tests share. The environment may name what is built already, for a machine without Go:
 // PODKEEPER_TEST_BINARY (podkeeper), PODKEEPER_TEST_IMAGES (a folder with demo.tar), PODKEEPER_TEST_CONTAINERD (a folder with
-// another containerd and its shim); PODKEEPER_TEST_SLOW multiplies how long things may take.
+// another containerd and its shim). PODKEEPER_TEST_SLOW multiplies how long things may take; PODKEEPER_TEST_CGROUP_DRIVER is
+// the nodes' cgroupDriver.
 func openLab() error {
 	if testing.Short() {
 		return fmt.Errorf("%w: -short is set", errSkip)
@@ -201,9 +202,18 @@ func (n *node) path(parts ...string) string {
 }
 func (n *node) cgroup() string { return "/" + n.namespace }
 
+// systemd says whether systemd makes the node's cgroups.
+func (n *node) systemd() bool {
+	tree, err := cgroups.Open(cgroups.Config{Driver: cgroups.Driver(os.Getenv("PODKEEPER_TEST_CGROUP_DRIVER"))})
+	return err == nil && tree.Config().Driver == cgroups.Systemd
+}
+
 // start starts the agent and waits until its socket answers.
 func (n *node) start() error {
 	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: " + n.cgroup() + "\n" + n.config
+	if driver := os.Getenv("PODKEEPER_TEST_CGROUP_DRIVER"); driver != "" {
+		config += "\ncgroupDriver: " + driver + "\n"
+	}
 	if err := os.WriteFile(n.path("config.yaml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -469,6 +479,9 @@ func (n *node) down() error {
 		for _, root := range append(roots, "/sys/fs/cgroup"+n.cgroup()) {
 			_ = os.Remove(root)
 		}
+		if _, err := os.Stat("/sys/fs/cgroup" + n.cgroup() + ".slice"); err == nil {
+			treeErr = errors.Join(treeErr, exec.Command("systemctl", "stop", n.namespace+".slice").Run())
+		}
 	}
 	err = errors.Join(left, err, treeErr, runtime.RemoveNamespace(context.Background(), lab.containerd.Socket(), n.namespace))
 	if err != nil {
@@ -514,7 +527,8 @@ func (n *node) leftovers() error {
 		}
 	}
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(path, n.cgroup()+"/") && strings.HasPrefix(d.Name(), "pod") {
+		ours := strings.Contains(path, n.cgroup()+"/") || strings.Contains(path, n.cgroup()+".slice/")
+		if err == nil && d.IsDir() && ours && (strings.HasPrefix(d.Name(), "pod") || strings.Contains(d.Name(), "-pod")) {
 			say("cgroup %s", path)
 		}
 		return nil

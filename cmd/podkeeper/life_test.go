@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,12 +132,16 @@ echo done > /dev/termination-log
 		t.Errorf("QoS class is %s", pod.Status.QOSClass)
 	}
 	pid := n.pid(pod, "app")
-	group, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if want := n.cgroup() + "/kubepods/pod" + string(pod.UID) + "/"; !strings.Contains(string(group), want) {
-		t.Errorf("cgroup is %s, want it in %s", group, want)
+	group := n.cgroup() + "/kubepods/pod" + string(pod.UID) + "/"
+	if n.systemd() {
+		name := n.namespace + "-kubepods"
+		group = n.cgroup() + ".slice/" + name + ".slice/" + name + "-pod" + strings.ReplaceAll(string(pod.UID), "-", "_") + ".slice/"
 	}
-	limits, _ := filepath.Glob("/sys/fs/cgroup/memory" + n.cgroup() + "/kubepods/pod" + string(pod.UID) + "/*/memory.limit_in_bytes")
-	unified, _ := filepath.Glob("/sys/fs/cgroup" + n.cgroup() + "/kubepods/pod" + string(pod.UID) + "/*/memory.max")
+	if got, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); !strings.Contains(string(got), group) {
+		t.Errorf("cgroup is %s, want it in %s", got, group)
+	}
+	limits, _ := filepath.Glob("/sys/fs/cgroup/memory" + group + "*/memory.limit_in_bytes")
+	unified, _ := filepath.Glob("/sys/fs/cgroup" + group + "*/memory.max")
 	found := false
 	for _, file := range append(limits, unified...) {
 		value, _ := os.ReadFile(file)
@@ -144,6 +150,22 @@ echo done > /dev/termination-log
 	if !found {
 		t.Errorf("no memory limit in %v %v", limits, unified)
 	}
+	if got, want := oomScoreAdj(t, pid), max(-997, lowestOOMScoreAdj(slog.New(slog.DiscardHandler))); got != want {
+		t.Errorf("oom_score_adj is %d, want %d", got, want)
+	}
+}
+
+func oomScoreAdj(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	adj, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return adj
 }
 
 func TestRestartPolicies(t *testing.T) {
