@@ -98,10 +98,13 @@ func (h *hostAddresses) list() []string {
 	return h.ips
 }
 
-// Run keeps Pods until ctx ends. It first takes over what an earlier agent has left: containers run on, what is no longer
-// wanted is ended. adopted, which may be nil, is called when everything that ran before was looked at.
+// Run keeps Pods until ctx ends. It waits for containerd, and takes over what an earlier agent has left: containers run
+// on, what is no longer wanted is ended. adopted, which may be nil, is called when everything that ran before was looked at.
 func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.ctx = ctx
+	if err := a.awaitRuntime(ctx); err != nil {
+		return nil // stopped before there was anything to do
+	}
 	a.around.started = time.Now()
 	instances, err := a.adopt(ctx)
 	if err != nil {
@@ -123,6 +126,32 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 		return fmt.Errorf("watch manifests: %w", err)
 	}
 	return a.node.Close()
+}
+
+// runtimeRetry is how soon a containerd that does not answer is asked again, and how long it may think.
+const (
+	runtimeRetry    = time.Second
+	runtimePatience = 10 * time.Second
+)
+
+// awaitRuntime waits until containerd answers: it may be started after us. It fails only when ctx ends.
+func (a *Agent) awaitRuntime(ctx context.Context) error {
+	for told := false; ; told = true {
+		limited, cancel := context.WithTimeout(ctx, runtimePatience)
+		_, err := a.node.Runtime.Version(limited)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if !told {
+			a.cfg.Log.Warn("wait for containerd: is it running?", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(runtimeRetry):
+		}
+	}
 }
 
 // adopt reads what earlier agents have left, and removes what belongs to nothing.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -216,7 +217,7 @@ func TestHungPodDelaysNoOther(t *testing.T) {
 	}
 }
 
-// TestContainerdDies kills containerd under the agent. It has a daemon of its own.
+// TestContainerdDies kills containerd, and then the agent, which must not need the one to start.
 func TestContainerdDies(t *testing.T) {
 	n := launch(t) // not parallel: all nodes share the daemon
 	n.apply("stays.yaml", simple("stays", forever))
@@ -230,7 +231,19 @@ func TestContainerdDies(t *testing.T) {
 	if err := syscall.Kill(pid, 0); err != nil {
 		t.Fatalf("the container died with containerd: %v", err)
 	}
+	n.kill() // the next agent finds no containerd, and waits for it
+	started := make(chan error, 1)
+	go func() { started <- n.start() }()
+	n.eventually("the agent waits", func() error {
+		if !strings.Contains(n.log.String(), "wait for containerd") {
+			return errors.New("it does not say so")
+		}
+		return nil
+	})
 	restartContainerd(t)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 	n.awaitReady("more")
 	after := n.awaitReady("stays")
 	if containerStatus(after, "app").ContainerID != containerStatus(before, "app").ContainerID || containerStatus(after, "app").RestartCount != 0 {
