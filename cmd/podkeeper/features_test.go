@@ -207,16 +207,16 @@ func TestProbesDecide(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
 	n.apply("alive.yaml", simple("alive", "touch /tmp/ok; trap 'exit 0' TERM; sleep 2 & wait $!; rm /tmp/ok; while true; do sleep 1000 & wait $!; done")+
-		`    livenessProbe: {exec: {command: [test, -e, /tmp/ok]}, periodSeconds: 1, failureThreshold: 2}
+		`    livenessProbe: {exec: {command: [test, -e, /tmp/ok]}, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 2}
 ---
 `+simple("slow", "sleep 2; touch /tmp/up; "+forever)+
-		`    startupProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1, failureThreshold: 60}
-    readinessProbe: {exec: {command: [/bin/sh, -c, "test $MODE = go"]}, periodSeconds: 1}
+		`    startupProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 60}
+    readinessProbe: {exec: {command: [/bin/sh, -c, "test $MODE = go"]}, periodSeconds: 1, timeoutSeconds: 30}
     env: [{name: MODE, value: stop}]
 ---
 `+simple("ready", "mkdir /tmp/w; echo ok > /tmp/w/healthz; httpd -p 8080 -h /tmp/w; "+forever)+
 		`    ports: [{name: web, containerPort: 8080}]
-    readinessProbe: {httpGet: {path: /healthz, port: web}, periodSeconds: 1}
+    readinessProbe: {httpGet: {path: /healthz, port: web}, periodSeconds: 1, timeoutSeconds: 30}
 `)
 	slow := n.await("slow", "runs", func(p *v1.Pod) bool { return containerStatus(p, "app").State.Running != nil })
 	if *containerStatus(slow, "app").Started {

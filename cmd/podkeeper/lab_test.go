@@ -35,8 +35,12 @@ import (
 // was killed.
 const labDir = "/var/tmp/podkeeper-test"
 
-// patience is how long anything may take; a loaded machine, or an emulated one, is slow.
-var patience = 40 * time.Second
+// patience is how long anything may take, and pause how soon it is looked for again; a loaded machine, or an emulated one,
+// is slow, and looking takes its time, too.
+var (
+	patience = 40 * time.Second
+	pause    = 10 * time.Millisecond
+)
 
 // lab is what all integration tests share: one private containerd, the binary, the image and a registry.
 var lab struct {
@@ -54,6 +58,9 @@ func TestMain(m *testing.M) {
 
 func runTests(m *testing.M) int {
 	if lab.err = openLab(); lab.err != nil {
+		if lab.containerd != nil {
+			lab.err = errors.Join(lab.err, lab.containerd.Stop())
+		}
 		return m.Run()
 	}
 	server := httptest.NewServer(registry.New())
@@ -83,25 +90,46 @@ func openLab() error {
 	}
 	if slow, err := strconv.Atoi(os.Getenv("PODKEEPER_TEST_SLOW")); err == nil {
 		patience *= time.Duration(slow)
+		pause *= time.Duration(slow * slow)
 	}
-	if err := os.MkdirAll(labDir, 0o711); err != nil {
+	if err := lockLab(); err != nil {
+		return err
+	}
+	if err := buildLab(); err != nil {
 		return err
 	}
 	var err error
 	if lab.containerd, err = startDaemon(); err != nil {
 		return err
 	}
-	lab.podkeeper, lab.images = filepath.Join(labDir, "podkeeper"), filepath.Join(labDir, "images")
-	if err := sweepNodes(); err != nil {
+	return sweepNodes()
+}
+
+// lockLab makes the lab's folder, and holds it as long as this process lives.
+func lockLab() error {
+	if err := os.MkdirAll(labDir, 0o711); err != nil {
 		return err
 	}
+	fd, err := syscall.Open(labDir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", labDir, err)
+	}
+	if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("another run of the tests is in %s: %w", labDir, err)
+	}
+	return nil
+}
+
+// buildLab builds podkeeper and the image that are tested.
+func buildLab() error {
+	lab.podkeeper, lab.images = filepath.Join(labDir, "podkeeper"), filepath.Join(labDir, "images")
 	if built := os.Getenv("PODKEEPER_TEST_BINARY"); built != "" {
 		lab.podkeeper = built
 	} else if out, err := exec.Command("go", "build", "-o", lab.podkeeper, ".").CombinedOutput(); err != nil {
 		return fmt.Errorf("build podkeeper: %w: %s", err, out)
 	}
 	if built := os.Getenv("PODKEEPER_TEST_IMAGES"); built != "" {
-		lab.images = built // a folder with demo.tar
+		lab.images = built
 		return nil
 	}
 	if err := os.MkdirAll(lab.images, 0o755); err != nil {
@@ -119,9 +147,6 @@ func sweepNodes() error {
 	for _, dir := range left {
 		n := &node{dir: dir, namespace: filepath.Base(dir), log: &syncBuffer{}}
 		n.killOld()
-		if _, err := os.Stat(lab.podkeeper); err != nil {
-			return fmt.Errorf("%s is left of an earlier run, and its binary is gone", dir)
-		}
 		if err := n.down(); err != nil {
 			return fmt.Errorf("clean up after an earlier run: %w: %s", err, n.log.String())
 		}
@@ -130,8 +155,13 @@ func sweepNodes() error {
 }
 
 func closeLab() error {
-	err := lab.containerd.Stop()
-	return errors.Join(err, os.RemoveAll(labDir))
+	if err := lab.containerd.Stop(); err != nil {
+		return err
+	}
+	if left, _ := filepath.Glob(filepath.Join(labDir, "n", "*")); len(left) > 0 {
+		return fmt.Errorf("%q are left for the next run, which ends what is in them", left)
+	}
+	return os.RemoveAll(labDir)
 }
 
 // syncBuffer collects output from several goroutines.
@@ -296,7 +326,7 @@ func wait(try func() error) error {
 		if errors.As(err, &end) || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

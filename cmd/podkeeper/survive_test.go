@@ -23,9 +23,9 @@ import (
 func TestRestartOfTheAgent(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
-	n.apply("stay.yaml", simple("stay", forever)+`    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
-    livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
-    startupProbe: {exec: {command: ["true"]}, periodSeconds: 1}
+	n.apply("stay.yaml", simple("stay", forever)+`    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 30}
+    livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 30}
+    startupProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 30}
 ---
 `+simple("crash", "echo up; sleep 0.2; exit 1"))
 	before := n.awaitReady("stay")
