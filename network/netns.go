@@ -43,9 +43,19 @@ func (n *Network) CreateNetNS(id string) error {
 	return nil
 }
 
-// pinNew takes its thread into a new namespace, pins that, and goes home. A thread that does not find home stays
-// locked, and so ends with this goroutine.
+// pinNew pins a new namespace.
 func pinNew(path string) error {
+	return inNewNetNS(func() error {
+		if err := loopbackUp(); err != nil {
+			return err
+		}
+		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	})
+}
+
+// inNewNetNS takes its thread into a new namespace, does something there, and goes home. A thread that does not find home
+// stays locked, and so ends with its goroutine, which must be one of its own.
+func inNewNetNS(do func() error) error {
 	goruntime.LockOSThread()
 	home, err := netns.Get()
 	if err != nil {
@@ -57,10 +67,7 @@ func pinNew(path string) error {
 		goruntime.UnlockOSThread()
 		return fmt.Errorf("unshare: %w", err)
 	}
-	err = loopbackUp()
-	if err == nil {
-		err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-	}
+	err = do()
 	if homeErr := netns.Set(home); homeErr != nil {
 		return errors.Join(err, fmt.Errorf("return to the host's namespace: %w", homeErr))
 	}

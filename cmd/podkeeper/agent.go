@@ -49,6 +49,12 @@ func agentCommand() *cobra.Command {
 		Use: "agent", Short: "Keep the Pods of the manifest directory running", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), cmd, f) },
 	}
+	f.define(cmd)
+	return cmd
+}
+
+// define gives a command the agent's flags.
+func (f *flags) define(cmd *cobra.Command) {
 	hostname, _ := os.Hostname()
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", "", "a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) file; a flag wins over the file")
@@ -63,7 +69,6 @@ func agentCommand() *cobra.Command {
 	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
 	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
 	fs.StringVar(&f.nodeName, "node-name", strings.ToLower(hostname), "this node's name")
-	return cmd
 }
 
 // apply fills in from the file what no flag was given for.
@@ -162,9 +167,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	net, err := network.Open(network.Config{
-		ConfDir: f.cniConf, BinDir: f.cniBin, RunDir: f.runDir, StateDir: filepath.Join(f.runDir, "network"), Name: f.namespace, Log: log,
-	})
+	net, err := network.Open(f.network(log))
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +189,13 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Timeout: timeout(cfg), Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 	}, nil
+}
+
+// network is the configuration of the Pods' network.
+func (f *flags) network(log *slog.Logger) network.Config {
+	return network.Config{
+		ConfDir: f.cniConf, BinDir: f.cniBin, RunDir: f.runDir, StateDir: filepath.Join(f.runDir, "network"), Name: f.namespace, Log: log,
+	}
 }
 
 func timeout(cfg *kubeletconfig.KubeletConfiguration) time.Duration {

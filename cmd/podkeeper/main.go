@@ -41,7 +41,8 @@ Containers run on while the agent is stopped or restarted.
 
   podkeeper agent                  keep the Pods (usually started by systemd)
   podkeeper pods                   what runs, and what is wrong with manifests
-  podkeeper validate FILE...       check manifests without running anything`
+  podkeeper validate FILE...       check manifests without running anything
+  podkeeper doctor                 check whether Pods can run on this host`
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -49,7 +50,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), versionCommand())
+	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), doctorCommand(), versionCommand())
 	return root
 }
 

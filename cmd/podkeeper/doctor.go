@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	containerdlog "github.com/containerd/log"
+	"github.com/spf13/cobra"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/doctor"
+	"github.com/podkeeper/podkeeper/network"
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+func doctorCommand() *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Check whether Pods can run on this host, and say what to install or change", Args: cobra.NoArgs,
+		Long: `Check whether Pods can run on this host: containerd, the OCI runtime, CNI, cgroups,
+the kernel, disk and systemd. It takes the agent's flags, and checks what an agent with
+them would use; the agent need not run. Nothing is changed. Each line says
+
+  ok     what is there
+  warn   Pods run, but something is missing: what, and what to do
+  FAIL   Pods cannot run: what to install or change; the exit status is 1`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd, f) },
+	}
+	f.define(cmd)
+	return cmd
+}
+
+func runDoctor(cmd *cobra.Command, f *flags) error {
+	// What containerd's libraries log they answer as errors, too.
+	if err := containerdlog.SetLevel("panic"); err != nil {
+		return fmt.Errorf("set log level: %w", err)
+	}
+	cfg, err := readConfig(f.config)
+	if cfg == nil {
+		cfg = &kubeletconfig.KubeletConfiguration{}
+	}
+	f.apply(cmd, cfg)
+	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
+	handlers, handlersErr := doctorHandlers(f.handlers)
+	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
+		Config: f.config, ConfigErr: errors.Join(err, sizeErr, handlersErr),
+		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
+		Containerd: doctor.Ask,
+		Cgroups:    func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },
+		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f) },
+	})
+	healthy, err := doctor.Print(cmd.OutOrStdout(), findings)
+	if err == nil && !healthy {
+		err = errReported
+	}
+	return err
+}
+
+// doctorHandlers are those that the flags name, and those that are known without.
+func doctorHandlers(args []string) (map[string]doctor.Handler, error) {
+	parsed, err := parseHandlers(args)
+	handlers := map[string]doctor.Handler{runtime.DefaultHandler: {Type: "io.containerd.runc.v2"}}
+	for name, h := range parsed {
+		handlers[name] = doctor.Handler(h)
+	}
+	return handlers, err
+}
+
+func doctorCgroups(cfg *kubeletconfig.KubeletConfiguration) (doctor.Cgroups, error) {
+	tree, err := cgroups.Open(cgroups.Config{Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver)})
+	if err != nil {
+		return doctor.Cgroups{}, err
+	}
+	return doctor.Cgroups{
+		Version: tree.Version(), Driver: string(tree.Config().Driver), Controllers: tree.Controllers(), Mounts: tree.Hierarchies(),
+	}, nil
+}
+
+func doctorNetwork(ctx context.Context, f *flags) (doctor.Network, error) {
+	net, err := network.Open(f.network(nil))
+	if err != nil {
+		return doctor.Network{}, err
+	}
+	needs, err := net.Needs(ctx)
+	if err != nil {
+		return doctor.Network{}, err
+	}
+	n := doctor.Network{
+		Name: net.Describe(), Bridge: needs.Bridge, Skipped: needs.Skipped, Plugins: needs.Plugins, Missing: needs.Missing,
+		Faults: needs.Faults, Links: needs.Links, Forwards: needs.Forwards, Iptables: needs.Iptables, Rehearse: net.Rehearse,
+	}
+	if needs.Subnet.IsValid() {
+		n.Subnet = needs.Subnet.String()
+	}
+	return n, nil
+}

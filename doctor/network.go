@@ -1,0 +1,154 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Network is what is known of the network that a Pod would get now.
+type Network struct {
+	Name     string
+	Subnet   string  // of the built-in network, empty for any other
+	Bridge   string  // the bridge of the built-in network
+	Skipped  []error // configurations that cannot be read
+	Plugins  []string
+	Missing  []string // of the plugins
+	Faults   []error  // what else would keep it from being set up
+	Links    bool     // bridges and veth pairs are made
+	Forwards bool     // the host forwards packets of Pods
+	Iptables bool     // packets are rewritten or filtered
+	// Rehearse makes links and, if asked to, the built-in network's masquerading in a network namespace of its own.
+	Rehearse func(ctx context.Context, masquerading bool) error
+}
+
+func (h Host) network(ctx context.Context, a Agent) []Finding {
+	const name = "network"
+	n, err := a.Network(ctx)
+	if err != nil {
+		return []Finding{fail(name, "%v: mend it, or remove it to have the built-in network", err)}
+	}
+	findings := []Finding{ok(name, "%s", n.Name)}
+	if err := errors.Join(n.Faults...); err != nil {
+		findings[0] = fail(name, "%s: %v", n.Name, err)
+	}
+	for _, err := range n.Skipped {
+		findings = append(findings, warn(name, "%v: it is skipped: mend or remove it", err))
+	}
+	findings = append(findings, h.plugins(a.PluginDir, n))
+	if n.Iptables {
+		findings = append(findings, h.iptables(ctx, n))
+	}
+	if n.Links {
+		findings = append(findings, h.rehearse(ctx, n))
+	}
+	if n.Forwards {
+		findings = append(findings, h.forwarding(ctx, n))
+	}
+	return findings
+}
+
+// pluginFolders are where distributions and Kubernetes have CNI plugins.
+var pluginFolders = []string{"/opt/cni/bin", "/usr/lib/cni"}
+
+func (h Host) plugins(folder string, n Network) Finding {
+	const name = "CNI plugins"
+	if len(n.Missing) == 0 {
+		return ok(name, "%s in %s", strings.Join(n.Plugins, ", "), folder)
+	}
+	missing := strings.Join(n.Missing, ", ")
+	for _, other := range pluginFolders {
+		isThere := func(plugin string) bool { return h.program(other, plugin) != "" }
+		if !slices.ContainsFunc(n.Plugins, func(plugin string) bool { return !isThere(plugin) }) {
+			return fail(name, "%s missing in %s: use --cni-bin-dir %s, which has them", missing, folder, other)
+		}
+	}
+	return fail(name, "%s missing in %s: %s has the usual ones; or say with --cni-bin-dir where they are",
+		missing, folder, h.install("containernetworking-plugins"))
+}
+
+// iptables must be found by the agent and by the plugins that it starts.
+func (h Host) iptables(ctx context.Context, n Network) Finding {
+	const name = "iptables"
+	for _, program := range []string{"iptables", "iptables-restore"} {
+		if h.program(h.Path, program) != "" {
+			continue
+		}
+		if path := h.program(servicePath, program); path != "" {
+			return warn(name, "%s is not in PATH, and an agent started from here would not find it: add its folder to PATH", path)
+		}
+		if n.Subnet == "" {
+			return warn(name, "%s is missing, which plugins may need for masquerading and host ports: %s", program, h.install("iptables"))
+		}
+		return fail(name, "%s is missing: %s", program, h.install("iptables"))
+	}
+	path := h.program(h.Path, "iptables")
+	said, err := h.run(ctx, path, "--version")
+	if err != nil {
+		return fail(name, "it does not run: %v: %s", err, h.install("--reinstall iptables"))
+	}
+	return ok(name, "%s, %s", said, path)
+}
+
+// rehearse leaves out what needs iptables where that is not to be found: this was said already.
+func (h Host) rehearse(ctx context.Context, n Network) Finding {
+	const name = "kernel network"
+	what, masquerading := "bridge, veth", n.Subnet != "" && h.program(h.Path, "iptables-restore") != ""
+	if masquerading {
+		what += ", masquerading"
+	}
+	if !h.isRoot() {
+		return warn(name, "%s not tried: only root can", what)
+	}
+	if err := n.Rehearse(ctx, masquerading); err != nil {
+		return fail(name, "%v: use a kernel that has %s, or load the modules", err, what)
+	}
+	return ok(name, "%s can be made", what)
+}
+
+// forwarding is switched on by the bridge plugin, where it may.
+func (h Host) forwarding(ctx context.Context, n Network) Finding {
+	const name, file = "forwarding", "/proc/sys/net/ipv4/ip_forward"
+	value, err := h.read(file)
+	if err != nil {
+		return fail(name, "cannot be told: %v: mount /proc", err)
+	}
+	text := "net.ipv4.ip_forward is on"
+	if value == "0" {
+		if ro, err := h.readOnly(file); err != nil || ro {
+			return fail(name, "net.ipv4.ip_forward is off and cannot be written to (%s): sysctl -w net.ipv4.ip_forward=1 on the host", cause(err, "read-only"))
+		}
+		text = "net.ipv4.ip_forward is off; a plugin switches it on for the first Pod"
+	}
+	iptables := h.program(h.Path+":"+servicePath, "iptables")
+	if n.Subnet == "" || iptables == "" {
+		return ok(name, "%s", text)
+	}
+	if !h.isRoot() {
+		return warn(name, "%s; whether iptables lets packets through was not looked at: only root can", text)
+	}
+	rules, err := h.run(ctx, iptables, "-w", "-S")
+	if err != nil {
+		return warn(name, "%s; whether iptables lets packets through cannot be told: %v", text, err)
+	}
+	if drops(rules, n) {
+		return warn(name, "iptables drops what no rule lets through (Docker and ufw set that), so that Pods reach this host only, and "+
+			"hostPorts only from it: iptables -I FORWARD -s %s -j ACCEPT; iptables -I FORWARD -d %[1]s -j ACCEPT", n.Subnet)
+	}
+	return ok(name, "%s", text)
+}
+
+// drops says whether packets of the network end at the policy of FORWARD, as far as the rules speak of it.
+func drops(rules string, n Network) bool {
+	if !strings.Contains(rules, "-P FORWARD DROP") {
+		return false
+	}
+	for line := range strings.Lines(rules) {
+		if strings.Contains(line, "-j ACCEPT") && (strings.Contains(line, n.Subnet) || strings.Contains(line, fmt.Sprintf(" %s ", n.Bridge))) {
+			return false
+		}
+	}
+	return true
+}

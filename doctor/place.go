@@ -1,0 +1,157 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kubelet's thresholds of eviction (nodefs.available, nodefs.inodesFree), and what not even one image fits into.
+const (
+	leastFree   = 10 // percent
+	leastInodes = 5  // percent
+	leastBytes  = 100 << 20
+)
+
+// manifests need not be there: the agent waits for the folder.
+func (h Host) manifests(dir string) Finding {
+	const name = "manifests"
+	info, err := os.Stat(h.at(dir))
+	switch {
+	case os.IsNotExist(err):
+		return warn(name, "%s is not there: mkdir -p %[1]s", dir)
+	case err != nil:
+		return fail(name, "%s cannot be read: %v", dir, err)
+	case !info.IsDir():
+		return fail(name, "%s is no folder: move it away, and mkdir %[1]s", dir)
+	}
+	if _, err := os.ReadDir(h.at(dir)); err != nil {
+		return fail(name, "%s cannot be read: %v", dir, err)
+	}
+	return ok(name, "%s", dir)
+}
+
+// disks looks at each file system that these folders are, or will be, on.
+func (h Host) disks(folders ...string) []Finding {
+	const name = "disk"
+	var findings []Finding
+	var devices []uint64
+	on := map[uint64][]string{}
+	for _, folder := range folders {
+		device, err := h.device(folder)
+		if err != nil {
+			findings = append(findings, fail(name, "%s cannot be looked at: %v", folder, err))
+			continue
+		}
+		if on[device] == nil {
+			devices = append(devices, device)
+		}
+		on[device] = append(on[device], folder)
+	}
+	for _, device := range devices {
+		var st unix.Statfs_t
+		folders := strings.Join(on[device], ", ")
+		if err := h.Statfs(h.at(h.nearest(on[device][0])), &st); err != nil {
+			findings = append(findings, fail(name, "%s cannot be looked at: %v", folders, err))
+			continue
+		}
+		findings = append(findings, disk(folders, &st))
+	}
+	return findings
+}
+
+// nearest is a folder, or what exists of the way to it.
+func (h Host) nearest(folder string) string {
+	for folder != "/" && !h.exists(folder) {
+		folder = filepath.Dir(folder)
+	}
+	return folder
+}
+
+func (h Host) device(folder string) (uint64, error) {
+	folder = h.nearest(folder)
+	info, err := os.Stat(h.at(folder))
+	if err != nil {
+		return 0, err
+	}
+	if !info.IsDir() {
+		return 0, fmt.Errorf("%s is no folder", folder)
+	}
+	st, isStat := info.Sys().(*syscall.Stat_t)
+	if !isStat {
+		return 0, fmt.Errorf("%s has no device", folder)
+	}
+	return st.Dev, nil
+}
+
+// disk judges one file system.
+func disk(folders string, st *unix.Statfs_t) Finding {
+	const name = "disk"
+	size := uint64(st.Bsize)
+	free := st.Bavail * size
+	percent := 100 * st.Bavail / max(st.Blocks, 1)
+	inodes := uint64(100)
+	if st.Files > 0 { // btrfs has no fixed number of them
+		inodes = 100 * st.Ffree / st.Files
+	}
+	text := fmt.Sprintf("%s: %s of %s (%d%%) and %d%% of inodes free", folders, bytes(free), bytes(st.Blocks*size), percent, inodes)
+	switch {
+	case st.Flags&unix.ST_RDONLY != 0:
+		return fail(name, "%s: mounted read-only: mount it read-write", folders)
+	case free < leastBytes || inodes == 0:
+		return fail(name, "%s: make room", text)
+	case percent < leastFree || inodes < leastInodes:
+		return warn(name, "%s: make room: the kubelet would evict Pods below %d%% (inodes: %d%%)", text, leastFree, leastInodes)
+	default:
+		return ok(name, "%s", text)
+	}
+}
+
+// bytes writes a size for people.
+func bytes(n uint64) string {
+	if n < 10<<30 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d GiB", n>>30)
+}
+
+// bootedBySystemd is what systemd's own programs go by.
+func (h Host) bootedBySystemd() bool { return h.exists("/run/systemd/system") }
+
+// systemd is not needed, but someone must start the agent.
+func (h Host) systemd(ctx context.Context) Finding {
+	const name = "systemd"
+	if !h.bootedBySystemd() {
+		return ok(name, "not the init of this host: have another supervisor run podkeeper agent, and start it again when it ends")
+	}
+	systemctl := h.program(h.Path+":"+servicePath, "systemctl")
+	if systemctl == "" {
+		return warn(name, "systemctl is missing, so that podkeeper.service cannot be looked at: add its folder to PATH")
+	}
+	said, err := h.run(ctx, systemctl, "show", "--property=LoadState,UnitFileState,ActiveState,SubState", "podkeeper.service")
+	if err != nil {
+		return warn(name, "podkeeper.service cannot be looked at: %v", err)
+	}
+	state := map[string]string{}
+	for line := range strings.Lines(said) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		state[key] = value
+	}
+	switch {
+	case state["LoadState"] == "not-found":
+		return ok(name, "podkeeper.service is not installed; make install does that")
+	case state["LoadState"] != "loaded":
+		return warn(name, "podkeeper.service is %s: systemctl status podkeeper says why", state["LoadState"])
+	case state["ActiveState"] == "failed" || state["SubState"] == "auto-restart":
+		return warn(name, "podkeeper.service fails: journalctl -u podkeeper says why")
+	case state["UnitFileState"] == "disabled":
+		return warn(name, "podkeeper.service is %s, but no boot starts it: systemctl enable podkeeper", state["ActiveState"])
+	default:
+		return ok(name, "podkeeper.service is %s, %s", state["UnitFileState"], state["ActiveState"])
+	}
+}
