@@ -149,7 +149,7 @@ func (r *Runtime) sandboxSpec(cfg SandboxConfig) *specs.Spec {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.IPCNamespace})
 	}
 	s := &specs.Spec{
-		Version: specs.Version,
+		Version: specVersion,
 		Process: &specs.Process{
 			Args: args, Cwd: "/", Env: []string{}, NoNewPrivileges: true,
 			Capabilities: &specs.LinuxCapabilities{}, OOMScoreAdj: &cfg.OOMScoreAdj,

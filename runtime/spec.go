@@ -44,6 +44,10 @@ type ContainerConfig struct {
 // Namespaces are the sandbox's namespaces as paths; empty is the host's.
 type Namespaces struct{ Network, IPC, UTS, PID string }
 
+// specVersion is the OCI runtime specification's that all of a spec is part of. Later ones are refused by crun before 1.9,
+// which Debian 12 has.
+const specVersion = "1.0.2"
+
 // section writes one part of the OCI spec.
 type section func(*specs.Spec, *ContainerConfig) error
 
@@ -58,6 +62,7 @@ func (r *Runtime) containerSpec(ctx context.Context, cfg *ContainerConfig) (*spe
 	if err != nil {
 		return nil, fmt.Errorf("make default OCI spec: %w", err)
 	}
+	spec.Version = specVersion
 	for _, write := range sections {
 		if err := write(spec, cfg); err != nil {
 			return nil, err
