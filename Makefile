@@ -17,7 +17,7 @@ check: setup ## run the linters
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
 
-test: check test-unit test-integration test-containerd2 ## install what is missing, and run every test
+test: check test-unit test-integration test-containerd2 test-service ## install what is missing, and run every test
 
 test-unit: setup ## run the tests that need no containerd
 	$(GO) test -race -short ./...
@@ -28,6 +28,15 @@ test-integration: setup ## run the tests on a real containerd, CNI and cgroups, 
 
 test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
 	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies'
+
+test-service: setup ## run the systemd service and its Pods in a VM, over kills and one reboot; skips where there can be no VM
+	hack/nodetest/run
+
+test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, the service, ten reboots; takes more than an hour
+	hack/vm/gotest -t 3600 $$($(GO) list ./... | grep -v -e /cmd/ -e /hack/)
+	hack/nodetest/run -integration cgroupfs -test.parallel 2
+	hack/nodetest/run -integration systemd -test.parallel 2
+	hack/nodetest/run -long
 
 bench: setup ## measure podkeeper against a floor and, where it is installed, podman
 	$(GO) run ./hack/bench
@@ -44,6 +53,7 @@ install: build ## install podkeeper as a systemd service, and start it
 	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper
 	install -D -m 644 hack/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
 	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
+	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 hack/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
 	[ -n "$(DESTDIR)" ] || { systemctl daemon-reload && systemctl enable podkeeper && systemctl restart podkeeper; }
 
 uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
@@ -60,4 +70,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration bench run test-containerd2 down install uninstall pause clean setup
+.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down install uninstall pause clean setup

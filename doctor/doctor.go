@@ -51,17 +51,18 @@ func fail(name, format string, args ...any) Finding {
 
 // Agent is what an agent on this host would use.
 type Agent struct {
-	Config     string // its configuration file, empty for none
-	ConfigErr  error  // why that, or a flag, is refused
-	Manifests  string
-	RootDir    string
-	LogsDir    string
-	Endpoint   string // containerd's
-	Handlers   map[string]Handler
-	PluginDir  string // of CNI
-	Containerd func(ctx context.Context, endpoint string) (Containerd, error)
-	Cgroups    func() (Cgroups, error)
-	Network    func(ctx context.Context) (Network, error)
+	Config      string // its configuration file, empty for none
+	ConfigErr   error  // why that, or a flag, is refused
+	Manifests   string
+	RootDir     string
+	LogsDir     string
+	Endpoint    string // containerd's
+	Handlers    map[string]Handler
+	PluginDir   string // of CNI
+	LowestScore int    // the lowest oom_score_adj that anything of a Pod is given
+	Containerd  func(ctx context.Context, endpoint string) (Containerd, error)
+	Cgroups     func() (Cgroups, error)
+	Network     func(ctx context.Context) (Network, error)
 }
 
 // Examine runs every check.
@@ -71,7 +72,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 		findings = append(findings, configuration(a))
 	}
 	daemon, err := a.Containerd(ctx, a.Endpoint)
-	findings = append(findings, h.root(), h.capabilities(daemon.PID), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
+	findings = append(findings, h.root(), h.capabilities(daemon.PID, a.LowestScore), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
 		h.inotify(), h.cgroups(a.Cgroups))
 	findings = append(findings, h.containerd(a.Endpoint, daemon, err)...)
 	findings = append(findings, h.handlers(ctx, a.Handlers, daemon)...)

@@ -30,7 +30,7 @@ func healthy(t *testing.T) *world {
 	w := &world{t: t, h: Host{
 		Root: t.TempDir(), Path: "/usr/local/bin:/usr/bin:/usr/sbin",
 		Statfs: func(_ string, to *unix.Statfs_t) error {
-			*to = unix.Statfs_t{Bsize: 1 << 20, Blocks: 100_000, Bavail: 50_000, Files: 1000, Ffree: 900}
+			*to = unix.Statfs_t{Bsize: 1 << 20, Blocks: 100_000, Bavail: 50_000, Files: 1_000_000, Ffree: 900_000}
 			return nil
 		},
 		Inotify: func() error { return nil },
@@ -67,7 +67,7 @@ func healthy(t *testing.T) *world {
 	}
 	w.a = Agent{
 		Manifests: "/etc/podkeeper/manifests", RootDir: "/var/lib/podkeeper", LogsDir: "/var/log/pods",
-		Endpoint: "unix:///run/containerd/containerd.sock", PluginDir: "/usr/lib/cni",
+		Endpoint: "unix:///run/containerd/containerd.sock", PluginDir: "/usr/lib/cni", LowestScore: -998,
 		Handlers:   map[string]Handler{"runc": {Type: "io.containerd.runc.v2"}},
 		Containerd: func(context.Context, string) (Containerd, error) { return w.d, nil },
 		Cgroups:    func() (Cgroups, error) { return w.c, nil },

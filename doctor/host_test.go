@@ -133,11 +133,15 @@ func TestFoldersDiskAndSystemd(t *testing.T) {
 			[]Finding{{"disk", Fail, "99 MiB of 97 GiB (0%)"}},
 		},
 		"inodes are nearly used up": {
-			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Ffree = 40 }) },
+			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Ffree = 40_000 }) },
 			[]Finding{{"disk", Warn, "4% of inodes free: make room"}},
 		},
+		"a few thousand inodes of very many are not none": {
+			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Ffree = 9_000 }) },
+			[]Finding{{"disk", Warn, "0% of inodes free: make room"}},
+		},
 		"inodes are used up": {
-			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Ffree = 0 }) },
+			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Ffree = 999 }) },
 			[]Finding{{"disk", Fail, "0% of inodes free: make room"}},
 		},
 		"a file system that has no fixed number of inodes": {

@@ -16,6 +16,7 @@ const (
 	leastFree   = 10 // percent
 	leastInodes = 5  // percent
 	leastBytes  = 100 << 20
+	leastFiles  = 1000
 )
 
 // manifests need not be there: the agent waits for the folder.
@@ -103,7 +104,7 @@ func disk(folders string, st *unix.Statfs_t) Finding {
 	switch {
 	case st.Flags&unix.ST_RDONLY != 0:
 		return fail(name, "%s: mounted read-only: mount it read-write", folders)
-	case free < leastBytes || inodes == 0:
+	case free < leastBytes || st.Files > 0 && st.Ffree < leastFiles:
 		return fail(name, "%s: make room", text)
 	case percent < leastFree || inodes < leastInodes:
 		return warn(name, "%s: make room: the kubelet would evict Pods below %d%% (inodes: %d%%)", text, leastFree, leastInodes)

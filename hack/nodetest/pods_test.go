@@ -1,0 +1,74 @@
+package nodetest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// marks is where init containers write a line each time they run.
+const marks = "/var/lib/podkeeper-nodetest/marks"
+
+// forever sleeps, and ends at once when it is told to.
+const forever = `trap 'exit 0' TERM; while true; do sleep 100000 & wait $!; done`
+
+// classes are the Pods of onePodOfEachClass.
+var classes = []string{"guaranteed", "burstable", "besteffort"}
+
+// container is one in a manifest; resources and more are in YAML's flow style.
+func container(name, script, resources, more string) string {
+	return fmt.Sprintf("  - {name: %s, image: 'podkeeper.local/demo:v1', command: [/bin/sh, -c, %q], resources: {%s}%s}\n", name, script, resources, more)
+}
+
+// pod has an init container that leaves a mark, a sidecar and an app, with the resources of each.
+func pod(name, initResources, sideResources, appResources string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: %s}
+spec:
+  terminationGracePeriodSeconds: 2
+  volumes:
+  - {name: marks, hostPath: {path: %s, type: DirectoryOrCreate}}
+  initContainers:
+`, name, marks) +
+		container("init", "echo ran >>/marks/"+name, initResources, ", volumeMounts: [{name: marks, mountPath: /marks}]") +
+		container("side", forever, sideResources, ", restartPolicy: Always") +
+		"  containers:\n" + container("app", forever, appResources, "")
+}
+
+// onePodOfEachClass sees to it that these run, and nothing else. They start one after another: on a host this slow,
+// containerd's shim may take another one for dead that does not answer within 0.1 s, and take its place.
+func (h *host) onePodOfEachClass() map[string]*v1.Pod {
+	h.t.Helper()
+	for _, p := range [][4]string{
+		{"guaranteed", "limits: {cpu: 100m, memory: 16Mi}", "limits: {cpu: 250m, memory: 32Mi}", "limits: {cpu: 250m, memory: 64Mi}"},
+		{"burstable", "", "requests: {memory: 32Mi}", "requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 256Mi}"},
+		{"besteffort", "", "", ""},
+	} {
+		h.apply(p[0]+".yaml", pod(p[0], p[1], p[2], p[3]))
+		h.eventually(p[0]+" becomes ready", func() error {
+			pods, err := h.pods()
+			if err == nil && (pods[p[0]] == nil || !isReady(pods[p[0]])) {
+				err = errors.New("it is not")
+			}
+			return err
+		})
+	}
+	return h.ready(classes...)
+}
+
+// manyPods sees to it that so many small Pods run, and nothing else.
+func (h *host) manyPods(count int) []string {
+	h.t.Helper()
+	var names []string
+	var all strings.Builder
+	for i := range count {
+		names = append(names, fmt.Sprintf("pod%d", i))
+		all.WriteString("---\n" + pod(names[i], "", "", ""))
+		h.apply("many.yaml", all.String())
+		h.ready(names...)
+	}
+	return names
+}
