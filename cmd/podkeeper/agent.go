@@ -146,6 +146,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		notify(daemon.SdNotifyReloading)
 		return becomeAnew()
 	}
+	notify(daemon.SdNotifyStopping)
 	log.Info("agent stops; Pods run on")
 	return err
 }

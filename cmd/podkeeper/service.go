@@ -102,7 +102,6 @@ func (s *service) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			notify(daemon.SdNotifyStopping)
 			return
 		case <-ticker.C:
 		}
