@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -12,7 +11,6 @@ import (
 type Network struct {
 	Name     string
 	Subnet   string  // of the built-in network, empty for any other
-	Bridge   string  // the bridge of the built-in network
 	Skipped  []error // configurations that cannot be read
 	Plugins  []string
 	Missing  []string // of the plugins
@@ -20,8 +18,8 @@ type Network struct {
 	Links    bool     // bridges and veth pairs are made
 	Forwards bool     // the host forwards packets of Pods
 	Iptables bool     // packets are rewritten or filtered
-	// Rehearse makes links and, if asked to, the built-in network's masquerading in a network namespace of its own.
-	Rehearse func(ctx context.Context, masquerading bool) error
+	// Rehearse makes links and, if asked to, the built-in network's iptables rules in a network namespace of its own.
+	Rehearse func(ctx context.Context, rules bool) error
 }
 
 func (h Host) network(ctx context.Context, a Agent) []Finding {
@@ -45,7 +43,7 @@ func (h Host) network(ctx context.Context, a Agent) []Finding {
 		findings = append(findings, h.rehearse(ctx, n))
 	}
 	if n.Forwards {
-		findings = append(findings, h.forwarding(ctx, n))
+		findings = append(findings, h.forwarding())
 	}
 	return findings
 }
@@ -95,21 +93,21 @@ func (h Host) iptables(ctx context.Context, n Network) Finding {
 // rehearse leaves out what needs iptables where that is not to be found: this was said already.
 func (h Host) rehearse(ctx context.Context, n Network) Finding {
 	const name = "kernel network"
-	what, masquerading := "bridge, veth", n.Subnet != "" && h.program(h.Path, "iptables-restore") != ""
-	if masquerading {
-		what += ", masquerading"
+	what, rules := "bridge, veth", n.Subnet != "" && h.program(h.Path, "iptables-restore") != ""
+	if rules {
+		what += ", iptables rules"
 	}
 	if !h.isRoot() {
 		return warn(name, "%s not tried: only root can", what)
 	}
-	if err := n.Rehearse(ctx, masquerading); err != nil {
+	if err := n.Rehearse(ctx, rules); err != nil {
 		return fail(name, "%v: use a kernel that has %s, or load the modules", err, what)
 	}
 	return ok(name, "%s can be made", what)
 }
 
 // forwarding is switched on by the bridge plugin, where it may.
-func (h Host) forwarding(ctx context.Context, n Network) Finding {
+func (h Host) forwarding() Finding {
 	const name, file = "forwarding", "/proc/sys/net/ipv4/ip_forward"
 	value, err := h.read(file)
 	if err != nil {
@@ -122,33 +120,5 @@ func (h Host) forwarding(ctx context.Context, n Network) Finding {
 		}
 		text = "net.ipv4.ip_forward is off; a plugin switches it on for the first Pod"
 	}
-	iptables := h.program(h.Path+":"+servicePath, "iptables")
-	if n.Subnet == "" || iptables == "" {
-		return ok(name, "%s", text)
-	}
-	if !h.isRoot() {
-		return warn(name, "%s; whether iptables lets packets through was not looked at: only root can", text)
-	}
-	rules, err := h.run(ctx, iptables, "-w", "-S")
-	if err != nil {
-		return warn(name, "%s; whether iptables lets packets through cannot be told: %v", text, err)
-	}
-	if drops(rules, n) {
-		return warn(name, "iptables drops what no rule lets through (Docker and ufw set that), so that Pods reach this host only, and "+
-			"hostPorts only from it: iptables -I FORWARD -s %s -j ACCEPT; iptables -I FORWARD -d %[1]s -j ACCEPT", n.Subnet)
-	}
 	return ok(name, "%s", text)
-}
-
-// drops says whether packets of the network end at the policy of FORWARD, as far as the rules speak of it.
-func drops(rules string, n Network) bool {
-	if !strings.Contains(rules, "-P FORWARD DROP") {
-		return false
-	}
-	for line := range strings.Lines(rules) {
-		if strings.Contains(line, "-j ACCEPT") && (strings.Contains(line, n.Subnet) || strings.Contains(line, fmt.Sprintf(" %s ", n.Bridge))) {
-			return false
-		}
-	}
-	return true
 }

@@ -121,7 +121,7 @@ func fingerprint(files []string) (string, error) {
 }
 
 // builtIn is the network for hosts without a configuration: a bridge, addresses from host-local, host ports by portmap.
-// Masquerading is not among it: the bridge plugin would start iptables several times for each Pod, prepare does it once.
+// Masquerading is not among it: the bridge plugin would start iptables several times for each Pod, addRules does it once.
 func (n *Network) builtIn() (*libcni.NetworkConfigList, error) {
 	b, err := json.Marshal(map[string]any{
 		"cniVersion": cniVersion,

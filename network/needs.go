@@ -17,7 +17,6 @@ import (
 type Needs struct {
 	Skipped  []error      // configurations that cannot be read
 	Subnet   netip.Prefix // of the built-in network, invalid for any other
-	Bridge   string       // of the built-in network
 	Plugins  []string     // all of them, those for addresses too
 	Missing  []string     // those of them that are not there
 	Faults   []error      // what else would fail at once: plugins that are too old, a subnet in use
@@ -38,7 +37,7 @@ func (n *Network) Needs(ctx context.Context) (Needs, error) {
 		return needs, err
 	}
 	if builtIn {
-		needs.Subnet, needs.Bridge, needs.Iptables = n.cfg.Subnet, n.bridge, true
+		needs.Subnet, needs.Iptables = n.cfg.Subnet, true
 		if err := n.checkRoutes(); err != nil {
 			needs.Faults = append(needs.Faults, err)
 		}
@@ -91,18 +90,18 @@ func isSet(plugin []byte, fields ...string) bool {
 	return slices.ContainsFunc(fields, func(field string) bool { return values[field] == true })
 }
 
-// Rehearse makes a bridge, a veth pair and, if asked to, the built-in network's masquerading in a network namespace of its
-// own, which ends with it. It says what the kernel or iptables cannot do. The kernel may load modules for it, as it
+// Rehearse makes a bridge, a veth pair and, if asked to, the built-in network's iptables rules in a network namespace of
+// its own, which ends with it. It says what the kernel or iptables cannot do. The kernel may load modules for it, as it
 // will for the first Pod.
-func (n *Network) Rehearse(ctx context.Context, masquerading bool) error {
+func (n *Network) Rehearse(ctx context.Context, rules bool) error {
 	done := make(chan error, 1)
 	go func() {
-		done <- inNewNetNS(func() error { return n.rehearse(ctx, masquerading) })
+		done <- inNewNetNS(func() error { return n.rehearse(ctx, rules) })
 	}()
 	return <-done
 }
 
-func (n *Network) rehearse(ctx context.Context, masquerading bool) error {
+func (n *Network) rehearse(ctx context.Context, rules bool) error {
 	var errs []error
 	for _, link := range []netlink.Link{
 		&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bridge"}},
@@ -112,8 +111,8 @@ func (n *Network) rehearse(ctx context.Context, masquerading bool) error {
 			errs = append(errs, fmt.Errorf("make %s: %w", link.Type(), err))
 		}
 	}
-	if masquerading {
-		errs = append(errs, n.masquerade(ctx))
+	if rules {
+		errs = append(errs, n.addRules(ctx))
 	}
 	return errors.Join(errs...)
 }

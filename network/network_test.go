@@ -54,11 +54,18 @@ func open(t testing.TB, change func(*Config)) *Network {
 		if _, err := netlink.LinkByName(n.bridge); err == nil {
 			t.Errorf("bridge %s is left", n.bridge)
 		}
-		if n.hasJump(context.Background()) {
-			t.Error("an iptables rule is left")
-		}
+		n.noRules(t)
 	})
 	return n
+}
+
+// noRules fails the test where something of the network is left in iptables.
+func (n *Network) noRules(t testing.TB) {
+	t.Helper()
+	out, err := exec.Command("iptables-save").CombinedOutput()
+	if err != nil || strings.Contains(string(out), n.chain()) {
+		t.Errorf("a chain or a rule is left, or cannot be told: %v:\n%s", err, out)
+	}
 }
 
 func sandbox(id string) Sandbox {

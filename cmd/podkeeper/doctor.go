@@ -90,7 +90,7 @@ func doctorNetwork(ctx context.Context, f *flags) (doctor.Network, error) {
 		return doctor.Network{}, err
 	}
 	n := doctor.Network{
-		Name: net.Describe(), Bridge: needs.Bridge, Skipped: needs.Skipped, Plugins: needs.Plugins, Missing: needs.Missing,
+		Name: net.Describe(), Skipped: needs.Skipped, Plugins: needs.Plugins, Missing: needs.Missing,
 		Faults: needs.Faults, Links: needs.Links, Forwards: needs.Forwards, Iptables: needs.Iptables, Rehearse: net.Rehearse,
 	}
 	if needs.Subnet.IsValid() {
