@@ -449,11 +449,19 @@ func (n *node) pid(p *v1.Pod, container string) int {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	task, err := found.Task(ctx, nil)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return int(task.Pid())
+	var pid int
+	n.eventually("containerd tells the pid of "+container, func() error {
+		task, err := found.Task(ctx, nil)
+		if err != nil {
+			return stop(err)
+		}
+		// A shim that did not answer in time is a task of pid 0 to containerd 1.6, and kill(0) would be our own end.
+		if pid = int(task.Pid()); pid <= 0 {
+			return fmt.Errorf("it tells %d", pid)
+		}
+		return nil
+	})
+	return pid
 }
 
 // log answers the lines of a container's log, without time, stream and tag.
