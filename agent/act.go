@@ -80,10 +80,10 @@ func (w *worker) launch(ctx context.Context, a plan.Action) {
 	}()
 }
 
-// inTurn does an action; a sandbox is made when its turn comes.
+// inTurn does an action when its turn comes, if its kind takes turns.
 func (w *worker) inTurn(ctx context.Context, a plan.Action, do func(context.Context) (func(), error)) (func(), error) {
-	if a.Verb == plan.CreateSandbox {
-		give, err := w.turns.take(ctx)
+	if turns, ok := w.turns[a.Verb]; ok {
+		give, err := turns.take(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -17,7 +17,7 @@
 //	instance.go  what is remembered of a Pod across restarts of the agent
 //	look.go      one look at a Pod
 //	act.go       what a worker does for each verb of a plan, and what comes of it
-//	turns.go     how many sandboxes are made at once
+//	turns.go     how many sandboxes and containers are made at once
 //	node.go      the leaves behind the verbs: runtime, network, volumes, cgroups
 //	container.go what a container is made of: environment, mounts, limits
 //	probing.go   the probes of a container's present instance

@@ -282,8 +282,7 @@ func (a *agency) wake(id string) {
 // employ starts a worker, with the instance that an earlier one has left.
 func (a *agency) employ(inst *instance) {
 	around := &surroundings{
-		turns: newTurns(64),
-		host:  a.host, podsDir: a.dir, hostIPs: func() []string { return []string{"192.0.2.1"} }, timeout: 2 * time.Minute,
+		host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{"192.0.2.1"} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: slog.New(slog.DiscardHandler), started: time.Now(),
 		register: func(id string, w *worker) {
 			a.mu.Lock()

@@ -11,8 +11,8 @@ import (
 // handOn is after what time an action gives its turn to the next, done or not: one that hangs delays nobody for longer.
 const handOn = time.Second
 
-// turns paces the sandboxes being made: so many at once that every CPU has work, and not so many that all Pods are slow
-// because all of them have begun. Their containers then start without a wait.
+// turns paces actions: so many at once that every CPU has work, and not so many that all Pods are slow because all of
+// them have begun.
 type turns struct{ free *semaphore.Weighted }
 
 func newTurns(atOnce int) turns { return turns{semaphore.NewWeighted(int64(atOnce))} }

@@ -41,8 +41,8 @@ type surroundings struct {
 	host    host
 	podsDir string
 	hostIPs func() []string
-	timeout time.Duration // of one action's requests, pulls excepted
-	turns   turns
+	timeout time.Duration       // of one action's requests, pulls excepted
+	turns   map[plan.Verb]turns // of actions that start a shim
 	events  *Events
 	metrics *metrics
 	log     *slog.Logger
