@@ -1,7 +1,6 @@
 package nodetest
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -16,6 +15,8 @@ const forever = `trap 'exit 0' TERM; while true; do sleep 100000 & wait $!; done
 
 // classes are the Pods of onePodOfEachClass.
 var classes = []string{"guaranteed", "burstable", "besteffort"}
+
+const classesFile = "classes.yaml"
 
 // container is one in a manifest; resources and more are in YAML's flow style.
 func container(name, script, resources, more string) string {
@@ -38,24 +39,12 @@ spec:
 		"  containers:\n" + container("app", forever, appResources, "")
 }
 
-// onePodOfEachClass sees to it that these run, and nothing else. They start one after another: on a host this slow,
-// containerd's shim may take another one for dead that does not answer within 0.1 s, and take its place.
+// onePodOfEachClass sees to it that these run, and nothing else.
 func (h *host) onePodOfEachClass() map[string]*v1.Pod {
 	h.t.Helper()
-	for _, p := range [][4]string{
-		{"guaranteed", "limits: {cpu: 100m, memory: 16Mi}", "limits: {cpu: 250m, memory: 32Mi}", "limits: {cpu: 250m, memory: 64Mi}"},
-		{"burstable", "", "requests: {memory: 32Mi}", "requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 256Mi}"},
-		{"besteffort", "", "", ""},
-	} {
-		h.apply(p[0]+".yaml", pod(p[0], p[1], p[2], p[3]))
-		h.eventually(p[0]+" becomes ready", func() error {
-			pods, err := h.pods()
-			if err == nil && (pods[p[0]] == nil || !isReady(pods[p[0]])) {
-				err = errors.New("it is not")
-			}
-			return err
-		})
-	}
+	h.apply(classesFile, pod("guaranteed", "limits: {cpu: 100m, memory: 16Mi}", "limits: {cpu: 250m, memory: 32Mi}", "limits: {cpu: 250m, memory: 64Mi}")+
+		"---\n"+pod("burstable", "", "requests: {memory: 32Mi}", "requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 256Mi}")+
+		"---\n"+pod("besteffort", "", "", ""))
 	return h.ready(classes...)
 }
 
@@ -67,8 +56,8 @@ func (h *host) manyPods(count int) []string {
 	for i := range count {
 		names = append(names, fmt.Sprintf("pod%d", i))
 		all.WriteString("---\n" + pod(names[i], "", "", ""))
-		h.apply("many.yaml", all.String())
-		h.ready(names...)
 	}
+	h.apply("many.yaml", all.String())
+	h.ready(names...)
 	return names
 }

@@ -43,12 +43,12 @@ func TestRebootIsAheadOfOnePodOfEachClass(t *testing.T) {
 	h.remember(builtInLeases)
 }
 
-// TestRebootIsAheadOfEightPodsOnASmallNetwork prepares for reboots that would use up a /28 if any of them leaked.
-func TestRebootIsAheadOfEightPodsOnASmallNetwork(t *testing.T) {
+// TestRebootIsAheadOfFivePodsOnASmallNetwork prepares for reboots that would use up a /28 if any of them leaked.
+func TestRebootIsAheadOfFivePodsOnASmallNetwork(t *testing.T) {
 	h := open(t)
 	h.clear()
 	h.write(smallConfig, smallNetwork)
-	h.manyPods(8)
+	h.manyPods(5)
 	h.remember(smallLeases)
 }
 
