@@ -33,6 +33,7 @@ test-service: setup ## run the systemd service and its Pods in a VM, over kills 
 	hack/nodetest/run
 
 test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, the service, ten reboots; takes more than an hour
+	hack/vm/selftest
 	hack/vm/gotest -t 3600 $$($(GO) list ./... | grep -v -e /cmd/ -e /hack/)
 	hack/nodetest/run -integration cgroupfs -test.parallel 2
 	hack/nodetest/run -integration systemd -test.parallel 2
