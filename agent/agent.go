@@ -58,8 +58,6 @@ func New(cfg Config, node *Node) *Agent {
 	}
 	a.metrics = newMetrics(a.registry, a)
 	a.around = &surroundings{
-		// A container's shim that is not asked within 0.1 s is taken for dead by containerd 1.6, which puts another one in its
-		// place, and then loses the sandbox at its next start: a CPU must not be shared by too many of them.
 		turns: map[plan.Verb]turns{plan.CreateSandbox: newTurns(2 * goruntime.NumCPU()), plan.Start: newTurns(2 * goruntime.NumCPU())},
 		host:  node, podsDir: filepath.Join(node.RootDir, "pods"), hostIPs: (&hostAddresses{}).list, timeout: node.Timeout,
 		events: a.events, metrics: a.metrics, log: cfg.Log, register: a.register, retire: a.retire,

@@ -64,6 +64,9 @@ func (r *Runtime) StartSandbox(ctx context.Context, cfg SandboxConfig) error {
 	if err := r.createTask(ctx, &tasks.CreateTaskRequest{ContainerID: cfg.ID}); err != nil {
 		return fmt.Errorf("create sandbox: %w", err)
 	}
+	if err := r.guardShim(cfg.ID); err != nil {
+		return fmt.Errorf("create sandbox: %w", err)
+	}
 	if err := r.Start(ctx, cfg.ID); err != nil {
 		return fmt.Errorf("start sandbox: %w", err)
 	}
@@ -105,6 +108,9 @@ func mountShm(dir string) error {
 func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	if err := r.endTask(ctx, id); err != nil {
 		return err
+	}
+	if err := r.releaseShim(id); err != nil {
+		return fmt.Errorf("delete sandbox: %w", err)
 	}
 	if err := unix.Unmount(Shm(dir), unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return fmt.Errorf("unmount %s: %w", Shm(dir), err)

@@ -2,11 +2,18 @@ package runtime
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // EndLostShims ends shims of this namespace that serve no container: containerd leaves one behind where the client that
@@ -26,7 +33,44 @@ func (r *Runtime) EndLostShims(inUse func(sandbox string) bool) {
 		}
 		r.cfg.Log.Info("end shim without containers", "sandbox", sandbox, "pid", pid)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
+		if err := r.releaseShim(sandbox); err != nil {
+			r.cfg.Log.Warn("socket of a shim stays", "sandbox", sandbox, "error", err)
+		}
 	}
+}
+
+// shimSocket is where the shim of a sandbox listens, as containerd-shim-runc-v2 works it out.
+func (r *Runtime) shimSocket(sandbox string) string {
+	key := sha256.Sum256([]byte(filepath.Join(strings.TrimPrefix(r.cfg.Endpoint, "unix://"), r.cfg.Namespace, sandbox)))
+	return fmt.Sprintf("/run/containerd/s/%x", key)
+}
+
+// guardShim keeps the socket of a sandbox's shim in its place, once. `containerd-shim start`, which runs for each
+// container, takes a shim that it cannot connect to within 0.1 s, as on a busy host, for dead: it removes the socket and
+// starts another shim there. That one knows no sandbox, and so the next start of containerd ends the sandbox. A file that
+// something is mounted on cannot be removed: the start fails instead, and is tried again.
+func (r *Runtime) guardShim(sandbox string) error {
+	socket := r.shimSocket(sandbox)
+	if mounted, err := mountinfo.Mounted(socket); mounted || errors.Is(err, fs.ErrNotExist) {
+		return nil // where there is none, the shim listens elsewhere
+	}
+	if err := unix.Mount(socket, socket, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("guard socket %s of the shim: %w", socket, err)
+	}
+	return nil
+}
+
+// releaseShim removes the socket of a shim that has ended, or is about to.
+func (r *Runtime) releaseShim(sandbox string) error {
+	socket := r.shimSocket(sandbox)
+	err := unix.Unmount(socket, unix.MNT_DETACH)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount socket %s of the shim: %w", socket, err)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove socket of the shim: %w", err)
+	}
+	return nil
 }
 
 // shimOf reads from a command line which sandbox a shim of this containerd and namespace was started for.

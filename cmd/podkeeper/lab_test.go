@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -556,6 +557,14 @@ func (n *node) leftovers() error {
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, n.dir+"/") || strings.Contains(line, "/"+n.namespace+"/") {
 			say("mount %s", line)
+		}
+		if _, rest, ok := strings.Cut(line, " /run/containerd/s/"); ok { // of a shim, of whichever test
+			socket := "/run/containerd/s/" + strings.Fields(rest)[0]
+			if conn, err := net.Dial("unix", socket); err == nil {
+				_ = conn.Close()
+			} else {
+				say("mount %s: %v", line, err)
+			}
 		}
 	}
 	for _, pattern := range []string{"run/netns/*", "run/pods/*", "run/network/results/*", "run/network/ipam/*/[0-9]*", "root/pods/*", "logs/*"} {

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -268,6 +272,101 @@ func startDaemon() (*daemon.Daemon, error) {
 		return daemon.Start(filepath.Join(dir, "containerd"), filepath.Join(labDir, "containerd"), dir)
 	}
 	return daemon.Start("containerd", filepath.Join(labDir, "containerd"))
+}
+
+// TestNoShimTakesAnothersPlace has containerd's way to start a shim for one more container meet a shim that is there, but
+// too busy to be connected to.
+func TestNoShimTakesAnothersPlace(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("busy.yaml", simple("busy", forever))
+	pod := n.awaitReady("busy")
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.pid(pod, "app")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim, err := strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", shim))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Split(string(args), "\x00")
+	sandbox := words[slices.Index(words, "-id")+1]
+	socket := fmt.Sprintf("/run/containerd/s/%x", sha256.Sum256([]byte(lab.containerd.Socket()+"/"+n.namespace+"/"+sandbox)))
+	before, err := os.Stat(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := os.Remove(socket); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("the socket can be removed: %v", err)
+	}
+	if os.Getenv("PODKEEPER_TEST_CONTAINERD") == "" { // containerd 2 alone can start its shim, in the same way
+		out, err := startShim(t, words[0], n.namespace, sandbox, crowd(t, shim, socket))
+		if err == nil || !strings.Contains(out, "device or resource busy") {
+			t.Errorf("it says %v: %s", err, out)
+		}
+	}
+	if after, err := os.Stat(socket); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the shim's socket is another one: %v", err)
+	}
+
+	n.remove("busy.yaml")
+	n.awaitGone("busy")
+	n.eventually("the shim's socket goes with it", func() error {
+		if _, err := os.Stat(socket); err == nil {
+			return errors.New("it is there")
+		}
+		return nil
+	})
+}
+
+// startShim starts a shim for a container of a sandbox, as containerd 1.6 does, and then calls release.
+func startShim(t *testing.T, program, namespace, sandbox string, release func()) (out string, err error) {
+	t.Helper()
+	defer release()
+	bundle := t.TempDir()
+	spec := fmt.Sprintf(`{"annotations": {"io.containerd.runc.v2.group": %q}}`, sandbox)
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start := exec.Command(program, "-namespace", namespace, "-address", lab.containerd.Socket(), "-id", "another", "start")
+	start.Dir = bundle
+	said, err := start.CombinedOutput()
+	return string(said), err
+}
+
+// crowd makes a process that listens at a socket take no more connections, until release is called.
+func crowd(t *testing.T, pid int, socket string) (release func()) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var fds []int
+	release = sync.OnceFunc(func() {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+		for _, fd := range fds {
+			_ = syscall.Close(fd)
+		}
+	})
+	t.Cleanup(release)
+	for {
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds = append(fds, fd)
+		err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: socket})
+		if errors.Is(err, syscall.EAGAIN) {
+			return release
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestTwoAgentsSideBySide checks that two agents with different directories do not disturb each other.
