@@ -147,16 +147,25 @@ func unbroken(ctx context.Context) (context.Context, context.CancelFunc, error) 
 
 // createTask makes the task of a record: all of the container but its running main process.
 func (r *Runtime) createTask(ctx context.Context, req *tasks.CreateTaskRequest) error {
-	ctx, cancel, err := unbroken(ctx)
+	whole, cancel, err := unbroken(ctx)
 	if err != nil {
 		return fmt.Errorf("create task: %w", err)
 	}
 	defer cancel()
-	_, err = r.client.TaskService().Create(ctx, req)
-	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsAlreadyExists(err) {
-		return fmt.Errorf("create task: %w", err)
+	for pause := firstShimPause; ; pause = min(2*pause, lastShimPause) {
+		_, err = r.client.TaskService().Create(whole, req)
+		if err = errgrpc.ToNative(err); err == nil || errdefs.IsAlreadyExists(err) {
+			return nil
+		}
+		if !shimWasBusy(err) {
+			return fmt.Errorf("create task: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("create task: %w", err)
+		case <-time.After(pause):
+		}
 	}
-	return nil
 }
 
 func protoMounts(mounts []mount.Mount) []*types.Mount {

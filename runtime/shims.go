@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -48,7 +49,7 @@ func (r *Runtime) shimSocket(sandbox string) string {
 // guardShim keeps the socket of a sandbox's shim in its place, once. `containerd-shim start`, which runs for each
 // container, takes a shim that it cannot connect to within 0.1 s, as on a busy host, for dead: it removes the socket and
 // starts another shim there. That one knows no sandbox, and so the next start of containerd ends the sandbox. A file that
-// something is mounted on cannot be removed: the start fails instead, and is tried again.
+// something is mounted on cannot be removed: the start fails instead, and createTask tries again.
 func (r *Runtime) guardShim(sandbox string) error {
 	socket := r.shimSocket(sandbox)
 	if mounted, err := mountinfo.Mounted(socket); mounted || errors.Is(err, fs.ErrNotExist) {
@@ -59,6 +60,16 @@ func (r *Runtime) guardShim(sandbox string) error {
 	}
 	return nil
 }
+
+// How long createTask waits for a shim that was busy.
+const (
+	firstShimPause = 50 * time.Millisecond
+	lastShimPause  = time.Second
+)
+
+// shimWasBusy says whether guardShim was what kept a container from being created. containerd passes on the words of
+// `containerd-shim start`, and no code.
+func shimWasBusy(err error) bool { return strings.Contains(err.Error(), "remove pre-existing socket") }
 
 // releaseShim removes the socket of a shim that has ended, or is about to.
 func (r *Runtime) releaseShim(sandbox string) error {
