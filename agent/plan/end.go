@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -34,7 +33,7 @@ func Done(pod *v1.Pod, seen Seen) bool {
 
 // lost says whether the Pod may never restart anything and has no sandbox any more to go on in.
 func (n *next) lost() bool {
-	if n.pod.Spec.RestartPolicy != v1.RestartPolicyNever || n.seen.Sandbox.State == Running || n.seen.Sandbox.Attempt < 0 {
+	if n.pod.Spec.RestartPolicy != v1.RestartPolicyNever || n.seen.Sandbox.State == Running || n.seen.Sandbox.State == Unknown || n.seen.Sandbox.Attempt < 0 {
 		return false
 	}
 	for _, c := range n.seen.Containers {
@@ -71,10 +70,10 @@ func (n *next) finish() {
 // was lost, it is when that one was told to stop.
 func (n *next) doneSince() time.Time {
 	var since time.Time
-	for _, c := range slices.Concat(n.pod.Spec.InitContainers, n.pod.Spec.Containers) {
+	for _, c := range Containers(n.pod) {
 		s, at := n.seen.Containers[c.Name], n.now
 		switch {
-		case IsSidecar(&c) || s.State == None:
+		case IsSidecar(c) || s.State == None:
 			continue
 		case s.State == Exited:
 			at = s.FinishedAt
@@ -135,11 +134,15 @@ func (n *next) stopOne(name string, why Why, grace time.Duration) bool {
 	if c.Busy {
 		return false
 	}
-	if c.State != Running {
+	if !c.mayRun() {
 		if n.seen.Ending == nil { // else all of it is removed in a moment
 			n.clean(name)
 		}
 		return true
+	}
+	if c.Lost {
+		n.kill(name)
+		return false
 	}
 	// A second: what truncating has given away at different times is no reason for a second signal.
 	if c.Stop == nil || c.Stop.Since.Add(c.Stop.Grace).After(n.now.Add(grace+time.Second)) {
@@ -161,14 +164,18 @@ func (n *next) terminate(name string, why Why, grace time.Duration) {
 // killWhenDue kills a container that runs though its time is up, again and again until it is gone.
 func (n *next) killWhenDue(name string) {
 	c := n.seen.Containers[name]
-	if c.State != Running || c.Stop == nil || c.Busy {
+	if !c.mayRun() || c.Stop == nil || c.Busy {
 		return
 	}
 	if due := c.Stop.Since.Add(c.Stop.Grace); due.After(n.now) {
 		n.plan.wake(due)
 		return
 	}
-	if n.ready(c.Busy, c.RetryAt) {
+	n.kill(name)
+}
+
+func (n *next) kill(name string) {
+	if c := n.seen.Containers[name]; n.ready(c.Busy, c.RetryAt) {
 		n.plan.do(Action{Verb: Kill, Container: name})
 	}
 }

@@ -16,11 +16,13 @@ import (
 // State is what a container, or the sandbox, is doing.
 type State string
 
-// The states. A container that was never started, or whose start was cut off, is None.
+// The states. A container that was never started, or whose start was cut off, is None. What is Unknown was started, and
+// whether it runs cannot be told now: it is left alone, unless it has to end.
 const (
 	None    State = ""
 	Running State = "running"
 	Exited  State = "exited"
+	Unknown State = "unknown"
 )
 
 // Seen is one look at a Pod.
@@ -28,6 +30,7 @@ type Seen struct {
 	Sandbox    Sandbox
 	Containers map[string]Container // by name; one that is missing is None
 	Ending     *Ending              // set once the instance has to go
+	Backoff    Backoff              // between restarts of a container
 }
 
 // Sandbox is what was seen of the Pod's sandbox. Exited means that something of it is left but it holds nothing together.
@@ -57,13 +60,18 @@ type Container struct {
 	Stop       *Stop         // why it was told to stop, if it was
 
 	Started bool // its startup probe, if any, has passed
+	Changed bool // it was made from what the Pod no longer says of it
 	Failed  Why  // the verdict of a liveness or startup probe that wants it restarted
 
+	Lost     bool      // it runs, and the runtime has lost sight of it: only the kernel can end it
 	Busy     bool      // an action on it is in flight
 	Leftover bool      // it has ended and still has its task
 	Prepared bool      // image and writable layer of the next instance are ready
 	RetryAt  time.Time // an action on it failed: not before then
 }
+
+// mayRun says whether it runs, for all that is known.
+func (c Container) mayRun() bool { return c.State == Running || c.State == Unknown }
 
 // Stop is the record of a stop, made before the first signal.
 type Stop struct {
@@ -82,6 +90,7 @@ const (
 	SandboxGone    Why = "sandbox is gone"
 	LivenessFailed Why = "liveness failed"
 	StartupFailed  Why = "startup failed"
+	SpecChanged    Why = "its image was changed"
 )
 
 // byProbe says that a probe asked for the stop: then the exit counts as a failure, whatever its code.
@@ -101,7 +110,8 @@ const (
 	Terminate     Verb = "stop"           // record why, and send the stop signal
 	Kill          Verb = "kill"           // SIGKILL to everything in the container
 	Clean         Verb = "clean"          // delete the task of an instance that has ended
-	Teardown      Verb = "tear down"      // remove everything that the instance has had
+	Teardown      Verb = "tear down"      // remove everything that the instance has had in the runtime and on the network
+	Sweep         Verb = "sweep"          // remove the rest of an instance that is torn down: never planned here, for nothing waits for it
 )
 
 // Action is one thing to do now. Actions of one plan do not depend on each other.
@@ -148,8 +158,9 @@ func (p *Plan) wake(at time.Time) {
 //
 //  1. the instance has to go: stop its containers in order, then tear everything down;
 //  2. it is done (every container ended for good): stop the sidecars, then remove the sandbox;
-//  3. its sandbox is broken: stop what runs, remove the sandbox; or there is none: create it, and prepare images meanwhile;
-//  4. run: init containers and sidecars one after another, then all others together, each restarted by its policy.
+//  3. its sandbox cannot be told of: begin nothing, and kill what should be dead;
+//  4. its sandbox is broken: stop what runs, remove the sandbox; or there is none: create it, and prepare images meanwhile;
+//  5. run: init containers and sidecars one after another, then all others together, each restarted by its policy.
 func Next(pod *v1.Pod, seen Seen, now time.Time) Plan {
 	n := next{pod: pod, seen: seen, now: now}
 	switch {
@@ -159,6 +170,8 @@ func Next(pod *v1.Pod, seen Seen, now time.Time) Plan {
 		n.finish()
 	case seen.Sandbox.State == Running:
 		n.run()
+	case seen.Sandbox.State == Unknown:
+		n.wait()
 	default:
 		n.sandbox()
 	}

@@ -11,8 +11,23 @@ import (
 const (
 	FirstBackoff = 10 * time.Second
 	MaxBackoff   = 300 * time.Second
-	backoffReset = 2 * MaxBackoff
+	backoffReset = 600 * time.Second
 )
+
+// Backoff bounds the wait between restarts. The zero value is Kubernetes' default.
+type Backoff struct {
+	Max time.Duration // crashLoopBackOff.maxContainerRestartPeriod; 0 is MaxBackoff
+}
+
+// limits are the first wait after an immediate restart and the longest one: a Max below the usual first wait is both
+// (kubernetes/enhancements KEP-4603).
+func (b Backoff) limits() (first, longest time.Duration) {
+	longest = b.Max
+	if longest <= 0 {
+		longest = MaxBackoff
+	}
+	return min(FirstBackoff, longest), longest
+}
 
 // run brings on what is not there yet and restarts what has ended.
 func (n *next) run() {
@@ -85,8 +100,17 @@ func (n *next) keep(c *v1.Container) {
 	seen := n.seen.Containers[c.Name]
 	switch seen.State {
 	case Running:
-		if seen.Failed != "" && seen.Stop == nil && !seen.Busy {
+		if seen.Lost {
+			n.kill(c.Name)
+			return
+		}
+		switch {
+		case seen.Stop != nil || seen.Busy:
+		case seen.Failed != "":
 			n.terminate(c.Name, seen.Failed, n.probeGrace(c, seen.Failed))
+			return
+		case seen.Changed:
+			n.terminate(c.Name, SpecChanged, Grace(n.pod))
 			return
 		}
 		n.killWhenDue(c.Name)
@@ -96,8 +120,17 @@ func (n *next) keep(c *v1.Container) {
 			return
 		}
 		n.restart(c, seen)
+	case Unknown:
+		n.killWhenDue(c.Name)
 	case None:
 		n.bring(c.Name, seen.Attempt, seen.Backoff)
+	}
+}
+
+// wait kills what should be dead, and begins nothing.
+func (n *next) wait() {
+	for _, c := range Containers(n.pod) {
+		n.killWhenDue(c.Name)
 	}
 }
 
@@ -125,16 +158,21 @@ func (n *next) restart(c *v1.Container, seen Container) {
 }
 
 // backoff says when a container that has ended may start again, and what the restart after that will have to wait. The
-// first restart is immediate, and so is one after more than ten minutes since the container was let start. A new
-// sandbox is no failure of the container.
+// first restart is immediate, and so is one after more than ten minutes since the container was let start. Neither a new
+// sandbox nor an edit is a failure of the container.
 func (n *next) backoff(c Container) (due time.Time, following time.Duration) {
 	if c.Sandbox != n.seen.Sandbox.Attempt {
 		return n.now, c.Backoff
 	}
-	if c.Backoff == 0 || c.FinishedAt.Sub(c.CreatedAt) > backoffReset {
-		return c.FinishedAt, FirstBackoff
+	first, longest := n.seen.Backoff.limits()
+	switch wait := min(c.Backoff, longest); {
+	case c.Stop != nil && c.Stop.Why == SpecChanged:
+		return c.FinishedAt, 0
+	case wait == 0 || c.FinishedAt.Sub(c.CreatedAt) > backoffReset:
+		return c.FinishedAt, first
+	default:
+		return c.FinishedAt.Add(wait), min(2*wait, longest)
 	}
-	return c.FinishedAt.Add(c.Backoff), min(2*c.Backoff, MaxBackoff)
 }
 
 // BackingOff says until when the restart of a container waits; the zero time if it does not wait.
@@ -157,10 +195,10 @@ func Restarts(pod *v1.Pod, seen Seen, c *v1.Container) bool {
 }
 
 // shouldRestart applies the restart policy to a container that has ended: the sidecar's own, else the Pod's. What ended in
-// an earlier sandbox starts again, except that a container which had succeeded does so only under Always; init containers
+// an earlier sandbox, or was stopped for an edit, starts again, except that a container which had succeeded does so only under Always; init containers
 // always run again in a new sandbox.
 func (n *next) shouldRestart(c *v1.Container, seen Container) bool {
-	if IsSidecar(c) {
+	if IsSidecar(c) || seen.Stop != nil && seen.Stop.Why == SpecChanged {
 		return true
 	}
 	earlier := seen.Sandbox != n.seen.Sandbox.Attempt
@@ -206,7 +244,7 @@ func (n *next) probeGrace(c *v1.Container, why Why) time.Duration {
 		probe = c.StartupProbe
 	}
 	if probe != nil && probe.TerminationGracePeriodSeconds != nil {
-		return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
+		return max(time.Duration(*probe.TerminationGracePeriodSeconds)*time.Second, minGrace)
 	}
 	return Grace(n.pod)
 }

@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"slices"
-
 	v1 "k8s.io/api/core/v1"
 )
 
@@ -45,22 +43,23 @@ func nextAttempt(c Container) int {
 // stopAll stops every container that runs, without order, and says whether none does. What ended is cleaned.
 func (n *next) stopAll(why Why) bool {
 	stopped := true
-	for _, of := range slices.Concat(n.pod.Spec.InitContainers, n.pod.Spec.Containers) {
+	for _, of := range Containers(n.pod) {
 		name, c := of.Name, n.seen.Containers[of.Name]
-		if c.Busy {
+		switch {
+		case c.Busy:
 			stopped = false
-			continue
-		}
-		if c.State != Running {
+		case !c.mayRun():
 			n.clean(name)
-			continue
-		}
-		stopped = false
-		if c.Stop == nil {
+		case c.Lost:
+			stopped = false
+			n.kill(name)
+		case c.Stop == nil:
+			stopped = false
 			n.terminate(name, why, Grace(n.pod))
-			continue
+		default:
+			stopped = false
+			n.killWhenDue(name)
 		}
-		n.killWhenDue(name)
 	}
 	return stopped
 }
