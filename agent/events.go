@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"cmp"
+	"container/list"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,43 +12,61 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxEvents is how many events are kept.
-const maxEvents = 1000
+// How many events are kept of a Pod, of how many Pods, and for how long (kube-apiserver's --event-ttl). Each Pod has a
+// share of its own, so that a noisy one hides the events of no other.
+const (
+	maxPodEvents = 50
+	maxEventPods = 2000
+	eventTTL     = time.Hour
+)
 
-// Events are the latest events of all Pods. One that repeats is counted, not listed again.
+// Events are the latest events of each Pod. One that repeats is counted, not listed again.
 type Events struct {
 	node string
 
 	mu     sync.Mutex
 	serial int
-	list   []*v1.Event // by their last occurrence
-	byKey  map[eventKey]*v1.Event
+	pods   map[string]*podEvents
+	recent *list.List // of *podEvents, that which was heard of last at the end
 }
 
-// eventKey is what makes two events the same.
-type eventKey struct {
-	pod, fieldPath, kind, reason, message string
+// podEvents are the events of one instance of a Pod.
+type podEvents struct {
+	key    string
+	place  *list.Element
+	events *list.List // of *keyedEvent, by their last occurrence
+	byKey  map[eventKey]*list.Element
 }
+
+type keyedEvent struct {
+	key   eventKey
+	event *v1.Event
+}
+
+// eventKey is what makes two events of a Pod the same.
+type eventKey struct{ fieldPath, kind, reason, message string }
 
 func newEvents(node string) *Events {
-	return &Events{node: node, byKey: map[eventKey]*v1.Event{}}
+	return &Events{node: node, pods: map[string]*podEvents{}, recent: list.New()}
 }
 
 // add records that something happened to a Pod, or to one of its containers.
 func (e *Events) add(pod *v1.Pod, container, kind, reason, message string) {
 	now := metav1.NewTime(time.Now())
-	key := eventKey{pod: string(pod.UID) + pod.Namespace + "/" + pod.Name, fieldPath: fieldPath(pod, container), kind: kind, reason: reason, message: message}
+	key := eventKey{fieldPath: fieldPath(pod, container), kind: kind, reason: reason, message: message}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if known := e.byKey[key]; known != nil {
+	of := e.of(pod)
+	of.expire(now.Time)
+	if place := of.byKey[key]; place != nil {
+		known := place.Value.(*keyedEvent).event
 		known.Count++
 		known.LastTimestamp = now
-		i := slices.Index(e.list, known)
-		e.list = append(slices.Delete(e.list, i, i+1), known)
+		of.events.MoveToBack(place)
 		return
 	}
-	if len(e.list) == maxEvents {
-		e.forget(e.list[0])
+	if of.events.Len() == maxPodEvents {
+		of.forgetOldest()
 	}
 	e.serial++
 	event := &v1.Event{
@@ -59,19 +79,38 @@ func (e *Events) add(pod *v1.Pod, container, kind, reason, message string) {
 		Reason: reason, Message: message, Type: kind, Count: 1, FirstTimestamp: now, LastTimestamp: now,
 		Source: v1.EventSource{Component: "podkeeper", Host: e.node}, ReportingController: "podkeeper", ReportingInstance: e.node,
 	}
-	e.list = append(e.list, event)
-	e.byKey[key] = event
+	of.byKey[key] = of.events.PushBack(&keyedEvent{key, event})
 }
 
-// forget drops the oldest event.
-func (e *Events) forget(event *v1.Event) {
-	e.list = slices.Delete(e.list, 0, 1)
-	for key, known := range e.byKey {
-		if known == event {
-			delete(e.byKey, key)
-			return
-		}
+// of are the events of a Pod. The one that was not heard of for the longest time makes room for a new one.
+func (e *Events) of(pod *v1.Pod) *podEvents {
+	key := string(pod.UID) + "/" + pod.Namespace + "/" + pod.Name
+	if known := e.pods[key]; known != nil {
+		e.recent.MoveToBack(known.place)
+		return known
 	}
+	if len(e.pods) == maxEventPods {
+		oldest := e.recent.Front()
+		delete(e.pods, oldest.Value.(*podEvents).key)
+		e.recent.Remove(oldest)
+	}
+	of := &podEvents{key: key, events: list.New(), byKey: map[eventKey]*list.Element{}}
+	of.place = e.recent.PushBack(of)
+	e.pods[key] = of
+	return of
+}
+
+// expire drops what is too old.
+func (p *podEvents) expire(now time.Time) {
+	for first := p.events.Front(); first != nil && now.Sub(first.Value.(*keyedEvent).event.LastTimestamp.Time) > eventTTL; first = p.events.Front() {
+		p.forgetOldest()
+	}
+}
+
+func (p *podEvents) forgetOldest() {
+	oldest := p.events.Front()
+	delete(p.byKey, oldest.Value.(*keyedEvent).key)
+	p.events.Remove(oldest)
 }
 
 // fieldPath names a container as Kubernetes' events do.
@@ -91,9 +130,20 @@ func fieldPath(pod *v1.Pod, container string) string {
 func (e *Events) List() []v1.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := make([]v1.Event, 0, len(e.list))
-	for _, event := range e.list {
-		all = append(all, *event)
+	all := []v1.Event{}
+	now := time.Now()
+	for key, of := range e.pods {
+		of.expire(now)
+		if of.events.Len() == 0 {
+			e.recent.Remove(of.place)
+			delete(e.pods, key)
+		}
+		for at := of.events.Front(); at != nil; at = at.Next() {
+			all = append(all, *at.Value.(*keyedEvent).event)
+		}
 	}
+	slices.SortFunc(all, func(a, b v1.Event) int {
+		return cmp.Or(a.LastTimestamp.Compare(b.LastTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
 	return all
 }

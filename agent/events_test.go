@@ -66,21 +66,21 @@ func TestOldestEventsAreForgotten(t *testing.T) {
 	t.Parallel()
 	e := newEvents("node")
 	pod := somePod("web")
-	for i := range maxEvents + 10 {
-		if i == 500 {
+	for i := range maxPodEvents + 10 {
+		if i == 25 {
 			e.add(pod, "", v1.EventTypeNormal, "Reason", "0") // now among the latest
 		}
 		e.add(pod, "", v1.EventTypeNormal, "Reason", fmt.Sprint(i))
 	}
 	list := e.List()
-	if len(list) != maxEvents || len(e.byKey) != maxEvents {
-		t.Fatalf("%d events, %d keys", len(list), len(e.byKey))
+	if len(list) != maxPodEvents || len(e.of(pod).byKey) != maxPodEvents {
+		t.Fatalf("%d events, %d keys", len(list), len(e.of(pod).byKey))
 	}
-	if list[0].Message != "11" || list[len(list)-1].Message != fmt.Sprint(maxEvents+9) {
+	if list[0].Message != "11" || list[len(list)-1].Message != fmt.Sprint(maxPodEvents+9) {
 		t.Errorf("from %s to %s", list[0].Message, list[len(list)-1].Message)
 	}
 	e.add(pod, "", v1.EventTypeNormal, "Reason", "1")
-	if got := e.List()[maxEvents-1]; got.Message != "1" || got.Count != 1 {
+	if got := e.List()[maxPodEvents-1]; got.Message != "1" || got.Count != 1 {
 		t.Errorf("one that was forgotten is new again: %s counted %d", got.Message, got.Count)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,8 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/manifests"
-	"github.com/podkeeper/podkeeper/runtime"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,15 +36,21 @@ type pretended struct {
 	tasks     map[string]*task
 	log       []string // what was done, with the seconds since the beginning
 
-	prepare  func(ctx context.Context, t target) error // before an image is there
-	start    func(ctx context.Context, t target) error // before a container is
-	started  func(t target)                            // after it is, under no lock
-	signal   func(ctx context.Context, t target, kill bool) error
-	exec     func(t target) (int, error)
+	prepare  func(ctx context.Context, t node.Target) error // before an image is there
+	start    func(ctx context.Context, t node.Target) error // before a container is
+	started  func(t node.Target)                            // after it is, under no lock
+	signal   func(ctx context.Context, t node.Target, kill bool) error
+	exec     func(t node.Target) (int, error)
 	oomKills uint64 // of every Pod
 	deaf     bool   // SIGTERM is ignored
 	blind    error  // of every look
 	sweeps   error  // of the first sweep
+	hangs    string // a container that looks hang on
+	lost     string // a container that the runtime has lost sight of
+	clean    func() // before a task is deleted
+	release  func(ctx context.Context) error
+	looked   func()          // once, in the middle of a look, under no lock
+	mute     map[string]bool // containers whose log cannot be opened
 }
 
 type task struct {
@@ -114,65 +121,76 @@ func (h *pretended) running() []string {
 	return names
 }
 
-func (h *pretended) LookSandbox(_ context.Context, t target) (bool, error) {
+func (h *pretended) LookSandbox(_ context.Context, t node.Target) (bool, error) {
+	if looked := held(h, &h.looked); looked != nil {
+		h.set(func() { h.looked = nil })
+		looked()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.sandboxes[t.sandboxID()], h.blind
+	return h.sandboxes[t.SandboxID()], h.blind
 }
 
-func (h *pretended) LookContainer(_ context.Context, t target) (runtime.Container, error) {
+func (h *pretended) LookContainer(ctx context.Context, t node.Target) (node.Container, error) {
+	if held(h, &h.hangs) == t.Container.Name && !t.Overdue {
+		<-ctx.Done()
+		return node.Container{}, ctx.Err()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := runtime.Container{ID: t.id(), State: runtime.Absent}
-	if k := h.tasks[t.id()]; k != nil {
-		c.State, c.ExitCode, c.ExitedAt = runtime.Stopped, k.code, k.exitedAt
+	c := node.Container{State: node.Absent}
+	if k := h.tasks[t.ID()]; k != nil {
+		c.State, c.ExitCode, c.ExitedAt = node.Stopped, k.code, k.exitedAt
 		if k.running {
-			c.State = runtime.Running
+			c.State = node.Running
+			if h.lost == t.Container.Name {
+				c.State, h.lost = node.Lost, ""
+			}
 		}
 	}
 	return c, h.blind
 }
 
-func (h *pretended) CreateSandbox(_ context.Context, t target) ([]string, error) {
-	h.note("sandbox %d", t.sandbox)
+func (h *pretended) CreateSandbox(_ context.Context, t node.Target) (node.Sandbox, error) {
+	h.note("sandbox %d", t.Sandbox)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sandboxes[t.sandboxID()] = true
-	return []string{"10.88.0.2"}, nil
+	h.sandboxes[t.SandboxID()] = true
+	return node.Sandbox{IPs: []string{"10.88.0.2"}}, nil
 }
 
-func (h *pretended) RemoveSandbox(_ context.Context, t target) error {
-	h.note("no sandbox %d", t.sandbox)
+func (h *pretended) RemoveSandbox(_ context.Context, t node.Target) error {
+	h.note("no sandbox %d", t.Sandbox)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.sandboxes, t.sandboxID())
+	delete(h.sandboxes, t.SandboxID())
 	return nil
 }
 
-func (h *pretended) Prepare(ctx context.Context, t target, clean bool, _ func()) (runtime.Pull, error) {
-	h.note("prepare %s %d", t.container.Name, t.attempt)
+func (h *pretended) Prepare(ctx context.Context, t node.Target, clean bool, _ func()) (node.Pull, error) {
+	h.note("prepare %s %d", t.Container.Name, t.Attempt)
 	if hook := held(h, &h.prepare); hook != nil {
 		if err := hook(ctx, t); err != nil {
-			return runtime.Pull{}, err
+			return node.Pull{}, err
 		}
 	}
 	if clean {
 		last := t
-		last.attempt--
+		last.Attempt--
 		_ = h.Clean(ctx, last)
 	}
-	return runtime.Pull{Image: runtime.Image{Name: "docker.io/" + t.container.Image}}, ctx.Err()
+	return node.Pull{Image: node.Image{Name: "docker.io/" + t.Container.Image}}, ctx.Err()
 }
 
-func (h *pretended) Start(ctx context.Context, t target, _ runtime.Image) (time.Time, error) {
-	h.note("start %s %d", t.container.Name, t.attempt)
+func (h *pretended) Start(ctx context.Context, t node.Target, _ node.Image) (time.Time, error) {
+	h.note("start %s %d", t.Container.Name, t.Attempt)
 	if hook := held(h, &h.start); hook != nil {
 		if err := hook(ctx, t); err != nil {
 			return time.Time{}, err
 		}
 	}
 	h.mu.Lock()
-	h.tasks[t.id()] = &task{name: t.container.Name, running: true}
+	h.tasks[t.ID()] = &task{name: t.Container.Name, running: true}
 	h.mu.Unlock()
 	if hook := held(h, &h.started); hook != nil {
 		hook(t)
@@ -180,44 +198,49 @@ func (h *pretended) Start(ctx context.Context, t target, _ runtime.Image) (time.
 	return time.Now(), nil
 }
 
-func (h *pretended) Signal(ctx context.Context, t target, kill bool) error {
+func (h *pretended) Signal(ctx context.Context, t node.Target, kill bool) error {
 	verb, code := "term", 143
 	if kill {
 		verb, code = "kill", 137
 	}
-	h.note("%s %s %d", verb, t.container.Name, t.attempt)
+	h.note("%s %s %d", verb, t.Container.Name, t.Attempt)
 	if hook := held(h, &h.signal); hook != nil {
 		if err := hook(ctx, t, kill); err != nil {
 			return err
 		}
 	}
 	if kill || !held(h, &h.deaf) {
-		h.exit(t.container.Name, code)
+		h.exit(t.Container.Name, code)
 	}
 	return nil
 }
 
-func (h *pretended) Clean(_ context.Context, t target) error {
+func (h *pretended) Clean(_ context.Context, t node.Target) error {
+	if clean := held(h, &h.clean); clean != nil {
+		clean()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.tasks, t.id())
+	delete(h.tasks, t.ID())
 	return nil
 }
 
-func (h *pretended) OOMKilled(target, uint64) (bool, uint64) { return h.oomKills > 0, h.oomKills }
+func (h *pretended) OOMKills(node.Target) (node.OOMKills, error) {
+	return node.OOMKills{Own: h.oomKills}, nil
+}
 
-func (h *pretended) Exit(_ target, c runtime.Container, startedAt time.Time) *v1.ContainerStateTerminated {
+func (h *pretended) Exit(_ node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated {
 	return &v1.ContainerStateTerminated{ExitCode: int32(c.ExitCode), StartedAt: metav1.NewTime(startedAt), FinishedAt: metav1.NewTime(c.ExitedAt)}
 }
 
-func (h *pretended) LogMessage(target) string { return "the last lines" }
+func (h *pretended) LogMessage(node.Target) string { return "the last lines" }
 
-func (h *pretended) Exec(_ context.Context, t target, _ []string) (int, []byte, error) {
+func (h *pretended) Exec(_ context.Context, t node.Target, _ []string) (int, []byte, error) {
 	code, err := held(h, &h.exec)(t)
 	return code, []byte("said"), err
 }
 
-func (h *pretended) Teardown(_ context.Context, t target, _ map[string]int) error {
+func (h *pretended) Teardown(_ context.Context, t node.Target, _ map[string]int) error {
 	h.note("tear down")
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -231,18 +254,38 @@ func (h *pretended) Teardown(_ context.Context, t target, _ map[string]int) erro
 	return nil
 }
 
-func (h *pretended) Sweep(pod *v1.Pod) error {
-	h.note("sweep")
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.sweeps; err != nil {
-		h.sweeps = nil
-		return err
-	}
-	return os.RemoveAll(podsOf(pod))
+func (h *pretended) Addresses(context.Context, node.Target) ([]string, error) {
+	return []string{"10.88.0.2"}, nil
 }
 
-// podsOf is where the record of a Pod is; it is carried in an annotation, for Sweep is told nothing else.
+func (h *pretended) Carry(t node.Target) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mute[t.Container.Name] {
+		return errors.New("no space left on device")
+	}
+	return nil
+}
+
+func (h *pretended) Release(ctx context.Context, _ node.Target, _ bool) error {
+	h.note("sweep")
+	if release := held(h, &h.release); release != nil {
+		return release(ctx)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.sweeps
+	h.sweeps = nil
+	return err
+}
+
+func (h *pretended) Forget(t node.Target, _ map[string]int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return os.RemoveAll(podsOf(t.Pod))
+}
+
+// podsOf is where the record of a Pod is; it is carried in an annotation, for Forget is told nothing else.
 func podsOf(pod *v1.Pod) string { return pod.Annotations["dir"] + "/" + string(pod.UID) }
 
 // agency is a worker and all that it needs, in a bubble.
@@ -252,8 +295,8 @@ type agency struct {
 	w    *worker
 	dir  string
 
-	mu     sync.Mutex
-	ids    map[string]*worker
+	roster *roster
+	others []func() // end further workers
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -263,7 +306,7 @@ func inBubble(t *testing.T, test func(a *agency)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &agency{T: t, dir: t.TempDir(), ids: map[string]*worker{}}
+		a := &agency{T: t, dir: t.TempDir()}
 		a.host = &pretended{begin: time.Now(), sandboxes: map[string]bool{}, tasks: map[string]*task{}, wake: a.wake}
 		a.employ(nil)
 		defer func() { a.dismiss() }()
@@ -272,30 +315,25 @@ func inBubble(t *testing.T, test func(a *agency)) {
 }
 
 func (a *agency) wake(id string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if w := a.ids[id]; w != nil {
+	if w := a.roster.of(id); w != nil {
 		w.Wake()
 	}
 }
 
 // employ starts a worker, with the instance that an earlier one has left.
 func (a *agency) employ(inst *instance) {
+	a.roster = newRoster()
 	around := &surroundings{
-		host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{"192.0.2.1"} }, timeout: 2 * time.Minute,
-		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: slog.New(slog.DiscardHandler), started: time.Now(),
-		register: func(id string, w *worker) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			a.ids[id] = w
-		},
-		retire: func(w *worker) bool {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			return w.wanted == nil && a.host.begin.Before(time.Now()) // a first want is still to come
-		},
+		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{"192.0.2.1"} }, timeout: 2 * time.Minute,
+		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
-	a.w = newWorker(types.NamespacedName{Namespace: "default", Name: "web"}, around, inst)
+	a.w = newWorker(types.NamespacedName{Namespace: "default", Name: "web"}, around)
+	if inst != nil {
+		a.w.adopt(inst)
+	} else {
+		a.w.awaiting = true // the first wish is still to come
+	}
+	a.roster.enlist(a.w)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	a.cancel, a.done = cancel, done
@@ -310,6 +348,10 @@ func (a *agency) employ(inst *instance) {
 func (a *agency) dismiss() {
 	a.cancel()
 	<-a.done
+	for _, end := range a.others {
+		end()
+	}
+	a.others = nil
 	synctest.Wait()
 }
 
@@ -339,7 +381,10 @@ func (a *agency) pass(until float64) {
 // want wants a Pod of some containers.
 func (a *agency) want(revision string, names ...string) *v1.Pod {
 	p := a.pod(names...)
-	a.w.want(&manifests.Pod{Pod: p, Revision: revision})
+	for i := range p.Spec.Containers {
+		p.Spec.Containers[i].Args = []string{revision}
+	}
+	a.wish(p, revision)
 	return p
 }
 
@@ -352,7 +397,11 @@ func (a *agency) pod(names ...string) *v1.Pod {
 	return p
 }
 
-func (a *agency) wantPod(p *v1.Pod) { a.w.want(&manifests.Pod{Pod: p, Revision: "1"}) }
+func (a *agency) wantPod(p *v1.Pod) { a.wish(p, "1") }
+
+func (a *agency) wish(p *v1.Pod, revision string) {
+	a.w.want(&Wish{Pod: &manifests.Pod{Pod: p, Revision: revision}, Source: SourceDirectory})
+}
 
 // status is the published status of a container.
 func (a *agency) status(name string) v1.ContainerStatus {
@@ -387,6 +436,19 @@ func (a *agency) expect(prefix string, want ...string) {
 		a.Errorf("%s: got %q, want %q", prefix, got, want)
 	}
 }
+
+// seconds is when something was done.
+func seconds(t *testing.T, noted string) float64 {
+	t.Helper()
+	at, _, _ := strings.Cut(noted, " ")
+	n, err := strconv.ParseFloat(at, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func execProbe(period, threshold int32) *v1.Probe {
 	return &v1.Probe{

@@ -12,23 +12,32 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
 // instance is what is remembered of one instance of a Pod: everything that must survive the agent and cannot be seen. It
 // stands in <root-dir>/pods/<uid>/pod.json, written before what it says is needed. Only the Pod's worker touches it.
 type instance struct {
-	Pod        *v1.Pod            `json:"pod"` // as run, UID allotted; never changed, so that actions may read it
+	Version    int                `json:"version"`
+	Pod        *v1.Pod            `json:"pod"` // as run, UID allotted; may be replaced by another one, never changed: actions read it
 	Revision   string             `json:"revision"`
+	Source     string             `json:"source,omitempty"`
+	Ruling     Ruling             `json:"ruling,omitzero"`
 	Ending     *plan.Ending       `json:"ending,omitempty"`
+	TornDown   bool               `json:"tornDown,omitempty"` // nothing of it runs, and its status is final
 	Sandbox    sandboxRecord      `json:"sandbox"`
 	Containers map[string]*record `json:"containers"`
 	OOMKills   uint64             `json:"oomKills,omitempty"` // in the Pod's cgroup, when one was last told of
 	Status     v1.PodStatus       `json:"status"`             // as last reported: conditions keep their times, phases their end
 
+	rebuilt bool // its record was lost: the Pod's spec is not known yet
 	file    string
 	written []byte
 }
+
+// recordVersion is that of the records this program writes. It reads no later one.
+const recordVersion = 1
 
 // sandboxRecord is what is remembered of the Pod's sandbox.
 type sandboxRecord struct {
@@ -51,44 +60,71 @@ type record struct {
 	Signalled  bool                         `json:"signalled,omitempty"` // the signal of Stop was sent
 	Started    bool                         `json:"started"`
 	Ready      bool                         `json:"ready"`
+	Asked      string                       `json:"asked,omitempty"` // the image as the Pod named it then
 	Image      string                       `json:"image,omitempty"`
 	ImageID    string                       `json:"imageID,omitempty"`
 	StopSignal string                       `json:"stopSignal,omitempty"`
-	Exit       *v1.ContainerStateTerminated `json:"exit,omitempty"`
+	OOMKills   uint64                       `json:"oomKills,omitempty"` // of this instance, that were told of
+	Exit       *v1.ContainerStateTerminated `json:"exit,omitempty"`     // replaced, never changed: it is published
 	Last       *v1.ContainerStateTerminated `json:"last,omitempty"`
 
 	leftover bool // an earlier start of this attempt was cut off: what is left of it goes first
 	told     bool // people were told that its restart waits
 }
 
-const instanceFile = "pod.json"
-
 // newInstance begins an instance of a Pod that has its UID.
 func newInstance(podsDir string, pod *v1.Pod, revision string) *instance {
 	inst := &instance{
-		Pod: pod, Revision: revision, Sandbox: sandboxRecord{Attempt: -1}, Containers: map[string]*record{},
-		file: filepath.Join(podsDir, string(pod.UID), instanceFile),
+		Version: recordVersion, Pod: pod, Revision: revision, Sandbox: sandboxRecord{Attempt: -1}, Containers: map[string]*record{},
+		file: recordFile(podsDir, string(pod.UID)),
 	}
-	for _, c := range allContainers(pod) {
-		inst.Containers[c.Name] = &record{}
-	}
+	inst.complete()
 	return inst
 }
 
-// allContainers are a Pod's init containers and containers, in order.
-func allContainers(pod *v1.Pod) []*v1.Container {
-	var all []*v1.Container
-	for i := range pod.Spec.InitContainers {
-		all = append(all, &pod.Spec.InitContainers[i])
+func recordFile(podsDir, uid string) string { return filepath.Join(podsDir, uid, node.RecordFile) }
+
+// complete gives every container of the Pod a record.
+func (i *instance) complete() {
+	for _, c := range plan.Containers(i.Pod) {
+		if i.Containers[c.Name] == nil {
+			i.Containers[c.Name] = &record{}
+		}
 	}
-	for i := range pod.Spec.Containers {
-		all = append(all, &pod.Spec.Containers[i])
-	}
-	return all
 }
 
-// save writes the instance where that changes anything. It survives a crash of the process at any instant; a crash of the
-// host may lose the latest state, with all that ran.
+// attempts are the latest of each container.
+func (i *instance) attempts() map[string]int {
+	out := map[string]int{}
+	for name, rec := range i.Containers {
+		out[name] = rec.Attempt
+	}
+	return out
+}
+
+// target is a container of the instance, or its sandbox where there is none of this name.
+func (i *instance) target(name string) node.Target {
+	t := node.Target{Pod: i.Pod, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs}
+	for _, c := range plan.Containers(i.Pod) {
+		if c.Name == name {
+			rec := i.Containers[name]
+			t.Container, t.Attempt, t.StopSignal, t.Leftover = c, rec.Attempt, rec.StopSignal, rec.leftover
+		}
+	}
+	return t
+}
+
+// ids are those of all that the instance may have in the runtime.
+func (i *instance) ids() []string {
+	ids := []string{i.target("").SandboxID()}
+	for _, c := range plan.Containers(i.Pod) {
+		ids = append(ids, i.target(c.Name).ID())
+	}
+	return ids
+}
+
+// save writes the instance where that changes anything. It survives a crash of the process, and of the host, at any
+// instant: then the file holds this state or the one before.
 func (i *instance) save() error {
 	encoded, err := json.Marshal(i)
 	if err != nil {
@@ -97,34 +133,25 @@ func (i *instance) save() error {
 	if bytes.Equal(encoded, i.written) {
 		return nil
 	}
-	if err := writeFile(i.file, encoded, 0o600); err != nil {
+	if err := node.WriteDurably(i.file, encoded); err != nil {
 		return err
 	}
 	i.written = encoded
 	return nil
 }
 
-// writeFile replaces a file in one step, and makes its folder.
-func writeFile(file string, content []byte, mode fs.FileMode) error {
-	tmp := file + ".tmp"
-	err := os.WriteFile(tmp, content, mode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(file), 0o750); err == nil {
-			err = os.WriteFile(tmp, content, mode)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	return nil
+// setAside is the end of the name of a record that could not be read.
+const setAside = ".unreadable"
+
+// unreadable is the record of an instance of which nothing is known but the UID that names its folder, and why.
+type unreadable struct {
+	uid string
+	err error
 }
 
-// loadInstances reads what earlier agents have left. A folder whose file cannot be read is answered as broken: nothing is
-// known of it but the UID that is its name.
-func loadInstances(podsDir string) (whole []*instance, broken []string, err error) {
+// loadInstances reads what earlier agents have left. A record that cannot be read is set aside, where there is one, and
+// answered as such.
+func loadInstances(podsDir string) (whole []*instance, broken []unreadable, err error) {
 	entries, err := os.ReadDir(podsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
@@ -133,21 +160,39 @@ func loadInstances(podsDir string) (whole []*instance, broken []string, err erro
 		return nil, nil, fmt.Errorf("read instances: %w", err)
 	}
 	for _, e := range entries {
-		inst := &instance{file: filepath.Join(podsDir, e.Name(), instanceFile)}
-		inst.written, err = os.ReadFile(inst.file)
-		if err == nil {
-			err = json.Unmarshal(inst.written, inst)
-		}
-		if err != nil || inst.Pod == nil || string(inst.Pod.UID) != e.Name() {
-			broken = append(broken, e.Name())
-			continue
-		}
-		for _, c := range allContainers(inst.Pod) {
-			if inst.Containers[c.Name] == nil {
-				inst.Containers[c.Name] = &record{}
+		inst, err := loadInstance(recordFile(podsDir, e.Name()), e.Name())
+		if err != nil {
+			file := recordFile(podsDir, e.Name())
+			if asideErr := os.Rename(file, file+setAside); asideErr != nil && !errors.Is(asideErr, fs.ErrNotExist) {
+				err = errors.Join(err, asideErr)
 			}
+			broken = append(broken, unreadable{e.Name(), err})
+			continue
 		}
 		whole = append(whole, inst)
 	}
 	return whole, broken, nil
+}
+
+func loadInstance(file, uid string) (*instance, error) {
+	inst := &instance{file: file}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	if err := json.Unmarshal(content, inst); err != nil {
+		return nil, fmt.Errorf("read record %s: %w", file, err)
+	}
+	switch {
+	case inst.Version > recordVersion:
+		return nil, fmt.Errorf("read record %s: it is of version %d, and this program knows %d", file, inst.Version, recordVersion)
+	case inst.Pod == nil || string(inst.Pod.UID) != uid:
+		return nil, fmt.Errorf("read record %s: it is not that of pod %s", file, uid)
+	}
+	inst.written = content
+	if inst.Containers == nil {
+		inst.Containers = map[string]*record{}
+	}
+	inst.complete()
+	return inst, nil
 }

@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
@@ -40,7 +41,7 @@ func TestInstanceIsReadAsWritten(t *testing.T) {
 	}
 	whole, broken, err := loadInstances(dir)
 	if err != nil || len(whole) != 1 || len(broken) > 0 {
-		t.Fatalf("%d whole, broken %q: %v", len(whole), broken, err)
+		t.Fatalf("%d whole, broken %v: %v", len(whole), broken, err)
 	}
 	if diff := cmp.Diff(inst, whole[0], cmp.AllowUnexported(instance{}, record{}), cmpopts.EquateApproxTime(0)); diff != "" {
 		t.Errorf("(-written +read):\n%s", diff)
@@ -90,8 +91,9 @@ func TestBrokenInstances(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"empty": "", "half": string(content[:len(content)/2]), "no-pod": "{}", "of-another": string(content), "no-json": "pod: {}",
+		"newer": `{"version": 2, "pod": {"metadata": {"uid": "newer"}}}`,
 	} {
-		if err := writeFile(filepath.Join(dir, name, instanceFile), []byte(text), 0o600); err != nil {
+		if err := node.WriteDurably(recordFile(dir, name), []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,8 +104,15 @@ func TestBrokenInstances(t *testing.T) {
 	if err != nil || len(whole) != 1 || whole[0].Pod.UID != "u" {
 		t.Errorf("whole: %v, %v", whole, err)
 	}
-	slices.Sort(broken)
-	if diff := cmp.Diff([]string{"empty", "half", "no-file", "no-json", "no-pod", "of-another"}, broken); diff != "" {
+	var uids []string
+	for _, b := range broken {
+		uids = append(uids, b.uid)
+		if _, err := os.Stat(recordFile(dir, b.uid) + setAside); err != nil && b.uid != "no-file" {
+			t.Errorf("%s is not set aside: %v", b.uid, err)
+		}
+	}
+	slices.Sort(uids)
+	if diff := cmp.Diff([]string{"empty", "half", "newer", "no-file", "no-json", "no-pod", "of-another"}, uids); diff != "" {
 		t.Errorf("broken (-want +got):\n%s", diff)
 	}
 }
@@ -119,24 +128,5 @@ func TestInstanceThatLacksARecordGetsOne(t *testing.T) {
 	whole, _, err := loadInstances(dir)
 	if err != nil || len(whole) != 1 || whole[0].Containers["app"] == nil || whole[0].Containers["init"] == nil {
 		t.Errorf("%+v: %v", whole, err)
-	}
-}
-
-func TestWriteFileReplaces(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "a", "b", "file")
-	for _, text := range []string{"a long first text", "short"} {
-		if err := writeFile(file, []byte(text), 0o640); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := os.ReadFile(file); err != nil || string(got) != text {
-			t.Errorf("got %q: %v", got, err)
-		}
-	}
-	if left, _ := os.ReadDir(filepath.Dir(file)); len(left) != 1 {
-		t.Errorf("left beside it: %v", left)
-	}
-	if err := writeFile(filepath.Join(file, "below a file"), nil, 0o640); err == nil {
-		t.Error("below a file: no error")
 	}
 }

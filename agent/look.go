@@ -3,112 +3,174 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
-	"github.com/podkeeper/podkeeper/agent/status"
-	"github.com/podkeeper/podkeeper/runtime"
 )
 
-// lookTimeout bounds one look, so that a runtime that hangs is told from a Pod at rest.
-const lookTimeout = 30 * time.Second
+// How long one question to the runtime may take, and how long a look waits for answers. What is not answered by then is
+// unknown: a container that the runtime hangs on delays no other.
+const (
+	lookTimeout  = 30 * time.Second
+	lookPatience = 2 * time.Second
+)
 
-// lookFault is the name under which a look that failed is noted.
-const lookFault = "/look"
+// errUnanswered says that the runtime has not answered in time.
+var errUnanswered = errors.New("the runtime does not answer")
 
-// look sees the Pod: what is recorded, and for what may have changed since, what containerd says. What an action is under
-// way on is left to the action.
-func (w *worker) look(ctx context.Context) (plan.Seen, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	var errs []error
-	seen := plan.Seen{Ending: w.inst.Ending, Containers: map[string]plan.Container{}}
-	sandbox, err := w.lookSandbox(ctx)
-	errs = append(errs, err)
-	seen.Sandbox = sandbox
-	for _, c := range allContainers(w.inst.Pod) {
-		errs = append(errs, w.lookContainer(ctx, c))
-		seen.Containers[c.Name] = w.seenContainer(c)
-	}
-	return seen, errors.Join(errs...)
+// sight is one look at a Pod: what was found of those lanes ("" is the sandbox) that the runtime was asked about.
+type sight map[string]glance
+
+// glance is what was found of a container. Of the sandbox only whether its State is Running counts.
+type glance struct {
+	node.Container
+	err error // it cannot be told
 }
 
-func (w *worker) lookSandbox(ctx context.Context) (plan.Sandbox, error) {
-	rec := &w.inst.Sandbox
-	seen := plan.Sandbox{Attempt: rec.Attempt, Busy: w.busy(""), RetryAt: w.retryAt("")}
-	if !rec.Made || seen.Busy {
-		return seen, nil
-	}
-	seen.State = plan.Exited
-	if !rec.Ready {
-		return seen, nil
-	}
-	running, err := w.host.LookSandbox(ctx, w.target(""))
-	if running || err != nil {
-		seen.State = plan.Running
-		w.register(w.target("").sandboxID(), w)
-	}
-	return seen, err
+// ask is a question to the runtime that is under way.
+type ask struct {
+	done   chan struct{}
+	answer glance
 }
 
-// lookContainer brings the record of a container up to date with what containerd says of it.
-func (w *worker) lookContainer(ctx context.Context, c *v1.Container) error {
-	rec := w.inst.Containers[c.Name]
-	if !rec.Launched || rec.Exit != nil || w.busy(c.Name) {
-		return nil
-	}
-	t := w.target(c.Name)
-	w.register(t.id(), w)
-	found, err := w.host.LookContainer(ctx, t)
-	if err != nil {
-		return err
-	}
-	switch found.State {
-	case runtime.Running:
-		if rec.StartedAt.IsZero() {
-			rec.StartedAt = w.startedAt(found)
+// look asks the runtime, by id and at once, for all that may have changed since it was recorded. What a deed is under way
+// on is left to the deed. It answers and changes nothing.
+func (w *worker) look(ctx context.Context) sight {
+	found := sight{}
+	fresh := map[string]*ask{}
+	for lane, question := range w.questions() {
+		if old := w.asks[lane]; old != nil {
+			select {
+			case <-old.done: // its answer is of the past
+			default:
+				found[lane] = glance{err: errUnanswered}
+				continue
+			}
 		}
-		w.probe(c, t)
-	case runtime.Stopped:
+		fresh[lane] = w.put(ctx, question)
+		w.asks[lane] = fresh[lane]
+	}
+	timer := time.NewTimer(lookPatience)
+	defer timer.Stop()
+	patient := true
+	for lane, a := range fresh {
+		if patient {
+			select {
+			case <-a.done:
+			case <-timer.C:
+				patient = false
+			}
+		}
+		select {
+		case <-a.done:
+			found[lane] = a.answer
+		default:
+			found[lane] = glance{err: errUnanswered}
+		}
+	}
+	return found
+}
+
+// questions are what to ask about, by lane.
+func (w *worker) questions() map[string]func(context.Context) glance {
+	out := map[string]func(context.Context) glance{}
+	if s := w.inst.Sandbox; s.Made && s.Ready && !w.busy("") {
+		t := w.target("")
+		out[""] = func(ctx context.Context) glance {
+			running, err := w.host.LookSandbox(ctx, t)
+			if running {
+				return glance{Container: node.Container{State: node.Running}, err: err}
+			}
+			return glance{err: err}
+		}
+	}
+	for _, c := range plan.Containers(w.inst.Pod) {
+		rec := w.inst.Containers[c.Name]
+		if !rec.Launched || rec.Exit != nil || w.busy(c.Name) {
+			continue
+		}
+		t := w.target(c.Name)
+		t.Overdue = rec.Stop != nil && !time.Now().Before(rec.Stop.Since.Add(rec.Stop.Grace))
+		out[c.Name] = func(ctx context.Context) glance {
+			found, err := w.host.LookContainer(ctx, t)
+			return glance{Container: found, err: err}
+		}
+	}
+	return out
+}
+
+// put puts a question. One that is answered late makes the worker look again.
+func (w *worker) put(ctx context.Context, question func(context.Context) glance) *ask {
+	a := &ask{done: make(chan struct{})}
+	late := time.AfterFunc(lookPatience, func() {
+		<-a.done
+		w.Wake()
+	})
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+		defer cancel()
+		a.answer = question(ctx)
+		close(a.done)
+		late.Stop()
+	}()
+	return a
+}
+
+// note brings the records up to date with what was found.
+func (w *worker) note(found sight) {
+	var fault error
+	for _, g := range found {
+		if g.err != nil {
+			fault = g.err
+		}
+	}
+	if fault == nil {
+		delete(w.faults, lookLane)
+	} else if !w.retryAt(lookLane).After(time.Now()) {
+		w.fail(lookLane, "RuntimeUnavailable", fault)
+	}
+	for _, c := range plan.Containers(w.inst.Pod) {
+		if g, asked := found[c.Name]; asked && g.err == nil {
+			w.noteContainer(c, g.Container)
+		}
+	}
+}
+
+// noteContainer records what a container that was started does.
+func (w *worker) noteContainer(c *v1.Container, found node.Container) {
+	rec := w.inst.Containers[c.Name]
+	switch found.State {
+	case node.Running:
+		if rec.StartedAt.IsZero() { // an earlier agent has started it
+			rec.StartedAt = node.StartedAt(found.PID)
+		}
+	case node.Stopped:
 		w.exited(c, found)
-	case runtime.Created, runtime.Absent:
+	case node.Created, node.Absent:
 		if rec.StartedAt.IsZero() {
-			return nil // its start was cut off, and is made again
+			return // its start was cut off, and is made again
 		}
 		found.ExitCode, found.ExitedAt = 137, time.Now()
 		w.exited(c, found)
 		rec.Exit.Reason = "ContainerStatusUnknown"
 		rec.Exit.Message = "The container could not be located when the pod was terminated"
+	case node.Lost:
 	}
-	return nil
-}
-
-// startedAt is when a process began that an earlier agent has started.
-func (w *worker) startedAt(c runtime.Container) time.Time {
-	at, err := runtime.StartedAt(c.PID)
-	if err != nil {
-		return time.Now()
-	}
-	return at
 }
 
 // exited records the end of an instance.
-func (w *worker) exited(c *v1.Container, found runtime.Container) {
+func (w *worker) exited(c *v1.Container, found node.Container) {
 	rec := w.inst.Containers[c.Name]
 	if rec.StartedAt.IsZero() {
 		rec.StartedAt = rec.CreatedAt
 	}
 	t := w.target(c.Name)
 	rec.Exit = w.host.Exit(t, found, rec.StartedAt)
-	if found.ExitCode == 137 {
-		var killed bool
-		if killed, w.inst.OOMKills = w.host.OOMKilled(t, w.inst.OOMKills); killed {
-			rec.Exit.Reason = "OOMKilled"
-		}
+	if found.ExitCode != 0 && w.newOOMs(c.Name) > 0 {
+		rec.Exit.Reason = "OOMKilled"
 	}
 	rec.Started, rec.Ready = false, false
 	w.endProbes(c.Name)
@@ -116,8 +178,31 @@ func (w *worker) exited(c *v1.Container, found runtime.Container) {
 	w.log.Info("container ended", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode, "reason", rec.Exit.Reason)
 }
 
+// seen is what plan gets to know.
+func (w *worker) seen(found sight) plan.Seen {
+	s := plan.Seen{Ending: w.inst.Ending, Containers: map[string]plan.Container{}, Backoff: w.backoffOf(w.inst.Pod)}
+	s.Sandbox = plan.Sandbox{Attempt: w.inst.Sandbox.Attempt, Busy: w.busy(""), RetryAt: w.retryAt("")}
+	if w.inst.Sandbox.Made && !s.Sandbox.Busy {
+		g, asked := found[""]
+		switch {
+		case !asked:
+			s.Sandbox.State = plan.Exited
+		case g.err != nil:
+			s.Sandbox.State = plan.Unknown
+		case g.State == node.Running:
+			s.Sandbox.State = plan.Running
+		default:
+			s.Sandbox.State = plan.Exited
+		}
+	}
+	for _, c := range plan.Containers(w.inst.Pod) {
+		s.Containers[c.Name] = w.seenContainer(c, found)
+	}
+	return s
+}
+
 // seenContainer is what plan gets to know of a container.
-func (w *worker) seenContainer(c *v1.Container) plan.Container {
+func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 	rec := w.inst.Containers[c.Name]
 	seen := plan.Container{
 		Attempt: rec.Attempt, Sandbox: rec.Sandbox, CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt,
@@ -133,81 +218,40 @@ func (w *worker) seenContainer(c *v1.Container) plan.Container {
 		seen.State, seen.ExitCode, seen.FinishedAt = plan.Exited, int(rec.Exit.ExitCode), rec.Exit.FinishedAt.Time
 		seen.Leftover = !rec.Cleaned
 		next++
+	case found[c.Name].err != nil:
+		seen.State = plan.Unknown
 	case rec.Launched && !rec.StartedAt.IsZero():
-		seen.State = plan.Running
-		seen.Failed = w.failed(c.Name)
+		seen.State, seen.Lost = plan.Running, found[c.Name].State == node.Lost
+		seen.Failed, seen.Changed = w.failed(c.Name), rec.Asked != "" && rec.Asked != c.Image
 		if rec.Stop != nil && (rec.Stop.Why == plan.LivenessFailed || rec.Stop.Why == plan.StartupFailed) {
 			seen.Failed = rec.Stop.Why // of a verdict that an earlier agent has heard
 		}
 	}
-	prepared, ok := w.prepared[c.Name]
-	seen.Prepared = ok && prepared.attempt == next
+	ready, ok := w.prepared[c.Name]
+	seen.Prepared = ok && ready.attempt == next && ready.asked == c.Image
 	return seen
 }
 
-func (w *worker) busy(name string) bool { _, ok := w.flights[name]; return ok }
+func (w *worker) busy(lane string) bool { _, ok := w.flights[lane]; return ok }
 
-// publish reports the Pod, for everyone who asks.
-func (w *worker) publish(seen plan.Seen, now time.Time) {
-	facts := status.Facts{
-		Seen: seen, Containers: map[string]status.Container{}, HostIPs: w.hostIPs(), PodIPs: w.inst.Sandbox.IPs,
-		StartTime: w.inst.Pod.CreationTimestamp.Time, Previous: w.inst.Status,
-	}
-	for _, name := range []string{"", lookFault} {
-		if f := w.faults[name]; f != nil {
-			facts.Reason, facts.Message = f.reason, f.message
+// rebase takes times that the clock has been set back behind for the present: nothing waits longer for it than it would have.
+func (i *instance) rebase(now time.Time) {
+	past := func(t *time.Time) {
+		if t.After(now) { // never one of this process, whose clock cannot be set
+			*t = now
 		}
 	}
-	for name, rec := range w.inst.Containers {
-		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last}
-		if rec.Launched {
-			c.ID = "containerd://" + w.target(name).id()
+	if i.Ending != nil {
+		past(&i.Ending.Since)
+	}
+	for _, rec := range i.Containers {
+		if rec.Stop != nil {
+			past(&rec.Stop.Since)
 		}
-		if f := w.faults[name]; f != nil {
-			c.Waiting = &status.Fault{Reason: f.reason, Message: f.message}
-		}
-		facts.Containers[name] = c
-	}
-	w.inst.Status = status.Make(w.inst.Pod, facts, now)
-	w.published.Store(withStatus(w.inst))
-	w.measure()
-}
-
-// withStatus is the Pod as it is reported: a copy of its top only, for neither side changes what is below.
-func withStatus(inst *instance) *v1.Pod {
-	pod := *inst.Pod
-	pod.Status = inst.Status
-	if inst.Ending != nil {
-		grace := int64(plan.Grace(inst.Pod) / time.Second)
-		pod.DeletionTimestamp = &metav1.Time{Time: inst.Ending.Since.Add(plan.Grace(inst.Pod))}
-		pod.DeletionGracePeriodSeconds = &grace
-	}
-	return &pod
-}
-
-// tellBackoff tells people once an instance that the restart of a container waits.
-func (w *worker) tellBackoff(seen plan.Seen, now time.Time) {
-	for _, c := range allContainers(w.inst.Pod) {
-		rec := w.inst.Containers[c.Name]
-		if rec.Exit == nil || rec.told || plan.BackingOff(w.inst.Pod, seen, c, now).IsZero() {
-			continue
-		}
-		rec.told = true
-		w.events.add(w.inst.Pod, c.Name, v1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)",
-			c.Name, w.inst.Pod.Name, w.inst.Pod.Namespace, w.inst.Pod.UID))
-	}
-}
-
-// measure notes how long it took from the manifest to every container started, once.
-func (w *worker) measure() {
-	if w.seenAt.IsZero() {
-		return
-	}
-	for _, s := range w.inst.Status.ContainerStatuses {
-		if s.State.Running == nil && s.State.Terminated == nil {
-			return
+		if rec.Exit != nil && rec.Exit.FinishedAt.After(now) {
+			exit := *rec.Exit
+			past(&exit.FinishedAt.Time)
+			rec.Exit = &exit
 		}
 	}
-	w.metrics.podStart.Observe(time.Since(w.seenAt).Seconds())
-	w.seenAt = time.Time{}
 }

@@ -8,7 +8,7 @@ import (
 
 // metrics are what the agent counts.
 type metrics struct {
-	restarts                prometheus.Counter
+	restarts, oomKills      prometheus.Counter
 	podStart, sandbox, pull prometheus.Histogram
 }
 
@@ -23,11 +23,14 @@ func newMetrics(registry *prometheus.Registry, a *Agent) *metrics {
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "podkeeper_container_restarts_total", Help: "Containers started again after they had ended.",
 		}),
+		oomKills: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "podkeeper_oom_kills_total", Help: "Processes of containers that the kernel killed for want of memory, main processes and others.",
+		}),
 		podStart: histogram("podkeeper_pod_start_duration_seconds", "From a manifest being seen to every container of its Pod started."),
 		sandbox:  histogram("podkeeper_sandbox_create_duration_seconds", "Creation of a Pod's sandbox: network and pause process."),
 		pull:     histogram("podkeeper_image_pull_duration_seconds", "Pull of an image, without the wait for its turn."),
 	}
-	registry.MustRegister(m.restarts, m.podStart, m.sandbox, m.pull, podCollector{a},
+	registry.MustRegister(m.restarts, m.oomKills, m.podStart, m.sandbox, m.pull, podCollector{a},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "podkeeper_manifest_errors", Help: "Faults in manifests that a user has to mend.",
 		}, func() float64 { return float64(len(a.refused())) }),

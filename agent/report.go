@@ -18,15 +18,9 @@ import (
 // Pods answers all Pods as they are now, sorted by name: those that run, and those whose manifest was refused, Pending
 // with the reason.
 func (a *Agent) Pods() []v1.Pod {
-	a.mu.Lock()
-	workers := make([]*worker, 0, len(a.workers))
-	for _, w := range a.workers {
-		workers = append(workers, w)
-	}
-	a.mu.Unlock()
 	var pods []v1.Pod
 	known := map[types.NamespacedName]bool{}
-	for _, w := range workers {
+	for _, w := range a.all() {
 		if pod := w.published.Load(); pod != nil {
 			pods = append(pods, a.reported(pod))
 			known[w.key] = true
@@ -61,17 +55,11 @@ func refusedPod(r manifests.Refusal) v1.Pod {
 	}
 }
 
-func (a *Agent) refused() []manifests.Refusal {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.set.Refused
-}
+func (a *Agent) refused() []manifests.Refusal { return a.sources.refused() }
 
 // Manifests answers what was read from the manifest directory, and what of it was refused.
 func (a *Agent) Manifests() server.Manifests {
-	a.mu.Lock()
-	set := a.set
-	a.mu.Unlock()
+	set := a.sources.of(SourceDirectory)
 	m := server.Manifests{Directory: a.cfg.Manifests.Dir, Pods: []server.ManifestPod{}, Refused: []server.Refused{}}
 	if set.Err != nil {
 		m.Error = set.Err.Error()
@@ -79,7 +67,7 @@ func (a *Agent) Manifests() server.Manifests {
 	for _, p := range set.Pods {
 		m.Pods = append(m.Pods, server.ManifestPod{Namespace: p.Namespace, Name: p.Name, File: p.File, Revision: p.Revision})
 	}
-	for _, r := range set.Refused {
+	for _, r := range a.refused() {
 		m.Refused = append(m.Refused, server.Refused{
 			File: r.File, Line: r.Line, Column: r.Column, Field: r.Field, Reason: r.Reason,
 			Namespace: r.Pod.Namespace, Name: r.Pod.Name, Kept: r.Kept,
@@ -95,22 +83,20 @@ func (a *Agent) Events() []v1.Event { return a.events.List() }
 func (a *Agent) Healthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if _, err := a.node.Runtime.Version(ctx); err != nil {
+	if err := a.node.Ping(ctx); err != nil {
 		return fmt.Errorf("containerd does not answer: %w", err)
 	}
 	return nil
 }
 
-// stuckAfter is how long one round of a worker may take; a look alone has thirty seconds.
+// stuckAfter is how long one round of a worker may take. Nothing in it waits for the world for more than seconds.
 const stuckAfter = 2 * time.Minute
 
 // Alive says whether every worker's loop goes round. It waits for no lock for long unless the agent hangs.
 func (a *Agent) Alive() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for key, w := range a.workers {
+	for _, w := range a.all() {
 		if since := w.stepping.Load(); since != 0 && time.Since(time.Unix(0, since)) > stuckAfter {
-			return fmt.Errorf("the worker of %s has not come round for %v", key, time.Since(time.Unix(0, since)).Round(time.Second))
+			return fmt.Errorf("the worker of %s has not come round for %v", w.key, time.Since(time.Unix(0, since)).Round(time.Second))
 		}
 	}
 	return nil

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,45 +14,48 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/agent/status"
 	"github.com/podkeeper/podkeeper/manifests"
-	"github.com/podkeeper/podkeeper/runtime"
 )
 
-// host is what a worker does to the world: Node, or in tests something that pretends to be one. Every method is
+// host is what a worker does to the world: node.Node, or in tests something that pretends to be one. Every method is
 // idempotent, and may be cancelled and called again.
 type host interface {
-	LookSandbox(ctx context.Context, t target) (running bool, err error)
-	LookContainer(ctx context.Context, t target) (runtime.Container, error)
-	CreateSandbox(ctx context.Context, t target) (ips []string, err error)
-	RemoveSandbox(ctx context.Context, t target) error
-	Prepare(ctx context.Context, t target, clean bool, pulling func()) (runtime.Pull, error)
-	Start(ctx context.Context, t target, image runtime.Image) (startedAt time.Time, err error)
-	Signal(ctx context.Context, t target, kill bool) error
-	Clean(ctx context.Context, t target) error
-	Exit(t target, c runtime.Container, startedAt time.Time) *v1.ContainerStateTerminated
-	OOMKilled(t target, told uint64) (killed bool, now uint64)
-	LogMessage(t target) string
-	Exec(ctx context.Context, t target, command []string) (int, []byte, error)
-	Teardown(ctx context.Context, t target, attempts map[string]int) error
-	Sweep(pod *v1.Pod) error
+	LookSandbox(ctx context.Context, t node.Target) (running bool, err error)
+	LookContainer(ctx context.Context, t node.Target) (node.Container, error)
+	CreateSandbox(ctx context.Context, t node.Target) (node.Sandbox, error)
+	Addresses(ctx context.Context, t node.Target) (ips []string, err error)
+	RemoveSandbox(ctx context.Context, t node.Target) error
+	Prepare(ctx context.Context, t node.Target, clean bool, pulling func()) (node.Pull, error)
+	Start(ctx context.Context, t node.Target, image node.Image) (startedAt time.Time, err error)
+	Carry(t node.Target) error
+	Signal(ctx context.Context, t node.Target, kill bool) error
+	Clean(ctx context.Context, t node.Target) error
+	Exit(t node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated
+	OOMKills(t node.Target) (node.OOMKills, error)
+	LogMessage(t node.Target) string
+	Exec(ctx context.Context, t node.Target, command []string) (int, []byte, error)
+	Teardown(ctx context.Context, t node.Target, attempts map[string]int) error
+	Release(ctx context.Context, t node.Target, detached bool) error
+	Forget(t node.Target, attempts map[string]int) error
 }
 
 // surroundings is what all workers share.
 type surroundings struct {
+	*roster
 	host    host
 	podsDir string
 	hostIPs func() []string
-	timeout time.Duration       // of one action's requests, pulls excepted
-	turns   map[plan.Verb]turns // of actions that start a shim
+	timeout time.Duration       // of one deed, its wait for a turn excepted
+	backoff time.Duration       // the longest between restarts; 0 is Kubernetes' default
+	turns   map[plan.Verb]turns // of deeds that start a shim
 	events  *Events
 	metrics *metrics
 	log     *slog.Logger
 	rest    *time.Timer // strikes when nothing was done for a while; may be nil
 	started time.Time   // of the agent: probes that it takes over are spread over their first period
-
-	register func(id string, w *worker) // for the events of containerd; nil worker forgets
-	retire   func(w *worker) bool       // the worker has nothing left to do; false: there is something again
 }
 
 // safetyLook is how often a Pod is looked at when nothing happens.
@@ -63,56 +68,87 @@ type worker struct {
 	*surroundings
 
 	mu        sync.Mutex
-	wanted    *manifests.Pod // nil: no such Pod is wanted
+	wanted    *Wish  // nil: no such Pod is wanted
+	origin    string // the source that wanted it last
+	awaiting  bool   // no source has spoken yet, and what is there is not known well enough to go on
 	wantedAt  time.Time
-	unswept   map[types.UID]bool // instances that are gone but for what a sweep could not remove yet
-	forgive   bool               // forget failures: what they were about may have been mended
+	forgiving forgiveness          // which failures to forget: what they were about may have been mended
+	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
+	stepping  atomic.Int64  // when the present step began, in nanoseconds since 1970; 0 between steps
 	wake      chan struct{} // of size 1, carries no data
-	results   chan result
-	stepping  atomic.Int64 // when the present step began, in nanoseconds since 1970; 0 between steps
 
+	results  chan result
+	gone     chan struct{} // closed when the worker has left: nobody takes results any more
 	inst     *instance
-	flights  map[string]flight // by container, "" for the sandbox
+	remains  []*remains
+	asks     map[string]*ask
+	flights  map[string]flight // by lane
 	prepared map[string]prepared
-	faults   map[string]*fault
+	faults   map[string]*fault // by lane
 	probing  map[string]*probing
-	seenAt   time.Time // when the manifest was first seen, zero once the start was measured
+	seenAt   time.Time // when the wish was first seen, zero once the start was measured
 }
 
-// flight is an action that is under way.
+// forgiveness is which failures are forgotten.
+type forgiveness string
+
+// What is forgotten.
+const (
+	forgiveNone forgiveness = ""
+	forgiveAway forgiveness = "away" // the runtime did not answer: it does now
+	forgiveAll  forgiveness = "all"
+)
+
+// flight is a deed that is under way.
 type flight struct {
-	action plan.Action
+	deed   deed
 	cancel context.CancelFunc
+}
+
+// result is what became of a deed.
+type result struct {
+	deed deed
+	err  error
 }
 
 // prepared is the instance of a container that is ready to be started.
 type prepared struct {
 	attempt int
-	image   runtime.Image
+	asked   string // the image as the Pod names it
+	image   node.Image
 }
 
-func newWorker(key types.NamespacedName, s *surroundings, inst *instance) *worker {
-	w := &worker{
-		key: key, surroundings: s, inst: inst,
-		unswept: map[types.UID]bool{}, wake: make(chan struct{}, 1), results: make(chan result, 16),
-		flights: map[string]flight{}, prepared: map[string]prepared{}, faults: map[string]*fault{}, probing: map[string]*probing{},
+func newWorker(key types.NamespacedName, s *surroundings) *worker {
+	return &worker{
+		key: key, surroundings: s, oomed: map[string]time.Time{}, wake: make(chan struct{}, 1), results: make(chan result, 16), gone: make(chan struct{}),
+		asks: map[string]*ask{}, flights: map[string]flight{}, prepared: map[string]prepared{}, faults: map[string]*fault{}, probing: map[string]*probing{},
 	}
-	if inst != nil {
-		// Until the manifests were read, what runs is wanted, unless it was already ending.
-		if inst.Ending == nil {
-			w.wanted = &manifests.Pod{Pod: inst.Pod, Revision: inst.Revision}
-		}
-		w.published.Store(withStatus(inst))
+}
+
+// adopt makes an instance that an earlier agent has left the worker's own, before it runs. Until its source has spoken
+// what runs is wanted, unless it was already ending.
+func (w *worker) adopt(inst *instance) {
+	w.inst, w.origin, w.awaiting = inst, inst.Source, inst.rebuilt
+	if inst.Ending == nil && !inst.rebuilt || inst.TornDown {
+		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.Pod, Revision: inst.Revision}, Source: inst.Source, Ruling: inst.Ruling}
 	}
-	return w
+	w.take(w.key, inst.Pod)
+	for _, id := range inst.ids() {
+		w.register(id, w)
+	}
+	w.published.Store(withStatus(inst))
 }
 
 // want says what is wanted from now on; nil is nothing.
-func (w *worker) want(pod *manifests.Pod) {
+func (w *worker) want(wish *Wish) {
 	w.mu.Lock()
-	same := (pod == nil) == (w.wanted == nil) && (pod == nil || pod.Revision == w.wanted.Revision)
-	w.wanted = pod
+	same := !w.awaiting && (wish == nil) == (w.wanted == nil) &&
+		(wish == nil || wish.Pod.Revision == w.wanted.Pod.Revision && wish.Ruling == w.wanted.Ruling)
+	w.wanted, w.awaiting = wish, false
+	if wish != nil {
+		w.origin = wish.Source
+	}
 	if !same {
 		w.wantedAt = time.Now()
 	}
@@ -120,6 +156,19 @@ func (w *worker) want(pod *manifests.Pod) {
 	if !same {
 		w.Wake()
 	}
+}
+
+func (w *worker) source() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.origin
+}
+
+// idle says whether nothing is wanted.
+func (w *worker) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wanted == nil && !w.awaiting
 }
 
 // Wake makes the worker look again.
@@ -131,20 +180,32 @@ func (w *worker) Wake() {
 }
 
 // Forgive makes the worker try at once what had failed.
-func (w *worker) Forgive() {
+func (w *worker) Forgive(which forgiveness) {
 	w.mu.Lock()
-	w.forgive = true
+	if w.forgiving != forgiveAll {
+		w.forgiving = which
+	}
 	w.mu.Unlock()
 	w.Wake()
 }
 
-// run looks, plans and acts until ctx ends or nothing is wanted and nothing is left. It returns when no action is under way.
+// OOM tells the worker that a process of a container was killed for want of memory.
+func (w *worker) OOM(id string) {
+	w.mu.Lock()
+	w.oomed[id] = time.Now()
+	w.mu.Unlock()
+	w.Wake()
+}
+
+// run looks, plans and acts until ctx ends or nothing is wanted and nothing is left. It returns when no deed is under way
+// but sweeps, which may hang.
 func (w *worker) run(ctx context.Context) {
+	defer close(w.gone)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		next := w.step(ctx)
-		if w.inst == nil && len(w.flights) == 0 && w.swept() && w.retire(w) {
+		if w.inst == nil && len(w.flights) == 0 && len(w.remains) == 0 && w.retire(w) {
 			return
 		}
 		wait := safetyLook
@@ -159,27 +220,30 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.wake:
 		case <-timer.C:
 		case r := <-w.results:
-			w.take(ctx, r)
+			w.settle(ctx, r)
 		}
 	}
 }
 
-func (w *worker) swept() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.unswept) == 0
-}
-
-// leave ends the worker but not the Pod: actions are cancelled and awaited, their results still recorded.
+// leave ends the worker but not the Pod: deeds are cancelled and awaited, their results still recorded. A sweep is not
+// awaited: the next agent makes it again.
 func (w *worker) leave(ctx context.Context) {
 	for name := range w.probing {
 		w.endProbes(name)
 	}
+	awaited := func() bool {
+		for _, f := range w.flights {
+			if f.deed.action.Verb != plan.Sweep {
+				return true
+			}
+		}
+		return false
+	}
 	for _, f := range w.flights {
 		f.cancel()
 	}
-	for len(w.flights) > 0 {
-		w.take(ctx, <-w.results)
+	for awaited() {
+		w.settle(ctx, <-w.results)
 	}
 	if w.inst != nil {
 		w.save()
@@ -190,109 +254,342 @@ func (w *worker) leave(ctx context.Context) {
 func (w *worker) step(ctx context.Context) time.Time {
 	w.stepping.Store(time.Now().UnixNano())
 	defer w.stepping.Store(0)
-	for {
+	for settled := true; settled; {
 		select {
 		case r := <-w.results:
-			w.take(ctx, r)
-			continue
+			w.settle(ctx, r)
 		default:
+			settled = false
 		}
-		break
 	}
-	w.adjust()
-	if w.inst == nil {
-		return time.Time{}
+	w.adjust(ctx)
+	wake := w.sweepRemains(ctx)
+	if w.inst == nil || w.inst.TornDown {
+		return wake
 	}
 	now := time.Now()
-	seen, err := w.look(ctx)
-	if err != nil {
-		w.fail(lookFault, "RuntimeUnavailable", err)
-		w.publish(seen, now)
-		return w.retryAt(lookFault)
+	w.inst.rebase(now)
+	sight := w.look(ctx)
+	w.note(sight)
+	oom := w.noteOOMs(sight, now)
+	w.tend(sight)
+	seen := w.seen(sight)
+	p := plan.Plan{}
+	if !w.inst.rebuilt || w.inst.Ending != nil {
+		p = plan.Next(w.inst.Pod, seen, now)
+		w.tellBackoff(seen, now)
 	}
-	delete(w.faults, lookFault)
-	p := plan.Next(w.inst.Pod, seen, now)
-	w.tellBackoff(seen, now)
 	w.publish(seen, now) // before the records are those of the next instances
-	for _, action := range p.Actions {
-		w.begin(action, now)
+	w.act(ctx, p.Actions, now)
+	return earliest(wake, p.Wake, w.retryAt(lookLane), w.retryAt(recordLane), w.retryAt(logLane), oom)
+}
+
+// act begins what was planned, with what must survive written down before. What starts something is not done where that
+// cannot be written: the next agent would not know it.
+func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) {
+	var deeds []deed
+	var undo []func()
+	held := w.retryAt(recordLane).After(now)
+	for _, a := range actions {
+		d := w.deed(a, now)
+		if d.starts && held {
+			continue
+		}
+		deeds = append(deeds, d)
+		if d.begin != nil {
+			if back := d.begin(); d.starts && back != nil {
+				undo = append(undo, back)
+			}
+		}
 	}
-	w.save() // before anything is done
-	for _, action := range p.Actions {
-		w.launch(ctx, action)
+	written := w.save()
+	for _, d := range deeds {
+		if written || !d.starts {
+			w.launch(ctx, d)
+		}
 	}
-	return p.Wake
+	if !written {
+		for _, back := range undo {
+			back()
+		}
+	}
+}
+
+// Lanes of failures that are no deed's.
+const (
+	lookLane   = "/look"
+	recordLane = "/record"
+	logLane    = "/log"
+)
+
+// save writes the record, and says whether it is written.
+func (w *worker) save() bool {
+	err := w.inst.save()
+	if err == nil {
+		delete(w.faults, recordLane)
+		return true
+	}
+	w.event("", v1.EventTypeWarning, "FailedRecord", "Nothing new is started: the record of the Pod cannot be written: "+err.Error())
+	w.log.Error("record of pod cannot be written", "pod", w.key.String(), "error", err)
+	if !w.retryAt(recordLane).After(time.Now()) {
+		w.fail(recordLane, "FailedRecord", err)
+	}
+	return false
 }
 
 // adjust brings what is wanted and what there is together: a first instance begins, one that is not wanted any more, or not
-// as it is, has to end.
-func (w *worker) adjust() {
+// as it is, has to end, and one that differs in little is the one that is wanted from here on.
+func (w *worker) adjust(ctx context.Context) {
 	w.mu.Lock()
-	wanted, wantedAt, forgive := w.wanted, w.wantedAt, w.forgive
-	w.forgive = false
-	unswept := wanted != nil && w.unswept[wanted.UID]
+	wanted, wantedAt, forgiving, awaiting := w.wanted, w.wantedAt, w.forgiving, w.awaiting
+	w.forgiving = forgiveNone
 	w.mu.Unlock()
-	if forgive {
-		w.faults = map[string]*fault{}
+	maps.DeleteFunc(w.faults, func(_ string, f *fault) bool {
+		return forgiving == forgiveAll || forgiving == forgiveAway && f.away
+	})
+	if w.inst != nil && w.inst.TornDown && (wanted == nil || wanted.Ruling.Verdict != Evicted || wanted.Pod.Revision != w.inst.Revision) {
+		w.dismissEvicted()
 	}
 	switch {
-	case w.inst == nil && unswept: // the manifest gives the UID: what is swept would be the successor's
-	case w.inst == nil && wanted != nil:
-		pod := wanted.DeepCopy()
-		if pod.UID == "" {
-			pod.UID = uuid.NewUUID()
+	case awaiting:
+	case w.inst == nil && wanted == nil:
+		if !slices.ContainsFunc(w.remains, func(r *remains) bool { return !r.tried }) {
+			w.published.Store(nil)
 		}
-		pod.CreationTimestamp = metav1.NewTime(time.Now())
-		pod.Status = v1.PodStatus{}
-		w.inst = newInstance(w.podsDir, pod, wanted.Revision)
-		w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
-	case w.inst != nil && w.inst.Ending == nil && wanted == nil:
-		w.end("the manifest was removed")
-	case w.inst != nil && w.inst.Ending == nil && wanted.Revision != w.inst.Revision:
-		w.end("the manifest was changed")
+	case w.inst == nil:
+		w.beginInstance(wanted, wantedAt)
+	case w.inst.Ending != nil:
+	case wanted == nil:
+		w.end("the manifest was removed", Ruling{})
+	case wanted.Ruling.Verdict != Admitted:
+		w.end(wanted.Ruling.Message, wanted.Ruling)
+	case w.inst.rebuilt && wanted.Pod.Revision == w.inst.Revision:
+		w.recognise(ctx, wanted)
+	case wanted.Pod.Revision != w.inst.Revision:
+		w.follow(wanted)
 	}
 }
 
+// beginInstance begins an instance, unless something is in its way.
+func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
+	pod := wanted.Pod.DeepCopy()
+	ruling := wanted.Ruling
+	if ruling.Verdict == Admitted {
+		if pod.UID == "" {
+			pod.UID = uuid.NewUUID()
+		}
+		var ok bool
+		if ruling, ok = w.claim(w, pod); ok {
+			pod.CreationTimestamp = metav1.NewTime(time.Now())
+			pod.Status = v1.PodStatus{}
+			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
+			w.inst.Source = wanted.Source
+			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
+			return
+		}
+	}
+	pod.UID = wanted.Pod.UID
+	var previous v1.PodStatus
+	if old := w.published.Load(); old != nil {
+		previous = old.Status
+	}
+	pod.Status = status.Held(pod, ruling.Reason, ruling.Message, previous, time.Now())
+	if ruling.Verdict == Evicted {
+		pod.Status.Phase, pod.Status.Reason, pod.Status.Message = v1.PodFailed, ruling.Reason, ruling.Message
+	}
+	if previous.Message != pod.Status.Message || len(previous.Conditions) == 0 || previous.Conditions[0].Message != ruling.Message {
+		w.events.add(pod, "", v1.EventTypeWarning, "FailedScheduling", ruling.Message)
+	}
+	w.published.Store(pod)
+}
+
+// follow makes the instance the version that is wanted, by what the difference between the two means.
+func (w *worker) follow(wanted *Wish) {
+	if w.inst.rebuilt {
+		w.end("the manifest was changed", Ruling{})
+		return
+	}
+	switch difference(w.inst.Pod, wanted.Pod.Pod) {
+	case recreate:
+		w.end("the manifest was changed", Ruling{})
+	case restarts:
+		for name := range w.prepared {
+			if _, under := w.flights[name]; !under {
+				delete(w.prepared, name) // of the image before
+			}
+		}
+		clear(w.faults)
+		w.replacePod(wanted)
+	case inPlace, nothing:
+		w.replacePod(wanted)
+	}
+}
+
+// replacePod makes another version of the Pod the one that is run. The one before stays as it is: deeds may be reading it.
+func (w *worker) replacePod(wanted *Wish) {
+	pod := wanted.Pod.DeepCopy()
+	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
+	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
+	w.inst.complete()
+}
+
+// recognise gives an instance whose record was lost the Pod that it is of.
+func (w *worker) recognise(ctx context.Context, wanted *Wish) {
+	w.replacePod(wanted)
+	w.inst.rebuilt = false
+	w.freePorts(w.inst.Pod)
+	w.take(w.key, w.inst.Pod)
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	ips, err := w.host.Addresses(ctx, w.target(""))
+	if err != nil {
+		w.log.Warn("addresses of a rebuilt pod are not known", "pod", w.key.String(), "error", err)
+	}
+	w.inst.Sandbox.IPs = ips
+}
+
 // end begins the end of the instance. Starts that are under way are given up, stops are not.
-func (w *worker) end(reason string) {
-	w.inst.Ending = &plan.Ending{Since: time.Now(), Reason: reason}
+func (w *worker) end(reason string, ruling Ruling) {
+	w.inst.Ending, w.inst.Ruling = &plan.Ending{Since: time.Now(), Reason: reason}, ruling
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
-		if startsSomething(f.action) {
+		if f.deed.starts {
 			f.cancel()
 		}
 	}
 	clear(w.faults)
 }
 
-// startsSomething says whether an action is in vain once the instance has to go.
-func startsSomething(a plan.Action) bool {
-	return a.Verb == plan.CreateSandbox || a.Verb == plan.Prepare || a.Verb == plan.Start
+// evictedStatus is the last status of an instance that was evicted.
+func evictedStatus(inst *instance) v1.PodStatus {
+	s := *inst.Status.DeepCopy()
+	s.Phase, s.Reason, s.Message = v1.PodFailed, inst.Ruling.Reason, inst.Ruling.Message
+	return s
 }
 
-func (w *worker) save() {
-	if err := w.inst.save(); err != nil {
-		w.log.Error("record of pod cannot be written", "pod", w.key.String(), "error", err)
+// dismissEvicted lets go of an instance that was evicted, and now is to come back or to be forgotten.
+func (w *worker) dismissEvicted() {
+	r := &remains{target: w.target(""), attempts: w.inst.attempts(), torn: true, detached: true}
+	w.remains = slices.DeleteFunc(w.remains, func(old *remains) bool {
+		r.detached = r.detached && old.detached
+		return old.target.Pod.UID == r.target.Pod.UID && w.flights[sweepLane(old)].cancel == nil
+	})
+	w.remains = append(w.remains, r)
+	w.inst = nil
+}
+
+// sweepRemains begins sweeps that are due, and answers when the next one is.
+func (w *worker) sweepRemains(ctx context.Context) (next time.Time) {
+	for _, r := range w.remains {
+		lane := sweepLane(r)
+		if w.busy(lane) {
+			continue
+		}
+		if at := w.retryAt(lane); at.After(time.Now()) {
+			next = earliest(next, at)
+			continue
+		}
+		w.launch(ctx, w.sweep(r))
 	}
+	return next
+}
+
+func (w *worker) dropRemains(r *remains) {
+	w.remains = slices.DeleteFunc(w.remains, func(other *remains) bool { return other == r })
+	delete(w.faults, sweepLane(r))
+}
+
+// launch does a deed in its own goroutine.
+func (w *worker) launch(ctx context.Context, d deed) {
+	if w.rest != nil {
+		w.rest.Reset(restAfter)
+	}
+	w.log.Info("act", "pod", w.key.String(), "action", d.action.String())
+	ctx, cancel := context.WithCancel(ctx)
+	w.flights[d.lane] = flight{deed: d, cancel: cancel}
+	go func() {
+		defer cancel()
+		r := result{deed: d, err: w.inTurn(ctx, d)}
+		select {
+		case w.results <- r:
+		case <-w.gone:
+		}
+	}()
+}
+
+// inTurn does a deed when its turn comes, if its kind takes turns. Its deadline counts from there.
+func (w *worker) inTurn(ctx context.Context, d deed) error {
+	if turns, ok := w.turns[d.action.Verb]; ok {
+		give, err := turns.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer give()
+	}
+	if !d.free {
+		bounded, cancel := context.WithTimeout(ctx, w.timeout)
+		defer cancel()
+		ctx = bounded
+	}
+	return d.do(ctx)
+}
+
+// settle records the result of a deed.
+func (w *worker) settle(ctx context.Context, r result) {
+	d := r.deed
+	delete(w.flights, d.lane)
+	if r.err == nil {
+		w.excuse(d)
+		if d.done != nil {
+			d.done()
+		}
+		return
+	}
+	if ctx.Err() != nil || d.starts && (w.inst == nil || w.inst.Ending != nil) {
+		return // given up on purpose
+	}
+	w.log.Warn("action failed", "pod", w.key.String(), "action", d.action.String(), "error", r.err)
+	if node.IsAway(r.err) || d.failed == nil {
+		w.fail(d.lane, "RuntimeError", r.err)
+	} else {
+		d.failed(r.err)
+	}
+	if f := w.faults[d.lane]; f != nil {
+		f.of = d.action.Verb
+	}
+}
+
+// excuse forgets the failure that a deed has made good. What made the removal of a sandbox necessary may happen again, and
+// an image that is there says nothing of a start that failed.
+func (w *worker) excuse(d deed) {
+	f := w.faults[d.lane]
+	if f == nil || d.action.Verb == plan.RemoveSandbox || d.action.Verb == plan.Prepare && f.of == plan.Start {
+		return
+	}
+	delete(w.faults, d.lane)
+}
+
+// event tells people of something that happened to the instance, or to one of its containers.
+func (w *worker) event(container, kind, reason, message string) {
+	w.events.add(w.inst.Pod, container, kind, reason, message)
 }
 
 // target is a container of the instance, by name, or its sandbox for "".
-func (w *worker) target(name string) target {
-	t := target{pod: w.inst.Pod, revision: w.inst.Revision, sandbox: w.inst.Sandbox.Attempt, ips: w.inst.Sandbox.IPs}
-	if name == "" {
-		return t
+func (w *worker) target(name string) node.Target {
+	t := w.inst.target(name)
+	if w.inst.Pod.Spec.HostNetwork {
+		t.IPs = w.hostIPs() // which may change
 	}
-	rec := w.inst.Containers[name]
-	t.container, t.attempt, t.signal = w.container(name), rec.Attempt, rec.StopSignal
-	t.leftover = rec.leftover
 	return t
 }
 
-func (w *worker) container(name string) *v1.Container {
-	for _, c := range allContainers(w.inst.Pod) {
-		if c.Name == name {
-			return c
+// earliest is the first of the times that is set.
+func earliest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
 		}
 	}
-	return nil
+	return first
 }

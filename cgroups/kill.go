@@ -136,3 +136,12 @@ func write(file, value string) error {
 	_, err = f.WriteString(value)
 	return errors.Join(err, f.Close())
 }
+
+// Processes counts the processes in a container's cgroup or, with no id, in the Pod's. A cgroup that is gone has none.
+func (t *Tree) Processes(pod *v1.Pod, id string) (int, error) {
+	pids, err := t.processes(t.path(pod, id))
+	if err != nil {
+		return 0, fmt.Errorf("read processes of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return len(pids), nil
+}

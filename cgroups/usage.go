@@ -91,6 +91,19 @@ func (t *Tree) OOMKilled(pod *v1.Pod, id string, told uint64) (killed bool, now 
 	return own > 0, now, nil
 }
 
+// OOMKills counts the processes of a container, or with no id of the whole Pod, that the kernel has killed for want of
+// memory. The count of a cgroup that is gone is an error that wraps fs.ErrNotExist.
+func (t *Tree) OOMKills(pod *v1.Pod, id string) (uint64, error) {
+	n, err := t.oomKills(t.path(pod, id))
+	if gone(err) {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read oom kills of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return n, nil
+}
+
 func (t *Tree) oomKills(group string) (uint64, error) {
 	file := "memory.oom_control"
 	if t.cfg.Unified {

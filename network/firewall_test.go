@@ -41,7 +41,7 @@ func TestAFirewallThatForwardsNothingLetsPodsThrough(t *testing.T) {
 			t.Errorf("the Pod sees %v, want the neighbour, %v", got, neighbour)
 		}
 
-		if err := n.GC(ctx, nil); err != nil {
+		if err := n.GC(ctx, nothing); err != nil {
 			t.Error(err)
 		}
 		if err := n.Destroy(); err != nil {

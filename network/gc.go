@@ -8,33 +8,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/containernetworking/cni/libcni"
-	cnitypes "github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
 )
 
 // GC frees every attachment and namespace of a sandbox that is not to be kept. Sandboxes that are being added
 // meanwhile must be among those to keep. Where the configuration speaks CNI 1.1, its plugins are told to collect as
 // well, so such a configuration must not be shared with another agent.
-func (n *Network) GC(ctx context.Context, keep []string) error {
-	kept := map[string]bool{}
-	valid := []cnitypes.GCAttachment{}
-	for _, id := range keep {
-		kept[id] = true
-		valid = append(valid, cnitypes.GCAttachment{ContainerID: id, IfName: interfaceName})
-	}
-	errs := []error{n.collectAttachments(ctx, kept), n.collectLeases(ctx, kept), n.collectPins(kept)}
-	list, builtIn, err := n.configuration()
+func (n *Network) GC(ctx context.Context, keep func(id string) bool) error {
+	errs := []error{n.collectAttachments(ctx, keep), n.collectLeases(ctx, keep), n.collectPins(keep)}
+	_, builtIn, err := n.configuration()
 	switch {
 	case err != nil:
 		errs = append(errs, err)
 	case builtIn:
 		errs = append(errs, n.restore(ctx))
-	default:
-		if ok, err := version.GreaterThanOrEqualTo(list.CNIVersion, "1.1.0"); err == nil && ok {
-			errs = append(errs, n.cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: valid}))
-		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("collect network garbage: %w", err)
@@ -43,14 +29,14 @@ func (n *Network) GC(ctx context.Context, keep []string) error {
 }
 
 // collectAttachments removes the recorded ones.
-func (n *Network) collectAttachments(ctx context.Context, keep map[string]bool) error {
+func (n *Network) collectAttachments(ctx context.Context, keep func(id string) bool) error {
 	attachments, err := n.cni.GetCachedAttachments("")
 	if err != nil {
 		return fmt.Errorf("list attachments: %w", err)
 	}
 	var errs []error
 	for _, a := range attachments {
-		if keep[a.ContainerID] {
+		if keep(a.ContainerID) {
 			continue
 		}
 		if err := n.detach(ctx, a); err != nil {
@@ -62,7 +48,7 @@ func (n *Network) collectAttachments(ctx context.Context, keep map[string]bool) 
 
 // collectLeases frees the built-in network's addresses that have no record but the address itself: an addition was
 // cut short.
-func (n *Network) collectLeases(ctx context.Context, keep map[string]bool) error {
+func (n *Network) collectLeases(ctx context.Context, keep func(id string) bool) error {
 	folder := filepath.Join(n.leases(), n.cfg.Name)
 	entries, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +72,7 @@ func (n *Network) collectLeases(ctx context.Context, keep map[string]bool) error
 			continue
 		}
 		id, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n") // the sandbox, then its interface
-		if id = strings.TrimSpace(id); id == "" || keep[id] {
+		if id = strings.TrimSpace(id); id == "" || keep(id) {
 			continue
 		}
 		rt := n.arguments(Sandbox{ID: id})
@@ -99,14 +85,14 @@ func (n *Network) collectLeases(ctx context.Context, keep map[string]bool) error
 }
 
 // collectPins lets go of the namespaces of sandboxes that are not to be kept.
-func (n *Network) collectPins(keep map[string]bool) error {
+func (n *Network) collectPins(keep func(id string) bool) error {
 	entries, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "netns"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list network namespaces: %w", err)
 	}
 	var errs []error
 	for _, e := range entries {
-		if !keep[e.Name()] {
+		if !keep(e.Name()) {
 			errs = append(errs, n.unpin(e.Name()))
 		}
 	}

@@ -45,7 +45,7 @@ func open(t testing.TB, change func(*Config)) *Network {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.GC(context.Background(), nil); err != nil {
+		if err := n.GC(context.Background(), nothing); err != nil {
 			t.Error(err)
 		}
 		if err := n.Destroy(); err != nil {
@@ -239,7 +239,7 @@ func TestGCFreesWhatIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := n.GC(ctx, []string{"keep"}); err != nil {
+		if err := n.GC(ctx, func(id string) bool { return id == "keep" }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -430,3 +430,6 @@ func BenchmarkAdd(b *testing.B) {
 		b.ReportMetric(float64(d.Microseconds())/float64(b.N)/1000, name+"-ms/op")
 	}
 }
+
+// nothing is to be kept.
+func nothing(string) bool { return false }

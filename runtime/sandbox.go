@@ -104,7 +104,7 @@ func mountShm(dir string) error {
 	return nil
 }
 
-// DeleteSandbox removes the pause process and the sandbox's folder with its pipes and /dev/shm.
+// DeleteSandbox removes the pause process and the sandbox's folder with its pipes and /dev/shm. An empty dir is no folder.
 func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	if err := r.endTask(ctx, id); err != nil {
 		return err
@@ -112,17 +112,27 @@ func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	if err := r.releaseShim(id); err != nil {
 		return fmt.Errorf("delete sandbox: %w", err)
 	}
+	if dir != "" {
+		if err := DeleteSandboxDir(dir); err != nil {
+			return err
+		}
+	}
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("delete sandbox: %w", err)
+	}
+	return nil
+}
+
+// DeleteSandboxDir removes a sandbox's folder with its pipes and /dev/shm. One that is gone is no error.
+func DeleteSandboxDir(dir string) error {
 	if err := unix.Unmount(Shm(dir), unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return fmt.Errorf("unmount %s: %w", Shm(dir), err)
 	}
 	if err := os.Remove(Shm(dir)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("remove sandbox: %w", err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, pauseIO)); err != nil {
+	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove sandbox: %w", err)
-	}
-	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("delete sandbox: %w", err)
 	}
 	return nil
 }

@@ -70,6 +70,21 @@ func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
 	return s
 }
 
+// Held makes the status of a Pod that may not begin now, as the scheduler reports one that it finds no room for.
+func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.Time) v1.PodStatus {
+	m := maker{pod: pod, facts: Facts{Previous: previous}, now: now}
+	scheduled := v1.PodCondition{
+		Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: pod.Generation,
+	}
+	scheduled.LastTransitionTime = m.transition(&scheduled)
+	return v1.PodStatus{
+		ObservedGeneration: pod.Generation, Phase: v1.PodPending, QOSClass: qos.GetPodQOS(pod), Conditions: []v1.PodCondition{scheduled},
+	}
+}
+
+// runs says whether a container runs, for all that is known.
+func runs(c plan.Container) bool { return c.State == plan.Running || c.State == plan.Unknown }
+
 // maker is one making of a status.
 type maker struct {
 	pod   *v1.Pod
@@ -87,7 +102,7 @@ func first(s []string) string {
 // container reports one container. An init container that is no sidecar is ready once it has succeeded.
 func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
-	started := seen.State == plan.Running && seen.Started
+	started := runs(seen) && seen.Started
 	s := v1.ContainerStatus{
 		Name:         c.Name,
 		Image:        c.Image,
@@ -107,7 +122,7 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 		s.LastTerminationState.Terminated = facts.Last
 	}
 	switch seen.State {
-	case plan.Running:
+	case plan.Running, plan.Unknown:
 		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(seen.StartedAt)}
 	case plan.Exited:
 		m.exited(c, &s)
@@ -167,14 +182,14 @@ func (m *maker) phase() v1.PodPhase {
 	}
 	running, stopped, succeeded := 0, 0, 0
 	for _, c := range m.pod.Spec.InitContainers {
-		if plan.IsSidecar(&c) && m.facts.Seen.Containers[c.Name].State == plan.Running {
+		if plan.IsSidecar(&c) && runs(m.facts.Seen.Containers[c.Name]) {
 			running++
 		}
 	}
 	for _, c := range m.pod.Spec.Containers {
 		seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
 		switch {
-		case seen.State == plan.Running:
+		case runs(seen):
 			running++
 		case seen.State == plan.Exited:
 			stopped++
@@ -235,7 +250,7 @@ func (m *maker) uninitialized() []string {
 	for _, c := range m.pod.Spec.InitContainers {
 		seen := m.facts.Seen.Containers[c.Name]
 		switch {
-		case plan.IsSidecar(&c) && seen.State == plan.Running && seen.Started:
+		case plan.IsSidecar(&c) && runs(seen) && seen.Started:
 		case !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode == 0:
 		default:
 			names = append(names, c.Name)

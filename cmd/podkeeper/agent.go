@@ -11,6 +11,7 @@ import (
 	goruntime "runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	containerdlog "github.com/containerd/log"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent"
+	host "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/network"
@@ -108,18 +110,18 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	if err != nil {
 		return err
 	}
-	node, err := newNode(f, cfg, log)
+	n, err := newNode(f, cfg, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	defer node.Runtime.Close()
+	defer n.Runtime.Close()
 	a := agent.New(agent.Config{
 		Manifests: manifests.Config{
 			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
-		ImageDir: f.imageDir, Log: log, AtRest: giveMemoryBack,
-	}, node)
-	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "cgroups", node.Cgroups.Config().Driver, "go", goruntime.Version())
+		ImageDir: f.imageDir, Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
+	}, n)
+	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", n.Network.Describe(), "cgroups", n.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -152,7 +154,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 }
 
 // newNode wires the rooms that the agent works with.
-func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*agent.Node, error) {
+func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*host.Node, error) {
 	handlers, err := parseHandlers(f.handlers)
 	if err != nil {
 		return nil, err
@@ -183,11 +185,15 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	return &agent.Node{
+	identity, err := host.ReadIdentity(f.rootDir)
+	if err != nil {
+		return nil, err
+	}
+	return &host.Node{
 		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(filepath.Join(f.rootDir, "pods")),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
-		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName,
-		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Timeout: timeout(cfg), Memory: memory,
+		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Identity: identity,
+		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, HostIPs: (&hostAddresses{}).list, Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 	}, nil
 }
@@ -204,6 +210,14 @@ func timeout(cfg *kubeletconfig.KubeletConfiguration) time.Duration {
 		return d
 	}
 	return 2 * time.Minute
+}
+
+// maxBackoff is the longest wait between restarts of a container, 0 for the default.
+func maxBackoff(cfg *kubeletconfig.KubeletConfiguration) time.Duration {
+	if p := cfg.CrashLoopBackOff.MaxContainerRestartPeriod; p != nil {
+		return p.Duration
+	}
+	return 0
 }
 
 func logSize(s string) (int64, error) {
@@ -269,4 +283,32 @@ func hasCapSysResource() bool {
 	line, _, _ := strings.Cut(after, "\n")
 	effective, err := strconv.ParseUint(line, 16, 64)
 	return err == nil && effective&(1<<capSysResource) != 0
+}
+
+// hostAddresses are the node's addresses. They are read anew after a while only: that costs a dump of all links and
+// routes, of which every Pod has one.
+type hostAddresses struct {
+	mu   sync.Mutex
+	ips  []string
+	read time.Time
+}
+
+// addressesStay is how long they are believed.
+const addressesStay = 10 * time.Second
+
+// list answers them, or those last known where they cannot be told.
+func (h *hostAddresses) list() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.read) < addressesStay {
+		return h.ips
+	}
+	if ips, err := network.HostIPs(); err == nil {
+		h.ips = nil
+		for _, ip := range ips {
+			h.ips = append(h.ips, ip.String())
+		}
+	}
+	h.read = time.Now()
+	return h.ips
 }

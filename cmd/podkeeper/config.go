@@ -20,7 +20,7 @@ var supported = []string{
 	"apiVersion", "kind", "staticPodPath", "podLogsDir", "containerRuntimeEndpoint", "fileCheckFrequency",
 	"clusterDNS", "clusterDomain", "resolvConf", "cgroupRoot", "cgroupDriver", "cpuCFSQuota", "cpuCFSQuotaPeriod",
 	"singleProcessOOMKill", "containerLogMaxSize", "containerLogMaxFiles", "maxParallelImagePulls", "serializeImagePulls",
-	"runtimeRequestTimeout",
+	"runtimeRequestTimeout", "crashLoopBackOff",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -86,6 +86,9 @@ func checkValues(file string, cfg *kubeletconfig.KubeletConfiguration) error {
 	}
 	if f := cfg.FileCheckFrequency.Duration; f < 0 || f > maxRescan {
 		refuse("fileCheckFrequency", "is %s: must be at most %s, or absent", f, maxRescan)
+	}
+	if p := cfg.CrashLoopBackOff.MaxContainerRestartPeriod; p != nil && (p.Duration < time.Second || p.Duration > 300*time.Second) {
+		refuse("crashLoopBackOff.maxContainerRestartPeriod", "is %s: must be between 1s and 300s", p.Duration)
 	}
 	if n := cfg.MaxParallelImagePulls; n != nil && *n < 1 {
 		refuse("maxParallelImagePulls", "is %d: must be at least 1", *n)

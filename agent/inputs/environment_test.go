@@ -1,8 +1,6 @@
-package agent
+package inputs
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -51,6 +49,7 @@ func TestEnvironment(t *testing.T) {
 		"one label and one annotation":            {[]v1.EnvVar{{Name: "L", ValueFrom: field("metadata.labels['app']")}, {Name: "A", ValueFrom: field("metadata.annotations['note']")}}, []string{"L=web", "A=a b"}},
 		"where it runs":                           {[]v1.EnvVar{{Name: "N", ValueFrom: field("spec.nodeName")}, {Name: "S", ValueFrom: field("spec.serviceAccountName")}}, []string{"N=node-1", "S=builder"}},
 		"its addresses":                           {[]v1.EnvVar{{Name: "I", ValueFrom: field("status.podIP")}, {Name: "J", ValueFrom: field("status.podIPs")}}, []string{"I=10.88.0.2", "J=10.88.0.2,fd00::2"}},
+		"the node's addresses":                    {[]v1.EnvVar{{Name: "I", ValueFrom: field("status.hostIP")}, {Name: "J", ValueFrom: field("status.hostIPs")}}, []string{"I=192.0.2.1", "J=192.0.2.1,2001:db8::1"}},
 		"a limit":                                 {[]v1.EnvVar{{Name: "M", ValueFrom: of("", "limits.memory", "")}, {Name: "MM", ValueFrom: of("", "limits.memory", "1Mi")}}, []string{"M=104857600", "MM=100"}},
 		"another container's, rounded up":         {[]v1.EnvVar{{Name: "C", ValueFrom: of("other", "limits.cpu", "")}}, []string{"C=2"}},
 		"a request with a divisor":                {[]v1.EnvVar{{Name: "C", ValueFrom: of("", "requests.cpu", "1m")}}, []string{"C=250"}},
@@ -61,8 +60,10 @@ func TestEnvironment(t *testing.T) {
 			t.Parallel()
 			c := pod.Spec.Containers[0].DeepCopy()
 			c.Env = r.env
-			n := &Node{Name: "node-1", Memory: 8 << 30}
-			got, lookup, err := n.environment(target{pod: pod, container: c, ips: []string{"10.88.0.2", "fd00::2"}})
+			got, lookup, err := Environment(Facts{
+				Pod: pod, Container: c, NodeName: "node-1", PodIPs: []string{"10.88.0.2", "fd00::2"}, HostIPs: []string{"192.0.2.1", "2001:db8::1"},
+				Capacity: v1.ResourceList{v1.ResourceMemory: resource.MustParse("8Gi")},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +79,7 @@ func TestEnvironment(t *testing.T) {
 
 func TestEnvironmentThatCannotBe(t *testing.T) {
 	t.Parallel()
-	pod := somePod("web")
+	pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "app"}}}}
 	for sentence, from := range map[string]*v1.EnvVarSource{
 		"a container that is not there": {ResourceFieldRef: &v1.ResourceFieldSelector{ContainerName: "none", Resource: "limits.cpu"}},
 		"a field that is not there":     field("spec.none"),
@@ -87,7 +88,7 @@ func TestEnvironmentThatCannotBe(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			c := v1.Container{Name: "app", Env: []v1.EnvVar{{Name: "A", ValueFrom: from}}}
-			if _, _, err := (&Node{}).environment(target{pod: pod, container: &c}); err == nil || !strings.HasPrefix(err.Error(), "env A: ") {
+			if _, _, err := Environment(Facts{Pod: pod, Container: &c}); err == nil || !strings.HasPrefix(err.Error(), "env A: ") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -97,84 +98,8 @@ func TestEnvironmentThatCannotBe(t *testing.T) {
 func TestProbeCommandSeesTheManifestOnly(t *testing.T) {
 	t.Parallel()
 	c := &v1.Container{Env: []v1.EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$(A)2"}, {Name: "N", ValueFrom: field("metadata.name")}}}
-	got := expandStatic(c, []string{"$(A)", "$(B)", "$(N)", "$(NONE)", "$$(A)"})
+	got := Static(c, []string{"$(A)", "$(B)", "$(N)", "$(NONE)", "$$(A)"})
 	if diff := cmp.Diff([]string{"1", "12", "$(N)", "$(NONE)", "$(A)"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-func TestTerminationMessages(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int]int{1: 4096, 3: 4096, 4: 3072, 12: 1024} {
-		pod := &v1.Pod{Spec: v1.PodSpec{Containers: make([]v1.Container, n)}}
-		if got := messageLimit(pod); got != want {
-			t.Errorf("of %d containers: %d bytes each, want %d", n, got, want)
-		}
-	}
-	file := filepath.Join(t.TempDir(), "message")
-	if got := head(file, 10); got != "" {
-		t.Errorf("of no file: %q", got)
-	}
-	if err := os.WriteFile(file, []byte("0123456789abc"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := head(file, 10); got != "0123456789" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestLastLines(t *testing.T) {
-	t.Parallel()
-	const at = "2026-11-23T12:00:00.000000000Z "
-	many := func(n int) string { return strings.Repeat(at+"stdout F line\n", n) }
-	for sentence, r := range map[string]struct {
-		log   string
-		limit int
-		want  string
-	}{
-		"nothing":                          {"", 100, ""},
-		"both streams":                     {at + "stdout F one\n" + at + "stderr F two  words\n", 100, "one\ntwo  words\n"},
-		"an empty line":                    {at + "stdout F \n", 100, "\n"},
-		"a last line without its end":      {at + "stdout F one\n" + at + "stdout F tw", 100, "one\ntw\n"},
-		"the end when it is long":          {at + "stdout F 0123456789\n", 5, "6789\n"},
-		"no more than 80 lines":            {many(100), 1 << 20, strings.Repeat("line\n", 80)},
-		"what is no line of a log is none": {"garbage\n" + at + "stdout F one\n", 100, "one\n"},
-		"pieces of a long line are one":    {at + "stdout P one\n" + at + "stdout F two\n", 100, "onetwo\n"},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			t.Parallel()
-			file := filepath.Join(t.TempDir(), "log")
-			if err := os.WriteFile(file, []byte(r.log), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if got := lastLines(file, r.limit); got != r.want {
-				t.Errorf("got %q, want %q", got, r.want)
-			}
-		})
-	}
-	if got := lastLines(filepath.Join(t.TempDir(), "none"), 10); got != "" {
-		t.Errorf("of no file: %q", got)
-	}
-}
-
-func FuzzLastLines(f *testing.F) {
-	f.Add([]byte("2026-11-23T12:00:00Z stdout F one\n"), 10)
-	f.Add([]byte("2026-11-23T12:00:00Z stderr P one\n2026-11-23T12:00:00Z stderr F two"), 3)
-	f.Add([]byte("a b c d e\n\n \n"), 100)
-	file := filepath.Join(f.TempDir(), "log")
-	f.Fuzz(func(t *testing.T, log []byte, limit int) {
-		if limit < 0 || limit > 1<<16 {
-			t.Skip("limits are the agent's own")
-		}
-		if err := os.WriteFile(file, log, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got := lastLines(file, limit)
-		if len(got) > limit {
-			t.Errorf("%d bytes, limit %d", len(got), limit)
-		}
-		if strings.Count(got, "\n") > maxMessageLines {
-			t.Errorf("%d lines", strings.Count(got, "\n"))
-		}
-	})
 }

@@ -2,18 +2,43 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
-	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/probes"
-	"github.com/podkeeper/podkeeper/runtime"
 )
+
+// tend keeps what a container has beside it while it runs: the carrier of its output, and its probes. What cannot be had
+// of it now is tried again, and holds up nothing.
+func (w *worker) tend(found sight) {
+	var fault error
+	for _, c := range plan.Containers(w.inst.Pod) {
+		g, asked := found[c.Name]
+		if !asked || g.err != nil || g.State != node.Running && g.State != node.Stopped {
+			continue
+		}
+		t := w.target(c.Name)
+		if err := w.host.Carry(t); err != nil {
+			fault = err
+			w.event(c.Name, v1.EventTypeWarning, "FailedLog", "Output waits in its pipe: the log cannot be written: "+err.Error())
+		}
+		if g.State == node.Running {
+			w.probe(c, t)
+		}
+	}
+	switch {
+	case fault == nil:
+		delete(w.faults, logLane)
+	case !w.retryAt(logLane).After(time.Now()):
+		w.delay(logLane, firstRetry, maxRetry)
+	}
+}
 
 // probing are the probes of the present instance of a container. A kind that the container does not have, or that does not
 // run yet, is nil.
@@ -24,7 +49,7 @@ type probing struct {
 
 // probe keeps the probes of a container that runs: first the startup probe alone, then the others. Their verdicts go into
 // the record, from which an agent that takes over goes on.
-func (w *worker) probe(c *v1.Container, t target) {
+func (w *worker) probe(c *v1.Container, t node.Target) {
 	rec := w.inst.Containers[c.Name]
 	p := w.probing[c.Name]
 	if p == nil || p.attempt != rec.Attempt {
@@ -52,7 +77,7 @@ func (w *worker) probe(c *v1.Container, t target) {
 }
 
 // probeStarted keeps the probes of a container that has started.
-func (w *worker) probeStarted(c *v1.Container, t target, p *probing, ending bool) {
+func (w *worker) probeStarted(c *v1.Container, t node.Target, p *probing, ending bool) {
 	rec := w.inst.Containers[c.Name]
 	if p.liveness == nil && c.LivenessProbe != nil && !ending {
 		p.liveness = w.startProbe(c, t, probes.Liveness, c.LivenessProbe, probes.Success)
@@ -74,20 +99,16 @@ func (w *worker) probeStarted(c *v1.Container, t target, p *probing, ending bool
 }
 
 // startProbe starts one probe.
-func (w *worker) startProbe(c *v1.Container, t target, kind probes.Kind, probe *v1.Probe, initial probes.Result) *probes.Probe {
+func (w *worker) startProbe(c *v1.Container, t node.Target, kind probes.Kind, probe *v1.Probe, initial probes.Result) *probes.Probe {
 	ip := ""
-	if len(t.ips) > 0 {
-		ip = t.ips[0]
+	if len(t.IPs) > 0 {
+		ip = t.IPs[0]
 	}
 	check, err := probes.NewCheck(probe, probes.Target{PodIP: ip, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
-		code, output, err := w.host.Exec(ctx, t, expandStatic(c, command))
-		if errors.Is(err, runtime.ErrExecTimeout) {
-			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
-		}
-		return code, output, err
+		return w.host.Exec(ctx, t, inputs.Static(c, command))
 	})
 	if err != nil {
-		w.events.add(t.pod, c.Name, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe cannot be made: %v", kind, err))
+		w.events.add(t.Pod, c.Name, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe cannot be made: %v", kind, err))
 		return nil
 	}
 	rec := w.inst.Containers[c.Name]
@@ -95,27 +116,11 @@ func (w *worker) startProbe(c *v1.Container, t target, kind probes.Kind, probe *
 	if period := time.Duration(probe.PeriodSeconds) * time.Second; rec.StartedAt.Before(w.started) && time.Since(w.started) < period {
 		jitter = rand.N(period) //nolint:gosec // no secret
 	}
-	pod := t.pod
+	pod := t.Pod
 	return probes.Start(context.Background(), probes.Config{
 		Kind: kind, Probe: probe, Check: check, StartedAt: rec.StartedAt, Initial: initial, Jitter: jitter,
 		Report: func(r probes.Report) { w.report(pod, c.Name, r) },
 	})
-}
-
-// expandStatic replaces $(VAR) in a probe's command by what the manifest itself gives; the downward API does not reach it.
-func expandStatic(c *v1.Container, command []string) []string {
-	known := map[string]string{}
-	lookup := func(name string) (string, bool) { value, ok := known[name]; return value, ok }
-	for _, e := range c.Env {
-		if e.ValueFrom == nil {
-			known[e.Name] = manifests.Expand(e.Value, lookup)
-		}
-	}
-	out := make([]string, 0, len(command))
-	for _, s := range command {
-		out = append(out, manifests.Expand(s, lookup))
-	}
-	return out
 }
 
 // report tells people of a check that failed, and wakes the worker when the verdict is another one.

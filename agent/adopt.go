@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+// listTimeout bounds what the start of the agent waits for.
+const listTimeout = 30 * time.Second
+
+// adopt gives what earlier agents have left to workers: instances whose record is whole, and those that only containerd
+// knows of. What belongs to no instance is removed beside them.
+func (a *Agent) adopt(ctx context.Context) error {
+	instances, broken, err := loadInstances(a.podsDir)
+	if err != nil {
+		return err
+	}
+	for _, b := range broken {
+		a.log.Error("record of a pod cannot be read: it is set aside", "uid", b.uid, "error", b.err)
+	}
+	limited, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	items, err := a.node.Find(limited)
+	if err != nil {
+		return err
+	}
+	items = a.ours(items, instances)
+	instances = append(instances, a.rebuild(items, instances)...)
+	strays := strays(items, instances)
+	for _, all := range byKey(instances) {
+		w := newWorker(key(all[0].Pod), a.surroundings)
+		w.adopt(all[0])
+		if all[0].Ruling.Verdict != Admitted {
+			a.sources.rule(w.key, all[0].Revision, all[0].Ruling)
+		}
+		for _, old := range all[1:] { // successors came before their last leftovers could be removed
+			a.take(w.key, old.Pod)
+			a.freePorts(old.Pod)
+			w.remains = append(w.remains, &remains{target: old.target(""), attempts: old.attempts()})
+		}
+		a.enlist(w)
+		a.running.Go(func() { w.run(ctx) })
+	}
+	tasks := map[string][]string{}
+	for _, inst := range instances {
+		tasks[inst.target("").SandboxID()] = inst.ids()
+	}
+	a.running.Go(func() { a.removeStrays(ctx, strays, tasks) })
+	return nil
+}
+
+// ours leaves out what was made for another root directory, and tells of it: another agent may run it, or the root
+// directory is not mounted yet. What one of our records names is ours, whoever has made it.
+func (a *Agent) ours(items []node.Item, instances []*instance) []node.Item {
+	recorded := map[string]bool{}
+	for _, inst := range instances {
+		recorded[string(inst.Pod.UID)] = true
+	}
+	foreign := map[string]bool{}
+	kept := slices.DeleteFunc(items, func(i node.Item) bool {
+		if i.Ours || recorded[i.UID] {
+			return false
+		}
+		foreign[i.Namespace+"/"+i.Pod] = true
+		return true
+	})
+	for pod := range foreign {
+		a.log.Warn("containers of another root directory are left alone: give one of the agents a --containerd-namespace of its own", "pod", pod)
+	}
+	return kept
+}
+
+// byKey sorts instances by Pod. The first of each is the one that goes on: not one that ends, and the youngest.
+func byKey(instances []*instance) map[types.NamespacedName][]*instance {
+	out := map[types.NamespacedName][]*instance{}
+	for _, inst := range instances {
+		out[key(inst.Pod)] = append(out[key(inst.Pod)], inst)
+	}
+	for _, all := range out {
+		slices.SortStableFunc(all, func(x, y *instance) int {
+			if (x.Ending == nil) != (y.Ending == nil) {
+				if x.Ending == nil {
+					return -1
+				}
+				return 1
+			}
+			return y.Pod.CreationTimestamp.Compare(x.Pod.CreationTimestamp.Time)
+		})
+	}
+	return out
+}
+
+// rebuild makes instances of what containerd has of Pods that have no record. Nothing is done to them until their source
+// has spoken: then they are run on, or ended in peace.
+func (a *Agent) rebuild(items []node.Item, instances []*instance) []*instance {
+	recorded := map[string]bool{}
+	for _, inst := range instances {
+		recorded[string(inst.Pod.UID)] = true
+	}
+	rebuilt := map[string]*instance{}
+	slices.SortFunc(items, func(x, y node.Item) int { // a sandbox before its containers
+		return cmp.Or(cmp.Compare(x.Container, y.Container), cmp.Compare(x.Attempt, y.Attempt))
+	})
+	for _, i := range items {
+		if recorded[i.UID] {
+			continue
+		}
+		inst := rebuilt[i.UID]
+		if inst == nil {
+			a.log.Warn("pod without a record is rebuilt from what containerd knows", "pod", i.Namespace+"/"+i.Pod, "uid", i.UID)
+			pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{
+				Namespace: i.Namespace, Name: i.Pod, UID: types.UID(i.UID), CreationTimestamp: metav1.NewTime(time.Now()),
+			}}
+			inst = newInstance(a.podsDir, pod, i.Revision)
+			inst.rebuilt = true
+			rebuilt[i.UID] = inst
+		}
+		inst.remember(i)
+	}
+	var out []*instance
+	for _, inst := range rebuilt {
+		out = append(out, inst)
+	}
+	return out
+}
+
+// remember records what containerd knows of a part of the instance. Later attempts come after earlier ones.
+func (i *instance) remember(item node.Item) {
+	if item.IsSandbox() {
+		i.Sandbox = sandboxRecord{Attempt: item.Attempt, Made: true, Ready: true}
+		return
+	}
+	if i.Containers[item.Container] == nil {
+		i.Pod.Spec.Containers = append(i.Pod.Spec.Containers, v1.Container{Name: item.Container})
+	}
+	i.Containers[item.Container] = &record{Attempt: item.Attempt, Sandbox: i.Sandbox.Attempt, CreatedAt: time.Now(), Launched: true}
+}
+
+// strays are the containers and sandboxes of instances that are past: an agent was killed between two steps.
+func strays(items []node.Item, instances []*instance) []node.Item {
+	known := map[string]bool{}
+	for _, inst := range instances {
+		known[inst.target("").SandboxID()] = true
+		for _, c := range plan.Containers(inst.Pod) {
+			known[inst.target(c.Name).ID()] = true
+		}
+	}
+	return slices.DeleteFunc(items, func(i node.Item) bool { return known[i.ID] })
+}
+
+// removeStrays removes what no instance knows, tasks being the ids of those that were adopted, by their sandbox. It goes on
+// beside the workers: what hangs holds up nobody.
+func (a *Agent) removeStrays(ctx context.Context, strays []node.Item, tasks map[string][]string) {
+	for _, i := range strays {
+		a.log.Info("remove stray container", "id", i.ID, "pod", i.Namespace+"/"+i.Pod, "container", i.Container)
+		if err := a.node.Remove(ctx, i); err != nil {
+			a.log.Warn("stray container stays until the next sweep", "id", i.ID, "error", err)
+		}
+	}
+	a.node.EndLostShims(func(sandbox string) bool {
+		ids, adopted := tasks[sandbox]
+		if !adopted {
+			return a.of(sandbox) != nil
+		}
+		return slices.ContainsFunc(ids, func(id string) bool { return a.node.HasTask(ctx, id) })
+	})
+	if err := a.node.CollectNetworks(ctx, func(sandbox string) bool { return a.of(sandbox) != nil }); err != nil {
+		a.log.Warn("leftovers of networks stay", "error", err)
+	}
+}

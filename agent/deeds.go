@@ -1,0 +1,391 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+// deed is a verb of a plan with all that belongs to it. begin, done and failed are called in the worker's goroutine, in
+// that order; do runs beside the worker, and must touch nothing of it. Every one but do may be nil.
+type deed struct {
+	lane   string                          // what has one deed at a time: a container, "" for the sandbox
+	action plan.Action                     // what it is told as
+	starts bool                            // in vain once the instance has to go, and never done without its record
+	begin  func() (undo func())            // records what must be known before; undo takes that back
+	do     func(ctx context.Context) error // the deed
+	done   func()                          // records what has become of it
+	failed func(err error)                 // judges what its failure means; nil is to try again later
+	free   bool                            // it has no deadline of its own
+}
+
+// deed answers what an action of a plan takes.
+func (w *worker) deed(a plan.Action, now time.Time) deed {
+	d := deed{lane: a.Container, action: a}
+	switch a.Verb {
+	case plan.CreateSandbox:
+		w.createSandbox(&d)
+	case plan.RemoveSandbox:
+		w.removeSandbox(&d)
+	case plan.Prepare:
+		w.prepare(&d)
+	case plan.Start:
+		w.start(&d, now)
+	case plan.Terminate:
+		w.terminate(&d, now)
+	case plan.Kill:
+		w.kill(&d)
+	case plan.Clean:
+		w.clean(&d)
+	case plan.Teardown:
+		w.teardown(&d)
+	default:
+		d.do = func(context.Context) error { return fmt.Errorf("%s: no such action", a.Verb) }
+	}
+	return d
+}
+
+func (w *worker) createSandbox(d *deed) {
+	var t node.Target
+	var made node.Sandbox
+	d.starts = true
+	d.begin = func() func() {
+		old := w.inst.Sandbox
+		w.forget(w.inst.target("").SandboxID())
+		w.inst.Sandbox = sandboxRecord{Attempt: d.action.Attempt, Made: true}
+		t = w.target("")
+		w.register(t.SandboxID(), w)
+		return func() { w.inst.Sandbox = old }
+	}
+	d.do = func(ctx context.Context) (err error) {
+		begin := time.Now()
+		if made, err = w.host.CreateSandbox(ctx, t); err == nil {
+			w.metrics.sandbox.Observe(time.Since(begin).Seconds())
+		}
+		return err
+	}
+	d.done = func() {
+		w.inst.Sandbox.Ready, w.inst.Sandbox.IPs = true, made.IPs
+		for _, warning := range made.Warnings {
+			w.event("", v1.EventTypeWarning, "DNSConfigForming", warning)
+		}
+	}
+	d.failed = func(err error) {
+		w.event("", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
+		w.fail("", "FailedCreatePodSandBox", err)
+	}
+}
+
+func (w *worker) removeSandbox(d *deed) {
+	t := w.target("")
+	d.begin = func() func() {
+		w.inst.Sandbox.Ready = false
+		return nil
+	}
+	var left *node.Leftover
+	d.do = func(ctx context.Context) error {
+		err := w.host.RemoveSandbox(ctx, t)
+		if errors.As(err, &left) {
+			return nil // the next one has another id
+		}
+		return err
+	}
+	d.done = func() {
+		w.inst.Sandbox.Made, w.inst.Sandbox.IPs = false, nil
+		if left != nil {
+			w.event("", v1.EventTypeWarning, "FailedCleanup", left.Error())
+		}
+	}
+}
+
+func (w *worker) prepare(d *deed) {
+	rec := w.inst.Containers[d.lane]
+	clean := rec.Exit != nil && !rec.Cleaned
+	t := w.target(d.lane).Of(d.action.Attempt)
+	var pull node.Pull
+	d.starts, d.free = true, true // a pull takes as long as it takes
+	d.do = func(ctx context.Context) (err error) {
+		pull, err = w.host.Prepare(ctx, t, clean, func() {
+			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", t.Container.Image))
+		})
+		return err
+	}
+	d.done = func() {
+		message := fmt.Sprintf("Container image %q already present on machine", t.Container.Image)
+		if pull.Pulled {
+			w.metrics.pull.Observe(pull.Took.Seconds())
+			message = fmt.Sprintf("Successfully pulled image %q in %s (%s including waiting). Image size: %d bytes.", t.Container.Image,
+				pull.Took.Truncate(time.Millisecond), pull.Waiting.Truncate(time.Millisecond), pull.Image.Size)
+		}
+		w.event(d.lane, v1.EventTypeNormal, "Pulled", message)
+		w.prepared[d.lane] = prepared{attempt: d.action.Attempt, asked: t.Container.Image, image: pull.Image}
+		if clean {
+			w.cleaned(d.lane)
+		}
+	}
+	d.failed = func(err error) { w.failPull(d.lane, err) }
+}
+
+func (w *worker) start(d *deed, now time.Time) {
+	var t node.Target
+	var startedAt time.Time
+	a := d.action
+	made := w.prepared[d.lane]
+	d.starts = true
+	d.begin = func() func() {
+		rec := w.inst.Containers[d.lane]
+		old := *rec
+		last := rec.Last
+		if rec.Exit != nil {
+			last = rec.Exit
+		}
+		// From here on something of the next instance may be there, and the last one has nothing more to tell.
+		*rec = record{
+			Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, Backoff: a.Backoff, Last: last,
+			Asked: made.asked, Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
+			leftover: old.Launched && old.Exit == nil && old.Attempt == a.Attempt,
+		}
+		t = w.target(d.lane)
+		w.forget(t.Of(old.Attempt).ID())
+		w.register(t.ID(), w)
+		return func() { *rec = old }
+	}
+	d.do = func(ctx context.Context) (err error) {
+		startedAt, err = w.host.Start(ctx, t, made.image)
+		return err
+	}
+	d.done = func() {
+		w.event(d.lane, v1.EventTypeNormal, "Created", "Created container: "+d.lane)
+		w.event(d.lane, v1.EventTypeNormal, "Started", "Started container "+d.lane)
+		if a.Attempt > 0 {
+			w.metrics.restarts.Inc()
+		}
+		w.inst.Containers[d.lane].StartedAt = startedAt
+	}
+	d.failed = func(err error) {
+		var fault *node.Fault
+		switch {
+		case errors.As(err, &fault):
+			delete(w.prepared, d.lane) // what is at fault may be the image: it is looked for anew
+			w.event(d.lane, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+			w.fail(d.lane, fault.Reason, err)
+		case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+			w.fail(d.lane, "RuntimeError", err) // about the way to the runtime, not about what was asked of it
+		default:
+			w.event(d.lane, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+			w.startError(d.lane, err)
+		}
+	}
+}
+
+// startError records an instance whose main process could not be started as one that ended at once, as containerd does
+// under CRI (StartError, 128): the back-off applies.
+func (w *worker) startError(name string, err error) {
+	rec := w.inst.Containers[name]
+	rec.Exit = &v1.ContainerStateTerminated{
+		ExitCode: 128, Reason: "StartError", Message: err.Error(), StartedAt: metav1.NewTime(rec.CreatedAt), FinishedAt: metav1.Now(),
+		ContainerID: "containerd://" + w.target(name).ID(),
+	}
+	rec.StartedAt = rec.CreatedAt
+}
+
+func (w *worker) terminate(d *deed, now time.Time) {
+	t := w.target(d.lane)
+	d.begin = func() func() {
+		if rec := w.inst.Containers[d.lane]; rec.Stop == nil || rec.Signalled {
+			rec.Stop, rec.Signalled = &plan.Stop{Why: d.action.Why, Since: now, Grace: d.action.Grace}, false
+		}
+		w.event(d.lane, v1.EventTypeNormal, "Killing", killing(d.action))
+		return nil
+	}
+	d.do = func(ctx context.Context) error { return w.host.Signal(ctx, t, false) }
+	d.done = func() { w.inst.Containers[d.lane].Signalled = true }
+}
+
+// killing tells people that, and why, a container is stopped, in the kubelet's words.
+func killing(a plan.Action) string {
+	switch a.Why {
+	case plan.LivenessFailed:
+		return fmt.Sprintf("Container %s failed liveness probe, will be restarted", a.Container)
+	case plan.StartupFailed:
+		return fmt.Sprintf("Container %s failed startup probe, will be restarted", a.Container)
+	case plan.SpecChanged:
+		return fmt.Sprintf("Container %s definition changed, will be restarted", a.Container)
+	default:
+		return "Stopping container " + a.Container
+	}
+}
+
+func (w *worker) kill(d *deed) {
+	t := w.target(d.lane)
+	d.do = func(ctx context.Context) error { return w.host.Signal(ctx, t, true) }
+	d.done = func() { w.delay(d.lane, firstRetry, maxRetry) } // the end is an event of its own: again only if that does not come
+	d.failed = func(err error) {
+		w.event(d.lane, v1.EventTypeWarning, "FailedKillPod", "error killing pod: "+err.Error())
+		w.fail(d.lane, "RuntimeError", err)
+	}
+}
+
+func (w *worker) clean(d *deed) {
+	t := w.target(d.lane)
+	d.do = func(ctx context.Context) error { return w.host.Clean(ctx, t) }
+	d.done = func() { w.cleaned(d.lane) }
+}
+
+// cleaned records that nothing of an ended instance is left in the runtime, and completes what is told of its end.
+func (w *worker) cleaned(name string) {
+	rec, t := w.inst.Containers[name], w.target(name)
+	rec.Cleaned = true
+	if rec.Exit.Message == "" && rec.Exit.ExitCode != 0 && t.Container.TerminationMessagePolicy == v1.TerminationMessageFallbackToLogsOnError {
+		complete := *rec.Exit
+		complete.Message = w.host.LogMessage(t)
+		rec.Exit = &complete
+	}
+}
+
+func (w *worker) teardown(d *deed) {
+	r := &remains{target: w.target(""), attempts: w.inst.attempts(), ids: w.inst.ids(), keep: w.inst.Ruling.Verdict == Evicted}
+	d.do = func(ctx context.Context) error { return r.tearDown(ctx, w.host) }
+	d.done = func() {
+		for name := range w.inst.Containers {
+			w.endProbes(name)
+		}
+		w.forget(r.ids...)
+		w.freePorts(r.target.Pod)
+		w.remains = append(w.remains, r)
+		if r.keep {
+			w.inst.TornDown = true
+			w.inst.Status = evictedStatus(w.inst)
+			w.published.Store(withStatus(w.inst))
+			return
+		}
+		w.inst = nil // it is reported until its sweep was tried, or a successor takes its place
+	}
+	d.failed = func(err error) {
+		w.event("", v1.EventTypeWarning, "FailedKillPod", "error killing pod: "+err.Error())
+		w.fail("", "RuntimeError", err)
+	}
+}
+
+// remains are an instance that is torn down, or is to be, and what must be known to remove the rest of it. Nothing waits
+// for that but a successor of the same UID.
+type remains struct {
+	target   node.Target
+	attempts map[string]int
+	ids      []string
+	torn     bool // nothing of it runs
+	detached bool // it is off the network
+	keep     bool // its record and its logs stay
+	tried    bool // its sweep has failed before
+}
+
+// tearDown ends what may still run. A network that cannot be freed now is no reason to wait.
+func (r *remains) tearDown(ctx context.Context, host host) error {
+	err := host.Teardown(ctx, r.target, r.attempts)
+	var left *node.Leftover
+	if err != nil && !errors.As(err, &left) {
+		return err
+	}
+	r.torn, r.detached = true, err == nil
+	return nil
+}
+
+func (w *worker) sweep(r *remains) deed {
+	d := deed{lane: sweepLane(r), action: plan.Action{Verb: plan.Sweep}, free: true}
+	d.do = func(ctx context.Context) error {
+		if !r.torn {
+			if err := r.tearDown(ctx, w.host); err != nil {
+				return err
+			}
+		}
+		if err := w.host.Release(ctx, r.target, r.detached); err != nil || r.keep {
+			return err
+		}
+		return w.host.Forget(r.target, r.attempts)
+	}
+	d.done = func() {
+		w.dropRemains(r)
+		if !r.keep {
+			w.freeUID(r.target.Pod.UID)
+		}
+	}
+	d.failed = func(err error) {
+		r.tried = true
+		w.events.add(r.target.Pod, "", v1.EventTypeWarning, "FailedCleanup", err.Error())
+		w.delay(d.lane, firstRetry, maxSweepRetry)
+	}
+	return d
+}
+
+// sweepLane is apart from those of containers, whose names have no slash.
+func sweepLane(r *remains) string { return "/sweep/" + string(r.target.Pod.UID) }
+
+// fault is why the last deed of a lane failed, and when it is tried again.
+type fault struct {
+	reason, message string
+	of              plan.Verb
+	away            bool // the runtime did not answer: over as soon as it does
+	delay           time.Duration
+	retryAt         time.Time
+}
+
+// Delays between tries.
+const (
+	firstRetry     = time.Second
+	maxRetry       = 30 * time.Second
+	maxSweepRetry  = time.Minute
+	firstPullRetry = 10 * time.Second // kubernetes/kubernetes pkg/kubelet/images
+	maxPullRetry   = 300 * time.Second
+)
+
+func (w *worker) retryAt(lane string) time.Time {
+	if f := w.faults[lane]; f != nil {
+		return f.retryAt
+	}
+	return time.Time{}
+}
+
+// fail notes a failure; the next try waits, longer each time.
+func (w *worker) fail(lane, reason string, err error) {
+	f := w.delay(lane, firstRetry, maxRetry)
+	f.reason, f.message, f.away = reason, err.Error(), node.IsAway(err)
+}
+
+func (w *worker) delay(lane string, first, limit time.Duration) *fault {
+	f := w.faults[lane]
+	if f == nil {
+		f = &fault{}
+		w.faults[lane] = f
+	}
+	f.delay = min(max(2*f.delay, first), limit)
+	f.retryAt = time.Now().Add(f.delay)
+	return f
+}
+
+// failPull notes a failed pull in Kubernetes' words: the second failure on is a back-off.
+func (w *worker) failPull(name string, err error) {
+	reason := node.CreateContainerError
+	var known *node.Fault
+	if errors.As(err, &known) {
+		reason = known.Reason
+	}
+	message := strings.TrimPrefix(err.Error(), reason+": ")
+	w.event(name, v1.EventTypeWarning, "Failed", "Failed to pull image: "+message)
+	w.event(name, v1.EventTypeWarning, "Failed", "Error: "+reason)
+	repeated := w.faults[name] != nil
+	f := w.delay(name, firstPullRetry, maxPullRetry)
+	f.reason, f.message, f.away = reason, message, false
+	if repeated && reason == node.ErrImagePull {
+		image := w.target(name).Container.Image
+		f.reason, f.message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: %s: %s", image, reason, message)
+		w.event(name, v1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", image))
+	}
+}

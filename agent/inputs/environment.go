@@ -1,0 +1,132 @@
+// Package inputs works out what a container is given: its environment, `$(VAR)` in its command, and what it may know of
+// its Pod and node (the downward API). It is pure: all that it tells comes in as Facts, and it must not know how any of it
+// was found, nor how it gets into a container.
+//
+// The rules are Kubernetes' own (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables), except that
+// the order is the declared one.
+package inputs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/kubectl/pkg/util/fieldpath"
+	"k8s.io/kubectl/pkg/util/resource"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
+)
+
+// Facts are what may be told to a container.
+type Facts struct {
+	Pod       *v1.Pod
+	Container *v1.Container
+	NodeName  string
+	PodIPs    []string        // the primary first
+	HostIPs   []string        // the node's, the primary first
+	Capacity  v1.ResourceList // what the node has, for limits that are not set
+}
+
+// Environment is the container's own environment, NAME=value in declared order, with `$(VAR)` replaced by what was declared
+// before. lookup answers what its command and arguments may refer to. An error names the variable.
+func Environment(f Facts) (env []string, lookup func(name string) (string, bool), err error) {
+	known := map[string]string{}
+	lookup = func(name string) (string, bool) {
+		value, ok := known[name]
+		return value, ok
+	}
+	for i := range f.Container.Env {
+		e := &f.Container.Env[i]
+		value := manifests.Expand(e.Value, lookup)
+		if e.ValueFrom != nil {
+			if value, err = f.valueFrom(e.ValueFrom); err != nil {
+				return nil, nil, fmt.Errorf("env %s: %w", e.Name, err)
+			}
+		}
+		known[e.Name] = value
+		env = append(env, e.Name+"="+value)
+	}
+	return env, lookup, nil
+}
+
+// Static replaces `$(VAR)` in the command of a probe by what the manifest itself gives; the downward API does not reach it.
+func Static(c *v1.Container, command []string) []string {
+	known := map[string]string{}
+	lookup := func(name string) (string, bool) { value, ok := known[name]; return value, ok }
+	for _, e := range c.Env {
+		if e.ValueFrom == nil {
+			known[e.Name] = manifests.Expand(e.Value, lookup)
+		}
+	}
+	out := make([]string, 0, len(command))
+	for _, s := range command {
+		out = append(out, manifests.Expand(s, lookup))
+	}
+	return out
+}
+
+// valueFrom resolves the downward API.
+func (f *Facts) valueFrom(from *v1.EnvVarSource) (string, error) {
+	switch {
+	case from.ResourceFieldRef != nil:
+		return f.resource(from.ResourceFieldRef)
+	case from.FieldRef != nil:
+		return f.field(from.FieldRef.FieldPath)
+	default:
+		return "", errors.New("valueFrom: neither fieldRef nor resourceFieldRef")
+	}
+}
+
+// resource is a request or limit of a container of the Pod. A limit that is not set is what the node has.
+func (f *Facts) resource(ref *v1.ResourceFieldSelector) (string, error) {
+	of := f.Container
+	if ref.ContainerName != "" {
+		of = nil
+		for _, c := range plan.Containers(f.Pod) {
+			if c.Name == ref.ContainerName {
+				of = c
+			}
+		}
+		if of == nil {
+			return "", fmt.Errorf("resourceFieldRef: no container %q", ref.ContainerName)
+		}
+	}
+	of = of.DeepCopy()
+	if of.Resources.Limits == nil {
+		of.Resources.Limits = v1.ResourceList{}
+	}
+	for name, capacity := range f.Capacity {
+		if limit := of.Resources.Limits[name]; limit.IsZero() {
+			of.Resources.Limits[name] = capacity
+		}
+	}
+	return resource.ExtractContainerResourceValue(ref, of)
+}
+
+// field is a field of the Pod, or of what is known of its node and addresses.
+func (f *Facts) field(path string) (string, error) {
+	switch path {
+	case "spec.nodeName":
+		return f.NodeName, nil
+	case "spec.serviceAccountName":
+		return f.Pod.Spec.ServiceAccountName, nil
+	case "status.podIP":
+		return first(f.PodIPs), nil
+	case "status.podIPs":
+		return strings.Join(f.PodIPs, ","), nil
+	case "status.hostIP":
+		return first(f.HostIPs), nil
+	case "status.hostIPs":
+		return strings.Join(f.HostIPs, ","), nil
+	}
+	return fieldpath.ExtractFieldPathAsString(f.Pod, path)
+}
+
+func first(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
+}

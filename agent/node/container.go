@@ -1,0 +1,213 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/moby/sys/signal"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/ptr"
+
+	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+// State is what a look finds a container doing.
+type State string
+
+// The states that a look finds.
+const (
+	Absent  State = "absent"  // nothing of it runs: never started, or ended and cleaned up
+	Created State = "created" // made, and not started yet
+	Running State = "running"
+	Stopped State = "stopped" // its main process has ended, what is left of it is not cleaned up yet
+	Lost    State = "lost"    // the runtime does not know it, and yet its processes run
+)
+
+// Container is one look at a container.
+type Container struct {
+	State    State
+	PID      int       // of its main process, on the host, while it is Created or Running
+	ExitCode int       // while it is Stopped
+	ExitedAt time.Time // while it is Stopped
+}
+
+// Image is an image that is present and unpacked.
+type Image = runtime.Image
+
+// Pull says what became of a request for an image.
+type Pull = runtime.Pull
+
+// LookContainer asks the runtime what a container does. An error means that this cannot be told: the runtime does not
+// answer. Of a container that should be dead by now, the kernel is asked instead.
+func (n *Node) LookContainer(ctx context.Context, t Target) (Container, error) {
+	c, err := n.Runtime.Look(ctx, t.ID())
+	found := Container{State: State(c.State), PID: c.PID, ExitCode: c.ExitCode, ExitedAt: c.ExitedAt}
+	if err == nil && found.State != Absent || err != nil && !t.Overdue {
+		return found, err
+	}
+	processes, kernelErr := n.Cgroups.Processes(t.Pod, t.ID())
+	switch {
+	case kernelErr != nil:
+		return found, errors.Join(err, kernelErr)
+	case err == nil && processes > 0:
+		found.State = Lost
+	case err != nil && processes == 0:
+		found.State, err = Absent, nil
+	}
+	return found, err
+}
+
+// StartedAt is when a process of this host began; now, where that cannot be told.
+func StartedAt(pid int) time.Time {
+	at, err := runtime.StartedAt(pid)
+	if err != nil {
+		return time.Now()
+	}
+	return at
+}
+
+// Prepare makes image and writable layer of an instance ready, and at the same time cleans up after the one before. Its
+// errors are Faults, or that containerd is away.
+func (n *Node) Prepare(ctx context.Context, t Target, clean bool, pulling func()) (Pull, error) {
+	var pull Pull
+	work, ctx := errgroup.WithContext(ctx)
+	if clean {
+		work.Go(func() error { return n.Clean(ctx, t.Of(t.Attempt-1)) })
+	}
+	work.Go(func() (err error) {
+		pull, err = n.Runtime.EnsureImage(ctx, t.Container.Image, t.Container.ImagePullPolicy, pulling)
+		if err != nil {
+			return imageFault(err)
+		}
+		if err = n.Runtime.PrepareContainer(ctx, t.ID(), pull.Image); err != nil {
+			return &Fault{Reason: CreateContainerError, Err: err}
+		}
+		return nil
+	})
+	return pull, work.Wait()
+}
+
+// Start makes the instance that was prepared and starts it, and removes the one before it. It answers when the main
+// process began. A Fault means that nothing was run.
+func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, error) {
+	if t.Leftover {
+		if err := n.Runtime.Delete(ctx, t.ID()); err != nil {
+			return time.Time{}, err
+		}
+		if err := n.Runtime.PrepareContainer(ctx, t.ID(), image); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if t.Attempt > 0 {
+		defer n.removeOld(context.WithoutCancel(ctx), t) // also when this one fails: else every try would leave something
+	}
+	cfg, release, err := n.containerConfig(ctx, t, image)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer release()
+	if err := n.Runtime.CreateContainer(ctx, cfg); err != nil {
+		return time.Time{}, &Fault{CreateContainerConfigError, err}
+	}
+	if err := n.Carry(t); err != nil {
+		return time.Time{}, &Fault{CreateContainerError, err}
+	}
+	if err := n.Runtime.StartContainer(ctx, cfg, nil); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now(), nil
+}
+
+// containerConfig makes everything a container is made of. release ends what is needed only while it is being created.
+func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runtime.ContainerConfig, func(), error) {
+	none := runtime.ContainerConfig{}
+	env, lookup, err := inputs.Environment(inputs.Facts{
+		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(),
+	})
+	if err != nil {
+		return none, nil, &Fault{CreateContainerConfigError, err}
+	}
+	expand := func(s string) string { return manifests.Expand(s, lookup) }
+	mounts, release, err := n.mounts(t, expand)
+	if err != nil {
+		return none, nil, &Fault{CreateContainerError, err}
+	}
+	pause, err := n.Runtime.Look(ctx, t.SandboxID())
+	if err == nil && pause.PID == 0 {
+		err = errors.New("the sandbox is gone")
+	}
+	if err != nil {
+		release()
+		return none, nil, fmt.Errorf("find sandbox: %w", err)
+	}
+	netNS := ""
+	if !t.Pod.Spec.HostNetwork {
+		netNS = n.Network.NetNS(t.SandboxID())
+	}
+	hostname, err := n.hostname(t.Pod)
+	if err != nil {
+		release()
+		return none, nil, &Fault{CreateContainerConfigError, err}
+	}
+	cfg := runtime.ContainerConfig{
+		ID: t.ID(), Labels: n.labels(t), Sandbox: t.SandboxID(), Image: image, Pod: t.Pod, Container: t.Container,
+		Env: env, Hostname: hostname, Mounts: mounts,
+		Handler:     ptr.Deref(t.Pod.Spec.RuntimeClassName, ""),
+		CgroupsPath: n.Cgroups.CgroupsPath(t.Pod, t.ID()),
+		Resources:   cgroups.ContainerResources(t.Pod, t.Container, n.Cgroups.Config()),
+		OOMScoreAdj: max(cgroups.OOMScoreAdj(t.Pod, t.Container, n.Memory), n.MinOOM),
+		Namespaces:  runtime.SandboxNamespaces(pause.PID, netNS, t.Pod.Spec.HostIPC),
+	}
+	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name)
+	for _, s := range t.Container.Command {
+		cfg.Command = append(cfg.Command, expand(s))
+	}
+	for _, s := range t.Container.Args {
+		cfg.Args = append(cfg.Args, expand(s))
+	}
+	return cfg, release, nil
+}
+
+// Signal sends the stop signal of the image, or with kill SIGKILL to everything in the container: by the runtime and then,
+// whether that answers or not, by the kernel, so that no shim keeps a container alive.
+func (n *Node) Signal(ctx context.Context, t Target, kill bool) error {
+	sig := syscall.SIGTERM
+	if t.StopSignal != "" {
+		if parsed, err := signal.ParseSignal(t.StopSignal); err == nil {
+			sig = parsed
+		}
+	}
+	if kill {
+		sig = syscall.SIGKILL
+	}
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := n.Runtime.Signal(bounded, t.ID(), sig, kill)
+	if !kill {
+		return err
+	}
+	if kernelErr := n.Cgroups.Kill(t.Pod, t.ID()); kernelErr != nil {
+		return errors.Join(err, kernelErr)
+	}
+	return nil
+}
+
+// maxExecOutput is how much of what a command writes is kept, as for the kubelet's probes.
+const maxExecOutput = 10 << 10
+
+// Exec runs a command in a container. One that does not end before ctx does is killed, and the error is
+// context.DeadlineExceeded.
+func (n *Node) Exec(ctx context.Context, t Target, command []string) (int, []byte, error) {
+	code, output, err := n.Runtime.Exec(ctx, t.ID(), filepath.Join(n.runDir(t.Pod), "exec"), command, maxExecOutput)
+	if errors.Is(err, runtime.ErrExecTimeout) {
+		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	return code, output, err
+}

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+// Carry begins to carry a container's output to its log, unless it is carried already.
+func (n *Node) Carry(t Target) error {
+	_, err := n.carried(t)
+	return err
+}
+
+func (n *Node) carried(t Target) (*runtime.Log, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := t.ID()
+	if l := n.logs[id]; l != nil {
+		return l, nil
+	}
+	stdout, stderr := runtime.Pipes(n.runDir(t.Pod), t.Container.Name)
+	l, err := n.Runtime.OpenLog(stdout, stderr, n.logFile(t))
+	if err != nil {
+		return nil, err
+	}
+	if err := n.link(t); err != nil {
+		n.Log.Warn("log is not linked", "pod", podName(t.Pod), "container", t.Container.Name, "error", err)
+	}
+	if n.logs == nil {
+		n.logs = map[string]*runtime.Log{}
+	}
+	n.logs[id] = l
+	return l, nil
+}
+
+// Clean deletes the task of an instance that has ended, when the last of its output is in its log.
+func (n *Node) Clean(ctx context.Context, t Target) error {
+	// The pipes are gone with the sandbox: then there is nothing to read.
+	carried, err := n.carried(t)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := n.Runtime.DeleteTask(ctx, t.ID()); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	delete(n.logs, t.ID())
+	n.mu.Unlock()
+	if carried == nil {
+		return nil
+	}
+	return carried.Finish()
+}
+
+// stopCarrying lets go of a container's log, where it is carried.
+func (n *Node) stopCarrying(id string) {
+	n.mu.Lock()
+	carried := n.logs[id]
+	delete(n.logs, id)
+	n.mu.Unlock()
+	if carried != nil {
+		_ = carried.Close()
+	}
+}
+
+// maxLinkName is what a file name may have before ".log".
+const maxLinkName = 255 - len(".log")
+
+// logLink is where log collectors look for a container's log, beside the folder of all logs: /var/log/containers
+// (kubernetes/kubernetes pkg/kubelet/kuberuntime/legacy.go).
+func (n *Node) logLink(t Target) string {
+	name := fmt.Sprintf("%s_%s_%s-%s", t.Pod.Name, t.Pod.Namespace, t.Container.Name, t.ID())
+	return filepath.Join(filepath.Dir(n.LogsDir), "containers", name[:min(len(name), maxLinkName)]+".log")
+}
+
+// link makes the link to a container's log.
+func (n *Node) link(t Target) error {
+	link := n.logLink(t)
+	if target, err := os.Readlink(link); err == nil && target == n.logFile(t) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return fmt.Errorf("link log: %w", err)
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("link log: %w", err)
+	}
+	if err := os.Symlink(n.logFile(t), link); err != nil {
+		return fmt.Errorf("link log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+// Package node is what a Pod's worker does to the world: it makes and removes sandboxes and containers, looks at them,
+// signals them and carries their output. It is the only room that knows runtime, network, volumes and cgroups, and puts
+// them together; the worker sees it through an interface that tests replace.
+//
+//	target.go     which container of which instance of which Pod: ids and labels
+//	paths.go      where its files are
+//	sandbox.go    what the containers of a Pod share
+//	container.go  what a container is made of, and its start
+//	mounts.go     its mounts
+//	etc.go        hosts, hostname, resolv.conf
+//	logs.go       its output on the way to its log
+//	exit.go       what is told of its end
+//	remove.go     the end of all of that
+//
+// Everything is idempotent: what is already done, or already gone, counts as success. Nothing here decides: when and why
+// something is done is plan's business, and what became of it the worker's.
+package node
+
+import (
+	"context"
+	"errors"
+	goruntime "runtime"
+
+	"log/slog"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/network"
+	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/volumes"
+)
+
+// Node is where Pods run: the leaves, and where files are.
+type Node struct {
+	Runtime    *runtime.Runtime
+	Network    *network.Network
+	Volumes    *volumes.Volumes
+	Cgroups    *cgroups.Tree
+	DNS        network.ClusterDNS
+	ResolvConf string // the node's file that Pods' are made from; empty is none
+	Name       string
+	Identity   string // of the root directory; what is made in containerd carries it
+	RootDir    string // pods/<uid>: instance record, volumes, what containers have mounted
+	RunDir     string // pods/<uid>: pipes and /dev/shm
+	LogsDir    string
+	HostIPs    func() []string // the node's addresses now, the primary first
+	Memory     int64           // bytes the node has
+	MinOOM     int             // the lowest oom_score_adj that may be written
+	Log        *slog.Logger
+
+	mu   sync.Mutex
+	logs map[string]*runtime.Log // by container id, of the containers whose output is carried now
+}
+
+// capacity is what the node has.
+func (n *Node) capacity() v1.ResourceList {
+	return v1.ResourceList{
+		v1.ResourceCPU:    *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
+		v1.ResourceMemory: *resource.NewQuantity(n.Memory, resource.BinarySI),
+	}
+}
+
+// Fault is an error that is told in one of Kubernetes' words: the reason of a container that waits.
+type Fault struct {
+	Reason string // such as ErrImagePull or CreateContainerConfigError
+	Err    error
+}
+
+// Error is the text without the reason, which is told beside it.
+func (f *Fault) Error() string { return f.Err.Error() }
+
+// Unwrap answers what is behind it.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Reasons of faults that are not an image's (kubernetes/kubernetes pkg/kubelet/kuberuntime).
+const (
+	CreateContainerConfigError = "CreateContainerConfigError"
+	CreateContainerError       = "CreateContainerError"
+)
+
+// ErrImagePull is the reason of a Fault when the registry did not give the image (kubernetes/kubernetes
+// pkg/kubelet/images/types.go).
+const ErrImagePull = "ErrImagePull"
+
+// IsAway says whether an error is that containerd does not answer: it is about no Pod.
+func IsAway(err error) bool { return runtime.IsUnavailable(err) }
+
+// imageFault names the reason of an image that is not to be had.
+func imageFault(err error) error {
+	for _, known := range []error{runtime.ErrInvalidImageName, runtime.ErrImageNeverPull, runtime.ErrImagePull, runtime.ErrImageInspect} {
+		if errors.Is(err, known) {
+			return &Fault{Reason: known.Error(), Err: err}
+		}
+	}
+	return &Fault{Reason: CreateContainerError, Err: err}
+}
+
+// Close stops carrying output; containers run on.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	for _, l := range n.logs {
+		errs = append(errs, l.Close())
+	}
+	n.logs = nil
+	return errors.Join(errs...)
+}
+
+// patience bounds what must not wait for the world for long.
+const patience = 10 * time.Second
+
+// Notice says which container to look at again: its main process ended, or a process of it was killed for want of memory.
+// Without an ID it is all of them: something may have been missed.
+type Notice = runtime.Event
+
+// Watch calls see for every notice until ctx ends.
+func (n *Node) Watch(ctx context.Context, see func(Notice)) { n.Runtime.Events(ctx, see) }
+
+// ImportImages imports the archives of a folder, and again those that change, until ctx ends.
+func (n *Node) ImportImages(ctx context.Context, dir string, imported func()) {
+	n.Runtime.ImportDir(ctx, dir, imported)
+}
+
+// Ping says whether containerd answers.
+func (n *Node) Ping(ctx context.Context) error {
+	_, err := n.Runtime.Version(ctx)
+	return err
+}

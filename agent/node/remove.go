@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+// RecordFile is the name of the record of an instance in its folder: the last that Forget removes.
+const RecordFile = "pod.json"
+
+// removeOld removes the instance before, and the log of the one before that: one dead instance can be read.
+func (n *Node) removeOld(ctx context.Context, t Target) {
+	if err := n.Runtime.Delete(ctx, t.Of(t.Attempt-1).ID()); err != nil {
+		n.Log.Warn("old container stays until the next sweep", "pod", podName(t.Pod), "container", t.Container.Name, "error", err)
+	}
+	if t.Attempt < 2 {
+		return
+	}
+	old := t.Of(t.Attempt - 2)
+	files, _ := filepath.Glob(n.logFile(old) + "*")
+	for _, f := range append(files, n.terminationLog(old), n.logLink(old)) {
+		_ = os.Remove(f)
+	}
+}
+
+// Teardown removes all that a Pod's instance has had in containerd and on the network, attempts being the latest of each
+// container. When it succeeds, or answers a Leftover, nothing runs any more. A runtime that hangs is helped: the kernel ends
+// what it can, and the shim goes.
+func (n *Node) Teardown(ctx context.Context, t Target, attempts map[string]int) error {
+	gentle, cancel := context.WithTimeout(ctx, patience)
+	err := n.removeContainers(gentle, t, attempts)
+	cancel()
+	if err != nil && !IsAway(err) {
+		n.Log.Warn("the runtime does not remove a pod: its shim is ended", "pod", podName(t.Pod), "error", err)
+		killErr := n.Cgroups.Kill(t.Pod, "")
+		n.Runtime.EndLostShims(func(sandbox string) bool { return sandbox != t.SandboxID() })
+		err = errors.Join(killErr, n.removeContainers(ctx, t, attempts))
+	}
+	if err != nil {
+		return err
+	}
+	return n.RemoveSandbox(ctx, t)
+}
+
+func (n *Node) removeContainers(ctx context.Context, t Target, attempts map[string]int) error {
+	var work errgroup.Group
+	for _, c := range plan.Containers(t.Pod) {
+		of := t
+		of.Container = c
+		// From the next one, which may be prepared, to the one before, which may not have been removed.
+		for attempt := max(0, attempts[c.Name]-1); attempt <= attempts[c.Name]+1; attempt++ {
+			id := of.Of(attempt).ID()
+			work.Go(func() error {
+				n.stopCarrying(id)
+				return n.Runtime.Delete(ctx, id)
+			})
+		}
+	}
+	return work.Wait()
+}
+
+// Release gives back what an instance that is torn down still holds: its network, where detached does not say that it is
+// off it, its cgroup, its volumes and its sandbox's folder. Logs and record stay.
+func (n *Node) Release(ctx context.Context, t Target, detached bool) error {
+	var errs []error
+	if !detached {
+		if err := n.detach(ctx, t); err != nil {
+			errs = append(errs, fmt.Errorf("free network: %w", err))
+		}
+	}
+	if err := n.Cgroups.Remove(t.Pod); err != nil {
+		// A process that the runtime has lost sight of is still in there.
+		if err := errors.Join(n.Cgroups.Kill(t.Pod, ""), n.Cgroups.Remove(t.Pod)); err != nil {
+			errs = append(errs, fmt.Errorf("remove cgroup: %w", err))
+		}
+	}
+	if err := runtime.DeleteSandboxDir(n.runDir(t.Pod)); err != nil {
+		errs = append(errs, err)
+	}
+	if err := n.Volumes.Teardown(t.Pod.UID); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Forget removes the last of an instance that is released, attempts being the latest of each container: its logs and, at the
+// very end, its record.
+func (n *Node) Forget(t Target, attempts map[string]int) error {
+	if err := os.RemoveAll(n.logDir(t.Pod)); err != nil {
+		return fmt.Errorf("remove logs: %w", err)
+	}
+	for _, c := range plan.Containers(t.Pod) {
+		of := t
+		of.Container = c
+		for _, attempt := range []int{attempts[c.Name] - 1, attempts[c.Name]} {
+			_ = os.Remove(n.logLink(of.Of(attempt)))
+		}
+	}
+	return n.forgetFolder(t.Pod)
+}
+
+// forgetFolder removes an instance's folder, its record at the very end.
+func (n *Node) forgetFolder(pod *v1.Pod) error {
+	dir := n.podDir(pod)
+	for _, folder := range []string{"etc", "termination"} {
+		if err := os.RemoveAll(filepath.Join(dir, folder)); err != nil {
+			return fmt.Errorf("remove instance: %w", err)
+		}
+	}
+	records, _ := filepath.Glob(filepath.Join(dir, RecordFile+".*"))
+	for _, file := range append(records, filepath.Join(dir, RecordFile), dir) {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove instance: %w", err)
+		}
+	}
+	return nil
+}
+
+// Folders are the UIDs for which there are folders below the root or the run directory.
+func (n *Node) Folders() []string {
+	seen := map[string]bool{}
+	var uids []string
+	for _, dir := range []string{n.RootDir, n.RunDir} {
+		entries, _ := os.ReadDir(PodsDir(dir)) // none is none
+		for _, e := range entries {
+			if !seen[e.Name()] {
+				seen[e.Name()] = true
+				uids = append(uids, e.Name())
+			}
+		}
+	}
+	return uids
+}
+
+// RemoveFolders removes the folders of an instance of which nothing but its UID is known.
+func (n *Node) RemoveFolders(ctx context.Context, uid string) error {
+	t := Target{Pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}}, Sandbox: -1}
+	if err := n.Release(ctx, t, true); err != nil {
+		return err
+	}
+	return n.forgetFolder(t.Pod)
+}

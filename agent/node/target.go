@@ -1,0 +1,77 @@
+package node
+
+import (
+	"fmt"
+	"strconv"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/network"
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+// Target is one container of a Pod's instance, or its sandbox. It is a copy: actions may read it while the worker goes on.
+type Target struct {
+	Pod        *v1.Pod
+	Revision   string
+	Sandbox    int           // attempt of the sandbox
+	IPs        []string      // of the Pod
+	Container  *v1.Container // nil for the sandbox
+	Attempt    int
+	Leftover   bool   // an earlier start of this attempt was cut off
+	StopSignal string // the image's
+	Overdue    bool   // it was told to end and killed: what the runtime cannot tell, the kernel may
+}
+
+// Of is the target of another attempt of the same container.
+func (t Target) Of(attempt int) Target {
+	t.Attempt = attempt
+	return t
+}
+
+// SandboxID is the id of the Pod's sandbox.
+func (t Target) SandboxID() string { return runtime.ID(string(t.Pod.UID), "", t.Sandbox) }
+
+// ID is the id of the container.
+func (t Target) ID() string { return runtime.ID(string(t.Pod.UID), t.Container.Name, t.Attempt) }
+
+// Labels of what is made in containerd, by which it is found again.
+const (
+	labelNamespace = "io.kubernetes.pod.namespace"
+	labelPod       = "io.kubernetes.pod.name"
+	labelUID       = "io.kubernetes.pod.uid"
+	labelContainer = "io.kubernetes.container.name"
+	labelAttempt   = "podkeeper/attempt"
+	labelRevision  = "podkeeper/revision"
+	labelIdentity  = "podkeeper/root"
+)
+
+func (n *Node) labels(t Target) map[string]string {
+	labels := map[string]string{
+		labelNamespace: t.Pod.Namespace, labelPod: t.Pod.Name, labelUID: string(t.Pod.UID), labelContainer: "",
+		labelAttempt: strconv.Itoa(t.Sandbox), labelRevision: t.Revision, labelIdentity: n.Identity,
+	}
+	if t.Container != nil {
+		labels[labelContainer], labels[labelAttempt] = t.Container.Name, strconv.Itoa(t.Attempt)
+	}
+	return labels
+}
+
+// networkSandbox is what the network is told of a Pod.
+func networkSandbox(t Target) network.Sandbox {
+	s := network.Sandbox{ID: t.SandboxID(), PodNamespace: t.Pod.Namespace, PodName: t.Pod.Name, PodUID: string(t.Pod.UID)}
+	for _, c := range plan.Containers(t.Pod) {
+		for _, p := range c.Ports {
+			if p.HostPort != 0 {
+				s.Ports = append(s.Ports, network.Port{
+					HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: string(p.Protocol), HostIP: p.HostIP,
+				})
+			}
+		}
+	}
+	return s
+}
+
+// podName is how a Pod is named in logs.
+func podName(pod *v1.Pod) string { return fmt.Sprintf("%s/%s", pod.Namespace, pod.Name) }

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/agent/status"
+)
+
+// publish reports the Pod, for everyone who asks.
+func (w *worker) publish(seen plan.Seen, now time.Time) {
+	facts := status.Facts{
+		Seen: seen, Containers: map[string]status.Container{}, HostIPs: w.hostIPs(), PodIPs: w.target("").IPs,
+		StartTime: w.inst.Pod.CreationTimestamp.Time, Previous: w.inst.Status,
+	}
+	for _, lane := range []string{"", lookLane, recordLane} {
+		if f := w.faults[lane]; f != nil {
+			facts.Reason, facts.Message = f.reason, f.message
+		}
+	}
+	for name, rec := range w.inst.Containers {
+		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last}
+		if rec.Launched {
+			c.ID = "containerd://" + w.target(name).ID()
+		}
+		if f := w.faults[name]; f != nil {
+			c.Waiting = &status.Fault{Reason: f.reason, Message: f.message}
+		}
+		facts.Containers[name] = c
+	}
+	w.inst.Status = status.Make(w.inst.Pod, facts, now)
+	w.published.Store(withStatus(w.inst))
+	w.measure()
+}
+
+// withStatus is the Pod as it is reported: a copy of its top only, for neither side changes what is below.
+func withStatus(inst *instance) *v1.Pod {
+	pod := *inst.Pod
+	pod.Status = inst.Status
+	if inst.Ending != nil && inst.Ruling.Verdict != Evicted {
+		grace := int64(plan.Grace(inst.Pod) / time.Second)
+		pod.DeletionTimestamp = &metav1.Time{Time: inst.Ending.Since.Add(plan.Grace(inst.Pod))}
+		pod.DeletionGracePeriodSeconds = &grace
+	}
+	return &pod
+}
+
+// tellBackoff tells people once an instance that the restart of a container waits.
+func (w *worker) tellBackoff(seen plan.Seen, now time.Time) {
+	for _, c := range plan.Containers(w.inst.Pod) {
+		rec := w.inst.Containers[c.Name]
+		if rec.Exit == nil || rec.told || plan.BackingOff(w.inst.Pod, seen, c, now).IsZero() {
+			continue
+		}
+		rec.told = true
+		w.event(c.Name, v1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)",
+			c.Name, w.inst.Pod.Name, w.inst.Pod.Namespace, w.inst.Pod.UID))
+	}
+}
+
+// measure notes how long it took from the manifest to every container started, once.
+func (w *worker) measure() {
+	if w.seenAt.IsZero() {
+		return
+	}
+	for _, s := range w.inst.Status.ContainerStatuses {
+		if s.State.Running == nil && s.State.Terminated == nil {
+			return
+		}
+	}
+	w.metrics.podStart.Observe(time.Since(w.seenAt).Seconds())
+	w.seenAt = time.Time{}
+}

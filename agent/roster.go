@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"fmt"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+// roster knows the workers, whose container an id is, and which worker has claimed a UID or a port of the host. It decides
+// nothing: a claim that is taken is refused, and whoever was refused is woken when anything is given back.
+type roster struct {
+	mu      sync.Mutex
+	workers map[types.NamespacedName]*worker
+	ids     map[string]*worker // by container id, for containerd's events
+	uids    map[types.UID]types.NamespacedName
+	ports   map[port][]portClaim
+	refused map[*worker]bool
+}
+
+// port is a port of the host without its address.
+type port struct {
+	number   int32
+	protocol v1.Protocol
+}
+
+type portClaim struct {
+	ip  string // empty is every address
+	uid types.UID
+	key types.NamespacedName
+}
+
+func newRoster() *roster {
+	return &roster{
+		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{},
+		ports: map[port][]portClaim{}, refused: map[*worker]bool{},
+	}
+}
+
+// all are the workers, in no order.
+func (r *roster) all() []*worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*worker, 0, len(r.workers))
+	for _, w := range r.workers {
+		out = append(out, w)
+	}
+	return out
+}
+
+// hand gives a wish to the worker of its Pod, which is hired where there is none.
+func (r *roster) hand(key types.NamespacedName, wish *Wish, hire func() *worker) (hired *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.workers[key]
+	if w == nil {
+		w = hire()
+		r.workers[key] = w
+		hired = w
+	}
+	w.want(wish) // under the lock, so that it does not retire meanwhile
+	return hired
+}
+
+// enlist adds a worker.
+func (r *roster) enlist(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.workers[w.key] = w
+}
+
+// retire lets a worker go that has nothing left, unless something is wanted of it again.
+func (r *roster) retire(w *worker) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !w.idle() {
+		return false
+	}
+	delete(r.workers, w.key)
+	delete(r.refused, w)
+	return true
+}
+
+// register says whose container an id is, from before there is one until nothing of it is left.
+func (r *roster) register(id string, w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids[id] = w
+}
+
+func (r *roster) forget(ids ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		delete(r.ids, id)
+	}
+}
+
+// of is the worker whose container an id is, nil where it is nobody's.
+func (r *roster) of(id string) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ids[id]
+}
+
+// claimed says whether an instance has this UID.
+func (r *roster) claimed(uid types.UID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.uids[uid]
+	return ok
+}
+
+// claim takes the UID and the host's ports of an instance that begins, all of them or, where one is taken, none. It
+// answers who holds what in the way, in the scheduler's words; the worker is woken when it may try again.
+func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if holder, taken := r.uids[pod.UID]; taken {
+		r.refused[w] = true
+		return Ruling{Held, "UIDInUse", fmt.Sprintf("metadata.uid %s is that of %s, which still ends", pod.UID, holder)}, false
+	}
+	for _, p := range hostPorts(pod) {
+		for _, held := range r.ports[p.port] {
+			if held.ip != "" && p.ip != "" && held.ip != p.ip {
+				continue
+			}
+			r.refused[w] = true
+			return Ruling{Held, v1.PodReasonUnschedulable, fmt.Sprintf(
+				"0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. hostPort %d/%s is in use by %s",
+				p.number, p.protocol, held.key)}, false
+		}
+	}
+	r.grant(w.key, pod)
+	return Ruling{}, true
+}
+
+// take claims for an instance that is there already.
+func (r *roster) take(key types.NamespacedName, pod *v1.Pod) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.grant(key, pod)
+}
+
+func (r *roster) grant(key types.NamespacedName, pod *v1.Pod) {
+	delete(r.refused, r.workers[key])
+	r.uids[pod.UID] = key
+	for _, p := range hostPorts(pod) {
+		r.ports[p.port] = append(r.ports[p.port], portClaim{p.ip, pod.UID, key})
+	}
+}
+
+// freePorts gives back the ports of an instance of which nothing runs any more.
+func (r *roster) freePorts(pod *v1.Pod) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range hostPorts(pod) {
+		var kept []portClaim
+		for _, c := range r.ports[p.port] {
+			if c.uid != pod.UID {
+				kept = append(kept, c)
+			}
+		}
+		if len(kept) > 0 {
+			r.ports[p.port] = kept
+		} else {
+			delete(r.ports, p.port)
+		}
+	}
+	r.wakeRefused()
+}
+
+// freeUID gives back the UID of an instance of which nothing is left.
+func (r *roster) freeUID(uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.uids, uid)
+	r.wakeRefused()
+}
+
+func (r *roster) wakeRefused() {
+	for w := range r.refused {
+		w.Wake()
+	}
+}
+
+// hostPort is a port of the host on one address, empty for every one.
+type hostPort struct {
+	port
+	ip string
+}
+
+// hostPorts are the ports of the host that a Pod's containers want.
+func hostPorts(pod *v1.Pod) []hostPort {
+	var out []hostPort
+	for _, c := range plan.Containers(pod) {
+		for _, p := range c.Ports {
+			if p.HostPort == 0 {
+				continue
+			}
+			want := hostPort{port{p.HostPort, p.Protocol}, p.HostIP}
+			if want.ip == "0.0.0.0" || want.ip == "::" {
+				want.ip = ""
+			}
+			if want.protocol == "" {
+				want.protocol = v1.ProtocolTCP
+			}
+			out = append(out, want)
+		}
+	}
+	return out
+}

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/manifests"
+)
+
+// SourceDirectory is the manifest directory.
+const SourceDirectory = "directory"
+
+// sources are what each source of wishes wants, as it was told last, and what was ruled about it. Of two sources that name
+// one Pod, the one before the other in order is followed, and the other is refused by name.
+type sources struct {
+	order []string
+
+	mu      sync.Mutex
+	sets    map[string]manifests.Set
+	rulings map[types.NamespacedName]ruled
+}
+
+// ruled is a Ruling about one revision of a Pod.
+type ruled struct {
+	revision string
+	ruling   Ruling
+}
+
+func newSources(order ...string) *sources {
+	return &sources{order: order, sets: map[string]manifests.Set{}, rulings: map[types.NamespacedName]ruled{}}
+}
+
+// rule takes over what was ruled about a revision of a Pod: it stands until that is another one, or ruled anew.
+func (s *sources) rule(key types.NamespacedName, revision string, ruling Ruling) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rulings[key] = ruled{revision, ruling}
+}
+
+// tell takes over what a source wants, and answers what of it had to be mended before.
+func (s *sources) tell(source string, set manifests.Set) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sets[source] = set
+}
+
+// of is what a source wants, as it was told last.
+func (s *sources) of(source string) manifests.Set {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sets[source]
+}
+
+// gone says whether a Pod that no source names is not wanted any more: the source that it came from has been read in full.
+// What one source does not name is not gone from another.
+func (s *sources) gone(source string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if source == "" { // of a Pod whose record was lost
+		source = s.order[0]
+	}
+	set, told := s.sets[source]
+	return told && set.Err == nil
+}
+
+// wishes are what all sources together want.
+func (s *sources) wishes() map[types.NamespacedName]*Wish {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wishes := map[types.NamespacedName]*Wish{}
+	for _, source := range s.order {
+		for i := range s.sets[source].Pods {
+			p := &s.sets[source].Pods[i]
+			key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+			if wishes[key] != nil {
+				continue
+			}
+			wishes[key] = &Wish{Pod: p, Source: source}
+			if r := s.rulings[key]; r.revision == p.Revision {
+				wishes[key].Ruling = r.ruling
+			}
+		}
+	}
+	for key, r := range s.rulings {
+		if wish := wishes[key]; wish == nil || wish.Pod.Revision != r.revision {
+			delete(s.rulings, key)
+		}
+	}
+	return wishes
+}
+
+// refused are the faults of all sources, and those that are faults only beside another source.
+func (s *sources) refused() []manifests.Refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []manifests.Refusal
+	named := map[types.NamespacedName]string{}
+	for _, source := range s.order {
+		set := s.sets[source]
+		all = append(all, set.Refused...)
+		for _, p := range set.Pods {
+			key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+			if first, taken := named[key]; taken {
+				all = append(all, manifests.Refusal{
+					File: p.File, Line: p.Line, Field: "metadata.name", Pod: key, Kept: true,
+					Reason: fmt.Sprintf("%s is given by %s already: choose another name, or remove it there", key, first),
+				})
+				continue
+			}
+			named[key] = fmt.Sprintf("the %s (%s)", source, p.File)
+		}
+	}
+	return slices.Clip(all)
+}

@@ -1,0 +1,71 @@
+package agent
+
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
+)
+
+// Wish is what is wanted of one Pod: a version of it, and what was ruled about it. Whoever admits or evicts only asks, by
+// a ruling; the Pod's worker stays the one that acts.
+type Wish struct {
+	Pod    *manifests.Pod
+	Source string // which of the agent's sources named it
+	Ruling Ruling
+}
+
+// Ruling says whether a Pod may run now, and if not, why, in the words of its status.
+type Ruling struct {
+	Verdict Verdict `json:"verdict,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	Message string  `json:"message,omitempty"`
+}
+
+// Verdict is what a Ruling comes to.
+type Verdict string
+
+// The verdicts. A Pod that is Held is Pending: it does not begin, and one that runs is ended in peace. One that is Evicted
+// is ended and has Failed: its status is kept, over restarts of the agent too, until it is wanted anew or not at all.
+const (
+	Admitted Verdict = ""
+	Held     Verdict = "held"
+	Evicted  Verdict = "evicted"
+)
+
+// change is what a difference between two versions of a Pod means.
+type change string
+
+// The changes, from the least to the most.
+const (
+	nothing  change = "nothing"  // it is written in another way
+	inPlace  change = "in place" // labels, annotations: no container notices
+	restarts change = "restart"  // images: the containers concerned are restarted, each alone
+	recreate change = "recreate" // a new instance, after the old one was stopped in full
+)
+
+// difference says what it takes to make of a Pod that runs the one that is wanted. Both have Kubernetes' defaults.
+func difference(running, wanted *v1.Pod) change {
+	if wanted.UID != "" && wanted.UID != running.UID {
+		return recreate
+	}
+	if equality.Semantic.DeepEqual(running.Spec, wanted.Spec) {
+		if equality.Semantic.DeepEqual(running.Labels, wanted.Labels) && equality.Semantic.DeepEqual(running.Annotations, wanted.Annotations) {
+			return nothing
+		}
+		return inPlace
+	}
+	if equality.Semantic.DeepEqual(withoutImages(running).Spec, withoutImages(wanted).Spec) {
+		return restarts
+	}
+	return recreate
+}
+
+func withoutImages(pod *v1.Pod) *v1.Pod {
+	pod = pod.DeepCopy()
+	for _, c := range plan.Containers(pod) {
+		c.Image, c.ImagePullPolicy = "", "" // the policy's default follows from the image
+	}
+	return pod
+}
