@@ -37,12 +37,16 @@ type picked struct {
 	good    map[*entry][]document
 }
 
-// picker decides which version of each Pod is wanted.
+// picker decides which version of each Pod is wanted. What it does grows with the number of files and Pods, and no faster.
 type picker struct {
 	running map[types.NamespacedName]Pod
-	claims  map[types.NamespacedName][]claim
-	winners map[types.NamespacedName]claim
+	gone    map[string]*entry                 // the files that are not there, by path
+	had     map[types.NamespacedName][]*entry // the same by the Pods that were good in them
+	claims  map[types.NamespacedName][]claim  // every version of a Pod
+	winners map[types.NamespacedName]claim    // the one that is wanted
+	won     map[*entry][]claim                // the winners of a file, as they stand in it
 	uids    map[types.UID]types.NamespacedName
+	taken   map[*entry][]Refusal // of names and UIDs that others have
 	refused []Refusal
 	count   int
 }
@@ -53,23 +57,33 @@ type picker struct {
 func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 	p := &picker{
 		running: running,
+		gone:    make(map[string]*entry),
+		had:     make(map[types.NamespacedName][]*entry),
 		claims:  make(map[types.NamespacedName][]claim),
 		winners: make(map[types.NamespacedName]claim),
+		won:     make(map[*entry][]claim),
+		taken:   make(map[*entry][]Refusal),
 		uids:    make(map[types.UID]types.NamespacedName),
 	}
 	for _, e := range entries {
-		p.claim(e, entries)
+		if e.gone {
+			p.mourn(e)
+		}
+	}
+	for _, e := range entries {
+		p.claim(e)
 	}
 	for _, key := range p.keys() {
 		p.settle(key)
 	}
 	out := picked{good: make(map[*entry][]document)}
+	for _, winner := range p.winners {
+		out.pods = append(out.pods, winner.Pod)
+		p.won[winner.from] = append(p.won[winner.from], winner)
+	}
 	for _, e := range entries {
 		out.good[e] = p.good(e)
 		p.tell(e)
-	}
-	for _, winner := range p.winners {
-		out.pods = append(out.pods, winner.Pod)
 	}
 	slices.SortFunc(out.pods, func(a, b Pod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -82,8 +96,16 @@ func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 	return out
 }
 
+// mourn notes what a file held that is not there.
+func (p *picker) mourn(e *entry) {
+	p.gone[e.path] = e
+	for key := range podsOf(e.good) {
+		p.had[key] = append(p.had[key], e)
+	}
+}
+
 // claim collects every version of every Pod that a file can speak for.
-func (p *picker) claim(e *entry, all []*entry) {
+func (p *picker) claim(e *entry) {
 	if e.lost {
 		return
 	}
@@ -92,50 +114,55 @@ func (p *picker) claim(e *entry, all []*entry) {
 		return
 	}
 	p.add(e, e.docs, claim{fresh: true}, anything)
-	mine := speaksFor(e.docs)
-	p.add(e, e.good, claim{}, func(key types.NamespacedName) bool { return mine(key) || holds(e.docs, key) })
-	for _, other := range all {
-		if other.gone {
-			p.add(e, other.good, claim{}, func(key types.NamespacedName) bool {
-				return other.path == e.twin && mine(key) || named(e.docs, key)
-			})
-		}
+	named, all := refusedIn(e.docs)
+	if len(e.good) > 0 {
+		holds := podsOf(e.docs)
+		p.add(e, e.good, claim{}, func(key types.NamespacedName) bool { return all || named[key] || holds[key] })
+	}
+	for _, other := range p.bequeathed(e, named) {
+		p.add(e, other.good, claim{}, func(key types.NamespacedName) bool {
+			return other.path == e.twin && all || named[key]
+		})
 	}
 }
 
 func anything(types.NamespacedName) bool { return true }
 
-// speaksFor tells whose last good version stands in for the refused documents: the Pods they name or, where one of them
-// cannot even be read that far, any.
-func speaksFor(docs []document) func(types.NamespacedName) bool {
+// refusedIn tells whose last good version stands in for the refused documents: the Pods they name or, where one of them
+// cannot even be read that far, all.
+func refusedIn(docs []document) (named map[types.NamespacedName]bool, all bool) {
+	named = make(map[types.NamespacedName]bool)
 	for _, doc := range docs {
 		for _, r := range doc.refused {
-			if r.Pod.Name == "" {
-				return anything
-			}
+			named[r.Pod] = true
+			all = all || r.Pod.Name == ""
 		}
 	}
-	return func(key types.NamespacedName) bool { return named(docs, key) }
+	return named, all
 }
 
-func holds(docs []document, key types.NamespacedName) bool {
+func podsOf(docs []document) map[types.NamespacedName]bool {
+	pods := make(map[types.NamespacedName]bool)
 	for _, doc := range docs {
-		if slices.ContainsFunc(doc.pods, func(p Pod) bool { return p.key() == key }) {
-			return true
+		for _, pod := range doc.pods {
+			pods[pod.key()] = true
 		}
 	}
-	return false
+	return pods
 }
 
-func named(docs []document, key types.NamespacedName) bool {
-	for _, doc := range docs {
-		for _, r := range doc.refused {
-			if r.Pod == key {
-				return true
-			}
-		}
+// bequeathed lists the missing files, by path, whose last good versions may stand in for what is refused in this one:
+// itself under its earlier name, and any that had one of these Pods.
+func (p *picker) bequeathed(e *entry, named map[types.NamespacedName]bool) []*entry {
+	var others []*entry
+	if twin, ok := p.gone[e.twin]; ok {
+		others = append(others, twin)
 	}
-	return false
+	for key := range named {
+		others = append(others, p.had[key]...)
+	}
+	slices.SortFunc(others, func(a, b *entry) int { return strings.Compare(a.path, b.path) })
+	return slices.Compact(others)
 }
 
 func (p *picker) add(e *entry, docs []document, kind claim, wanted func(types.NamespacedName) bool) {
@@ -221,55 +248,43 @@ func (p *picker) refuse(c claim, name, reason string) {
 	if !c.fresh || c.weak {
 		return
 	}
-	p.refused = append(p.refused, Refusal{File: c.File, Line: c.Line, Field: name, Reason: reason, Pod: c.key()})
+	p.taken[c.from] = append(p.taken[c.from], Refusal{File: c.File, Line: c.Line, Field: name, Reason: reason, Pod: c.key()})
 }
 
-// good lists the documents of a file that won, so that they can be kept.
+// good lists the documents of a file that won, in order, so that they can be kept.
 func (p *picker) good(e *entry) []document {
+	won := p.won[e]
+	slices.SortFunc(won, func(a, b claim) int { return cmp.Compare(a.order, b.order) })
 	var docs []document
-	for _, source := range p.sources(e) {
-		docs = append(docs, *source)
+	seen := make(map[*document]bool)
+	for _, c := range won {
+		if !seen[c.doc] {
+			seen[c.doc] = true
+			docs = append(docs, *c.doc)
+		}
 	}
 	return docs
-}
-
-func (p *picker) sources(e *entry) []*document {
-	var won []claim
-	for _, c := range p.winners {
-		if c.from == e {
-			won = append(won, c)
-		}
-	}
-	slices.SortFunc(won, func(a, b claim) int { return cmp.Compare(a.order, b.order) })
-	var sources []*document
-	for _, c := range won {
-		if !slices.Contains(sources, c.doc) {
-			sources = append(sources, c.doc)
-		}
-	}
-	return sources
 }
 
 // tell passes on the refusals of a file, with whether the last good version stands in.
 func (p *picker) tell(e *entry) {
 	kept := make(map[types.NamespacedName]bool)
-	for key, c := range p.winners {
-		if c.from == e && !c.fresh {
-			kept[key] = true
+	for _, c := range p.won[e] {
+		if !c.fresh {
+			kept[c.key()] = true
 		}
 	}
+	for _, r := range p.taken[e] {
+		r.Kept = kept[r.Pod] && r.Field == "metadata.uid"
+		p.refused = append(p.refused, r)
+	}
+	if e.gone {
+		return
+	}
 	for _, doc := range e.docs {
-		if e.gone || e.lost {
-			return
-		}
 		for _, r := range doc.refused {
 			r.Kept = kept[r.Pod] || r.Pod.Name == "" && len(kept) > 0
 			p.refused = append(p.refused, r)
-		}
-	}
-	for i, r := range p.refused {
-		if r.File == e.path && strings.HasPrefix(r.Field, "metadata.uid") && kept[r.Pod] {
-			p.refused[i].Kept = true
 		}
 	}
 }

@@ -25,17 +25,20 @@ const (
 
 // stamp tells one state of a file from another without reading it.
 type stamp struct {
-	dev, ino     uint64
+	inode
 	size         int64
 	mtime, ctime time.Time
 }
+
+// inode is one file, whatever it is called.
+type inode struct{ dev, ino uint64 }
 
 func stampOf(info fs.FileInfo) (stamp, bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return stamp{}, false
 	}
-	return stamp{dev: stat.Dev, ino: stat.Ino, size: stat.Size, mtime: info.ModTime(), ctime: time.Unix(stat.Ctim.Unix())}, true
+	return stamp{inode: inode{dev: stat.Dev, ino: stat.Ino}, size: stat.Size, mtime: info.ModTime(), ctime: time.Unix(stat.Ctim.Unix())}, true
 }
 
 // tracked is what the scanner remembers of a manifest file.
@@ -83,21 +86,20 @@ func (s *scanner) scan(now time.Time) error {
 			s.files[name] = f
 		}
 	}
+	arriving := s.arriving(present)
 	for name, f := range s.files {
 		if !present[name] {
-			s.missing(f, now)
+			s.missing(f, now, arriving)
 		}
 	}
-	for _, f := range s.files {
-		f.twin = s.twin(f)
-	}
+	s.findTwins()
 	s.first = false
 	return nil
 }
 
 // missing notes that a file is not there. Editors that rename the old file away before they write the new one, and a
 // rename that the listing of the directory ran into, are over before that is believed.
-func (s *scanner) missing(f *tracked, now time.Time) {
+func (s *scanner) missing(f *tracked, now time.Time, arriving bool) {
 	if f.missing.IsZero() {
 		f.missing = now
 	}
@@ -105,7 +107,7 @@ func (s *scanner) missing(f *tracked, now time.Time) {
 		f.gone, s.changed = true, true
 	}
 	left := settle - now.Sub(f.missing)
-	if left <= 0 && s.arriving() {
+	if left <= 0 && arriving {
 		left = poll
 	}
 	if left > 0 && !s.first {
@@ -116,23 +118,29 @@ func (s *scanner) missing(f *tracked, now time.Time) {
 }
 
 // arriving tells whether a new file is still being written: it may be what a missing one was moved to.
-func (s *scanner) arriving() bool {
-	for _, f := range s.files {
-		if !f.gone && !f.read && !f.writing.IsZero() {
+func (s *scanner) arriving(present map[string]bool) bool {
+	for name := range present {
+		if f := s.files[name]; !f.read && !f.writing.IsZero() {
 			return true
 		}
 	}
 	return false
 }
 
-// twin finds the file that this one was called before it was renamed.
-func (s *scanner) twin(f *tracked) string {
-	for _, other := range s.files {
-		if other.gone && !f.gone && other.seen.ino == f.seen.ino && other.seen.dev == f.seen.dev && other.seen.ino != 0 {
-			return other.path
+// findTwins finds the missing files that others were called before they were renamed.
+func (s *scanner) findTwins() {
+	gone := make(map[inode]string)
+	for _, f := range s.files {
+		if f.gone && f.seen.ino != 0 {
+			gone[f.seen.inode] = f.path
 		}
 	}
-	return ""
+	for _, f := range s.files {
+		f.twin = ""
+		if !f.gone {
+			f.twin = gone[f.seen.inode]
+		}
+	}
 }
 
 // look brings what is known of a file that is listed up to date; it answers false where the file vanished meanwhile.

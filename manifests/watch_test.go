@@ -584,3 +584,49 @@ func BenchmarkRenameToDeliver(b *testing.B) {
 	}
 	o.stop()
 }
+
+// BenchmarkLook is one look at a directory of many files, after something happened to each of them that pick has to settle.
+func BenchmarkLook(b *testing.B) {
+	breakIt := func(o *observer, file, pod string) {
+		o.write(file, strings.Replace(manifest(pod), "image", "imgae", 1))
+		o.must(os.Chtimes(o.path(file), time.Time{}, time.Now().Add(-time.Minute)))
+	}
+	for name, happens := range map[string]func(o *observer, file, pod string){
+		"nothing": func(*observer, string, string) {},
+		"broken":  breakIt,
+		"renamed": func(o *observer, file, _ string) { o.must(os.Rename(o.path(file), o.path("moved"+file))) },
+		"renamed and broken": func(o *observer, file, pod string) {
+			o.must(os.Rename(o.path(file), o.path("moved"+file)))
+			breakIt(o, "moved"+file, pod)
+		},
+	} {
+		for _, count := range []int{100, 1000} {
+			b.Run(fmt.Sprintf("%s %d", name, count), func(b *testing.B) { benchmarkLook(b, count, happens) })
+		}
+	}
+}
+
+func benchmarkLook(b *testing.B, count int, happens func(o *observer, file, pod string)) {
+	b.StopTimer()
+	for range b.N {
+		o := observe(b)
+		for i := range count {
+			pod := fmt.Sprintf("pod%d", i)
+			o.write(pod+".yaml", manifest(pod))
+		}
+		w := newWatcher(Config{Dir: o.dir}, func(s Set) { o.last = s })
+		w.look(time.Now())
+		for i := range count {
+			pod := fmt.Sprintf("pod%d", i)
+			happens(o, pod+".yaml", pod)
+		}
+		w.scanner.changed = true
+		b.StartTimer()
+		w.look(time.Now())
+		b.StopTimer()
+		w.events.close()
+		if len(o.last.Pods) != count {
+			b.Fatalf("%d Pods of %d", len(o.last.Pods), count)
+		}
+	}
+}
