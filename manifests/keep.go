@@ -37,7 +37,7 @@ func (k keeper) load(manifests string) (map[string]*entry, error) {
 			faults = append(faults, fmt.Errorf("read last good manifest: %w", err))
 			continue
 		}
-		e := &entry{path: filepath.Join(manifests, name)}
+		e := &entry{path: filepath.Join(manifests, name), presence: unread}
 		for _, doc := range decode(e.path, data) {
 			if len(doc.pods) > 0 {
 				e.good = append(e.good, doc)

@@ -86,6 +86,6 @@ func (p Pod) key() types.NamespacedName {
 // Decode reads one manifest file: every Pod in it that is fit to run, and every fault in it. It touches nothing but its
 // arguments, and the same data gives the same answer on any machine. file is used for telling where things stand.
 func Decode(file string, data []byte) ([]Pod, []Refusal) {
-	picked := pick([]*entry{{path: file, read: true, docs: decode(file, data)}}, nil)
+	picked := pick([]*entry{{path: file, presence: present, docs: decode(file, data)}}, nil)
 	return picked.pods, picked.refused
 }
