@@ -128,9 +128,9 @@ func TestHostileManifestsEnd(t *testing.T) {
 
 // FuzzDecode holds Decode to what its callers rely on, whatever is in a file.
 func FuzzDecode(f *testing.F) {
-	for _, c := range refusals {
+	for _, c := range refusals(f) {
 		if len(c.manifest) < 1<<16 {
-			f.Add([]byte(c.manifest))
+			f.Add(c.manifest)
 		}
 	}
 	for _, file := range []string{"examples/web.yaml", "examples/more/pair.yaml"} {
