@@ -121,7 +121,7 @@ func (a *agent) file(pod string) string { return a.lab.path("manifests", pod+".y
 // drop renames manifests into the directory and answers when it began.
 func (a *agent) drop(pods []string) (time.Time, error) {
 	for _, pod := range pods {
-		if err := os.WriteFile(a.lab.path(pod+".yaml"), a.lab.manifest(pod), 0o644); err != nil { //nolint:gosec // no secret
+		if err := os.WriteFile(a.lab.path(pod+".yaml"), a.lab.manifest(pod), 0o644); err != nil {
 			return time.Time{}, fmt.Errorf("write manifest: %w", err)
 		}
 	}
@@ -160,7 +160,7 @@ func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error
 		for len(ids) > 0 {
 			_, err := a.lab.pods.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: ids[0]})
 			if err == nil || !errdefs.IsNotFound(errgrpc.ToNative(err)) {
-				return false, err //nolint:wrapcheck // poll says what was waited for
+				return false, err
 			}
 			ids = ids[1:]
 		}
@@ -217,7 +217,7 @@ func (a *agent) awaitReady(ctx context.Context, n int) error {
 	ready := func() (bool, error) {
 		list, err := a.client.Pods(ctx)
 		if err != nil {
-			return false, err //nolint:wrapcheck // poll says what was waited for
+			return false, err
 		}
 		count := 0
 		for _, p := range list.Items {
