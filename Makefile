@@ -52,9 +52,9 @@ down: build ## remove everything that make run has made
 
 install: build ## install podkeeper as a systemd service, and start it
 	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper
-	install -D -m 644 hack/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
+	install -D -m 644 packaging/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
 	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
-	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 hack/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
+	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 packaging/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
 	[ -n "$(DESTDIR)" ] || { systemctl daemon-reload && systemctl enable podkeeper && systemctl restart podkeeper; }
 
 uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
