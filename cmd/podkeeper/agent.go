@@ -55,7 +55,6 @@ func agentCommand() *cobra.Command {
 
 // define gives a command the agent's flags.
 func (f *flags) define(cmd *cobra.Command) {
-	hostname, _ := os.Hostname()
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", "", "a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) file; a flag wins over the file")
 	fs.StringVar(&f.manifests, "pod-manifest-path", "/etc/podkeeper/manifests", "directory of Pod manifests (staticPodPath)")
@@ -68,7 +67,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.cniConf, "cni-conf-dir", "/etc/cni/net.d", "CNI configuration; while there is none here, a built-in bridge is used")
 	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
 	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
-	fs.StringVar(&f.nodeName, "node-name", strings.ToLower(hostname), "this node's name")
+	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 }
 
 // apply fills in from the file what no flag was given for.
@@ -90,6 +89,9 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 		if _, err := os.Stat(f.cniBin); err != nil {
 			f.cniBin = "/usr/lib/cni"
 		}
+	}
+	if hostname, err := os.Hostname(); err == nil && f.nodeName == "" {
+		f.nodeName = strings.ToLower(hostname)
 	}
 }
 

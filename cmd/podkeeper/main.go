@@ -50,7 +50,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), doctorCommand(), versionCommand(), docsCommand())
 	return root
 }
 
