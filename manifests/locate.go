@@ -112,8 +112,8 @@ func locate(root *yaml.Node, path string) *yaml.Node {
 	return at
 }
 
-// Line is the line of a YAML or JSON file on which a field such as clusterDNS[0] of its first document stands, 1-based, or
-// that of the nearest field around it; 0 where the file cannot be read.
+// Line is the line of a YAML or JSON file on which a field such as clusterDNS[0] of its first document stands, 1-based,
+// or that of the nearest field around it; 0 where the file cannot be read.
 func Line(data []byte, name string) int {
 	roots, err := parse(data)
 	if err != nil || len(roots) == 0 {

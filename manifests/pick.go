@@ -56,7 +56,8 @@ type picked struct {
 	good    map[*entry][]document
 }
 
-// picker decides which version of each Pod is wanted. What it does grows with the number of files and Pods, and no faster.
+// picker decides which version of each Pod is wanted. What it does grows with the number of files and Pods, and no
+// faster.
 type picker struct {
 	running map[types.NamespacedName]Pod
 	away    map[string]*entry                 // the files that are not there, by path
@@ -71,8 +72,8 @@ type picker struct {
 }
 
 // pick settles who is wanted, given all files, sorted by path, and the Pods that were wanted before. Of one name, the
-// file that had it keeps it; a file's present content comes before its last good one, which stands in for documents that
-// are refused. A name, or a UID, that is taken is refused to the second who wants it.
+// file that had it keeps it; a file's present content comes before its last good one, which stands in for documents
+// that are refused. A name, or a UID, that is taken is refused to the second who wants it.
 func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 	p := &picker{
 		running: running,
@@ -136,8 +137,8 @@ func (p *picker) claim(e *entry) {
 	}
 }
 
-// claimPresent claims what stands in a file and, for what is refused there, what was good last in it or in a file that is
-// not there any more.
+// claimPresent claims what stands in a file and, for what is refused there, what was good last in it or in a file that
+// is not there any more.
 func (p *picker) claimPresent(e *entry) {
 	p.add(e, e.docs, current, anything)
 	named, all := refusedIn(e.docs)
@@ -177,8 +178,8 @@ func podsOf(docs []document) map[types.NamespacedName]bool {
 	return pods
 }
 
-// bequeathed lists the files that are away, by path, whose last good versions may stand in for what is refused in this one:
-// itself under its earlier name, and any that had one of these Pods.
+// bequeathed lists the files that are away, by path, whose last good versions may stand in for what is refused in this
+// one: itself under its earlier name, and any that had one of these Pods.
 func (p *picker) bequeathed(e *entry, named map[types.NamespacedName]bool) []*entry {
 	var others []*entry
 	if twin, ok := p.away[e.twin]; ok {

@@ -14,8 +14,8 @@ import (
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 )
 
-// Normalise answers a copy of a Pod with Kubernetes' defaults, as Decode fills them in, and changes nothing that is set.
-// A Pod that an earlier build decoded and recorded lacks the defaults that a library brought since: normalised, it
+// Normalise answers a copy of a Pod with Kubernetes' defaults, as Decode fills them in, and changes nothing that is
+// set. A Pod that an earlier build decoded and recorded lacks the defaults that a library brought since: normalised, it
 // differs from what Decode answers now only in what somebody changed. For a Pod of this build it is an equal copy.
 func Normalise(pod *v1.Pod) *v1.Pod {
 	normal := pod.DeepCopy()
@@ -27,9 +27,9 @@ func Normalise(pod *v1.Pod) *v1.Pod {
 	return normal
 }
 
-// revise hashes what a user wrote of a Pod that has no defaults yet: name, namespace, UID, labels, annotations and spec.
-// It is the same wherever and from whatever file the same was read, and whatever a later library adds to types and
-// defaults that the user did not write.
+// revise hashes what a user wrote of a Pod that has no defaults yet: name, namespace, UID, labels, annotations and
+// spec. It is the same wherever and from whatever file the same was read, and whatever a later library adds to types
+// and defaults that the user did not write.
 func revise(pod *v1.Pod) (string, error) {
 	raw, err := json.Marshal(map[string]any{
 		"metadata": written(reflect.ValueOf(metav1.ObjectMeta{

@@ -268,7 +268,8 @@ func (e *events) drain() {
 	}
 }
 
-// concerns leaves out neighbours of the directory. Where the directory itself went away, or came, its watch is set anew.
+// concerns leaves out neighbours of the directory. Where the directory itself went away, or came, its watch is set
+// anew.
 func (e *events) concerns(event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	if name != e.dir && strings.HasPrefix(e.dir+"/", name+"/") {

@@ -585,7 +585,8 @@ func BenchmarkRenameToDeliver(b *testing.B) {
 	o.stop()
 }
 
-// BenchmarkLook is one look at a directory of many files, after something happened to each of them that pick has to settle.
+// BenchmarkLook is one look at a directory of many files, after something happened to each of them that pick has to
+// settle.
 func BenchmarkLook(b *testing.B) {
 	breakIt := func(o *observer, file, pod string) {
 		o.write(file, strings.Replace(manifest(pod), "image", "imgae", 1))

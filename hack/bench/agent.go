@@ -78,8 +78,8 @@ func (a *agent) lastWords() error {
 	return errors.New("the agent's log ends:\n" + strings.Join(lines[max(0, len(lines)-20):], "\n"))
 }
 
-// warnings are the lines of the agent's log that say that something went wrong: a figure beside which there are some may
-// hold a wait before a second try.
+// warnings are the lines of the agent's log that say that something went wrong: a figure beside which there are some
+// may hold a wait before a second try.
 func (a *agent) warnings() ([]string, error) {
 	log, err := os.ReadFile(a.lab.path("agent.log"))
 	if err != nil {
@@ -143,8 +143,8 @@ func (a *agent) run(ctx context.Context, pods []string) ([]time.Duration, error)
 	return a.lab.starts.wait(ctx, pods, begin)
 }
 
-// remove removes the manifests of Pods, answers how long it took until all their tasks were gone, and waits until nothing
-// of them is left.
+// remove removes the manifests of Pods, answers how long it took until all their tasks were gone, and waits until
+// nothing of them is left.
 func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error) {
 	ids, err := a.containers(ctx, pods)
 	if err != nil {

@@ -42,8 +42,8 @@ const (
 )
 
 // floor does what a Pod of one container cannot do without, and nothing else: a network namespace, CNI's ADD, a pause
-// task, the app's task, one after another. No Pod's cgroup, no logs, no records, no files: what a node agent adds to this
-// is its own cost.
+// task, the app's task, one after another. No Pod's cgroup, no logs, no records, no files: what a node agent adds to
+// this is its own cost.
 type floor struct {
 	lab       *lab
 	client    *client.Client
