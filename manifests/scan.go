@@ -177,13 +177,18 @@ func (f *tracked) appear() {
 	}
 }
 
-// vanished tells a file that went away under the scanner's hands from a link that leads nowhere.
+// vanished tells a file that went away under the scanner's hands, and may be back by now as an editor's new one, from a
+// link that leads nowhere.
 func vanished(path string, err error) bool {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
-	_, err = os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist)
+	now, err := os.Lstat(path)
+	if err != nil || now.Mode()&fs.ModeSymlink == 0 {
+		return err == nil || errors.Is(err, fs.ErrNotExist)
+	}
+	_, err = os.Stat(path)
+	return err == nil
 }
 
 func (s *scanner) unreadable(f *tracked, err error) {

@@ -155,7 +155,7 @@ func (o *observer) run(name string, args ...string) {
 
 func TestEveryWayToEditAFileIsOneUpdate(t *testing.T) {
 	t.Parallel()
-	old, edited := manifest("web", "old"), manifest("web", "new")
+	edited := manifest("web", "new")
 	for name, edit := range map[string]func(o *observer){
 		"a rename into place": func(o *observer) { o.put("web.yaml", edited) },
 		"a rename from a backup-like name": func(o *observer) {
@@ -163,13 +163,6 @@ func TestEveryWayToEditAFileIsOneUpdate(t *testing.T) {
 			o.must(os.Rename(o.path("web.yaml.tmp"), o.path("web.yaml")))
 		},
 		"a write in place": func(o *observer) { o.write("web.yaml", edited) },
-		"cp":               func(o *observer) { o.write("../web.new", edited); o.run("cp", "../web.new", "web.yaml") },
-		"mv":               func(o *observer) { o.write("../web.new", edited); o.run("mv", "../web.new", "web.yaml") },
-		"sed -i":           func(o *observer) { o.run("sed", "-i", "s/old/new/", "web.yaml") },
-		"a shell's redirection": func(o *observer) {
-			o.write("../web.new", edited)
-			o.run("sh", "-c", "cat ../web.new > web.yaml")
-		},
 		"vim": func(o *observer) {
 			o.write(".web.yaml.swp", "b0VIM")
 			o.write("4913", "")
@@ -208,19 +201,43 @@ func TestEveryWayToEditAFileIsOneUpdate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := observe(t)
-			o.write("web.yaml", old)
-			if got := show(o.start()); got != "web=old" {
-				t.Fatalf("first Set: %s", got)
-			}
-			edit(o)
-			if came := o.until("web=new"); len(came) != 1 {
-				t.Errorf("%d Sets instead of one, the first was %s", len(came), show(came[0]))
-			}
-			if came := o.fence(); len(came) > 0 {
-				t.Errorf("another Set: %s", show(came[0]))
-			}
+			oneUpdate(t, edit)
 		})
+	}
+}
+
+// TestEveryProgramThatEditsAFileMakesOneUpdate runs beside no other test: a process that is being started holds, until
+// it is the other program, every file that the tests have open, and so keeps writers and readers of them waiting.
+func TestEveryProgramThatEditsAFileMakesOneUpdate(t *testing.T) {
+	for name, command := range map[string][]string{
+		"cp":                    {"cp", "../web.new", "web.yaml"},
+		"mv":                    {"mv", "../web.new", "web.yaml"},
+		"sed -i":                {"sed", "-i", "s/old/new/", "web.yaml"},
+		"a shell's redirection": {"sh", "-c", "cat ../web.new > web.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			oneUpdate(t, func(o *observer) {
+				o.write("../web.new", manifest("web", "new"))
+				o.run(command[0], command[1:]...)
+			})
+		})
+	}
+}
+
+// oneUpdate expects that an edit of web.yaml from old to new is one Set.
+func oneUpdate(t *testing.T, edit func(o *observer)) {
+	t.Helper()
+	o := observe(t)
+	o.write("web.yaml", manifest("web", "old"))
+	if got := show(o.start()); got != "web=old" {
+		t.Fatalf("first Set: %s", got)
+	}
+	edit(o)
+	if came := o.until("web=new"); len(came) != 1 {
+		t.Errorf("%d Sets instead of one, the first was %s %v", len(came), show(came[0]), came[0].Refused)
+	}
+	if came := o.fence(); len(came) > 0 {
+		t.Errorf("another Set: %s", show(came[0]))
 	}
 }
 
@@ -488,6 +505,28 @@ func TestAFileThatStaysOpenIsReadInTheEnd(t *testing.T) {
 		}
 		if got := s.files["web.yaml"].presence == present; got != step.read {
 			t.Errorf("after %s: read is %t", step.after, got)
+		}
+	}
+}
+
+func TestAFileThatIsBackIsNoDanglingLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		make func(path string) error
+		want bool
+	}{
+		"nothing is there":       {func(string) error { return nil }, true},
+		"a file came back":       {func(path string) error { return os.WriteFile(path, nil, 0o600) }, true},
+		"a link leads to a file": {func(path string) error { return os.Symlink("/dev/null", path) }, true},
+		"a link leads nowhere":   {func(path string) error { return os.Symlink("nowhere", path) }, false},
+	} {
+		path := filepath.Join(dir, name)
+		if err := c.make(path); err != nil {
+			t.Fatal(err)
+		}
+		if got := vanished(path, fmt.Errorf("open: %w", os.ErrNotExist)); got != c.want {
+			t.Errorf("%s: vanished is %t", name, got)
 		}
 	}
 }
