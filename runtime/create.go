@@ -39,6 +39,9 @@ func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig, creat
 	if err != nil {
 		return fmt.Errorf("find root file system: %w", err)
 	}
+	if err := checkPipes(cfg.Stdout, cfg.Stderr); err != nil {
+		return err
+	}
 	req := &tasks.CreateTaskRequest{ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr}
 	err = r.createTask(ctx, req)
 	if created != nil {

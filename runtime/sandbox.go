@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/errdefs"
@@ -36,12 +35,6 @@ type SandboxConfig struct {
 	Containers  []string // whose output the pause process holds for the agent
 }
 
-// Pipes are the named pipes that a container's output passes through on its way to the log file.
-func Pipes(sandboxDir, container string) (stdout, stderr string) {
-	base := filepath.Join(sandboxDir, pauseIO, container)
-	return base + ".out", base + ".err"
-}
-
 // Shm is the Pod's /dev/shm on the host.
 func Shm(sandboxDir string) string { return filepath.Join(sandboxDir, "shm") }
 
@@ -69,23 +62,6 @@ func (r *Runtime) StartSandbox(ctx context.Context, cfg SandboxConfig) error {
 	}
 	if err := r.Start(ctx, cfg.ID); err != nil {
 		return fmt.Errorf("start sandbox: %w", err)
-	}
-	return nil
-}
-
-// makePipes leaves pipes alone that are there: they may hold output.
-func makePipes(cfg SandboxConfig) error {
-	dir := filepath.Join(cfg.Dir, pauseIO)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create pipes: %w", err)
-	}
-	for _, name := range cfg.Containers {
-		stdout, stderr := Pipes(cfg.Dir, name)
-		for _, pipe := range []string{stdout, stderr} {
-			if err := syscall.Mkfifo(pipe, 0o600); err != nil && !os.IsExist(err) {
-				return fmt.Errorf("create pipe %s: %w", pipe, err)
-			}
-		}
 	}
 	return nil
 }
@@ -165,7 +141,9 @@ func (r *Runtime) sandboxSpec(cfg SandboxConfig) *specs.Spec {
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 			// Without a mount there the runtime would make its device nodes in the folder that all sandboxes share.
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
-			{Destination: "/" + pauseIO, Type: "bind", Source: filepath.Join(cfg.Dir, pauseIO), Options: []string{"rbind", "nosuid", "nodev", "noexec"}},
+			// Read-only, which keeps nobody from opening the pipes for writing: where its PID namespace is shared, a container
+			// reaches this folder through /proc/<pid>/root.
+			{Destination: "/" + pauseIO, Type: "bind", Source: filepath.Join(cfg.Dir, pauseIO), Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec"}},
 		},
 		Annotations: map[string]string{groupAnnotation: cfg.ID},
 		Linux: &specs.Linux{
