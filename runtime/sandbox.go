@@ -80,13 +80,27 @@ func mountShm(dir string) error {
 	return nil
 }
 
-// DeleteSandbox removes the pause process and the sandbox's folder with its pipes and /dev/shm.
+// DeleteSandbox removes the pause process and the sandbox's folder with its pipes and /dev/shm. An empty dir is no folder:
+// that of a sandbox whose successor has it already.
 func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	if err := r.endTask(ctx, id); err != nil {
 		return err
 	}
 	if err := r.releaseShim(id); err != nil {
 		return fmt.Errorf("delete sandbox: %w", err)
+	}
+	if err := removeSandboxDir(dir); err != nil {
+		return err
+	}
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("delete sandbox: %w", err)
+	}
+	return nil
+}
+
+func removeSandboxDir(dir string) error {
+	if dir == "" {
+		return nil
 	}
 	if err := unix.Unmount(Shm(dir), unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return fmt.Errorf("unmount %s: %w", Shm(dir), err)
@@ -96,9 +110,6 @@ func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	}
 	if err := os.RemoveAll(filepath.Join(dir, pauseIO)); err != nil {
 		return fmt.Errorf("remove sandbox: %w", err)
-	}
-	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("delete sandbox: %w", err)
 	}
 	return nil
 }
