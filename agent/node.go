@@ -250,7 +250,7 @@ func (n *Node) Start(ctx context.Context, t target, image runtime.Image) (time.T
 	if _, err := n.carryLog(t); err != nil {
 		return time.Time{}, &configFault{"CreateContainerError", err}
 	}
-	if err := n.Runtime.StartContainer(ctx, cfg, nil); err != nil {
+	if err := n.Runtime.StartContainer(ctx, cfg); err != nil {
 		return time.Time{}, err
 	}
 	started := time.Now()

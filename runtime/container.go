@@ -32,6 +32,12 @@ func ID(podUID, container string, attempt int) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// isID says whether a name is one that ID makes.
+func isID(name string) bool {
+	sum, err := hex.DecodeString(name)
+	return err == nil && len(sum) == sha256.Size
+}
+
 // State is what containerd and the kernel say of a container.
 type State string
 

@@ -1,13 +1,23 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/runtime"
 )
 
 // TestNoContainerLeadsItsLogAstray has a container look through the pause process for the pipe of its output, to put a
@@ -51,5 +61,135 @@ echo tried`, name, victim)
 		if content, err := os.ReadFile(victim); err != nil || string(content) != "host's\n" {
 			t.Errorf("%s has written %q to a file of the host: %v", name, content, err)
 		}
+	}
+}
+
+// runtime is a client of the private containerd beside the agent's, in the node's namespace.
+func (n *node) runtime() *runtime.Runtime {
+	n.t.Helper()
+	r, err := runtime.Open(runtime.Config{Endpoint: lab.containerd.Socket(), Namespace: n.namespace, RunDir: n.path("run", "beside")})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// demo is the image that all Pods of the tests have, once the agent has imported it.
+func (n *node) demo(r *runtime.Runtime) runtime.Image {
+	n.t.Helper()
+	var pull runtime.Pull
+	n.eventually("the image is there", func() (err error) {
+		pull, err = r.EnsureImage(n.t.Context(), image, v1.PullNever, nil)
+		return err
+	})
+	return pull.Image
+}
+
+// other is the image with one layer more.
+func (n *node) other(r *runtime.Runtime) runtime.Image {
+	n.t.Helper()
+	layer, err := random.Layer(100, types.DockerLayer)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	more, err := mutate.AppendLayers(base, layer)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	repository := lab.registry + "/" + n.namespace + "/other:v1"
+	ref, err := name.ParseReference(repository, name.Insecure)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := remote.Write(ref, more); err != nil {
+		n.t.Fatal(err)
+	}
+	pull, err := r.EnsureImage(n.t.Context(), repository, v1.PullAlways, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return pull.Image
+}
+
+// TestNothingIsLeftOfAStartThatFailed makes of a container what comes before its task, and no more.
+func TestNothingIsLeftOfAStartThatFailed(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	r := n.runtime()
+	ctx, demo := t.Context(), n.demo(r)
+	id := runtime.ID("uid", "app", 3)
+	labels := map[string]string{"io.kubernetes.pod.uid": "uid"}
+	create := func(of runtime.Image) {
+		t.Helper()
+		cfg := runtime.ContainerConfig{
+			ID: id, Labels: labels, Sandbox: "none", Image: of, Pod: &v1.Pod{}, Container: &v1.Container{Name: "app"},
+			Command: []string{"/no/such"}, CgroupsPath: n.cgroup() + "/none",
+		}
+		if err := errors.Join(r.PrepareLayer(ctx, id, of, labels), r.CreateContainer(ctx, cfg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(records, layers int) {
+		t.Helper()
+		all, err := r.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshots, err := r.ListSnapshots(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) != records || len(snapshots) != layers {
+			t.Errorf("there are records %v and layers %v, want %d and %d", all, snapshots, records, layers)
+		}
+		if layers > 0 && snapshots[id]["io.kubernetes.pod.uid"] != "uid" {
+			t.Errorf("the layer's labels are %v", snapshots[id])
+		}
+	}
+
+	if err := r.PrepareLayer(ctx, id, demo, labels); err != nil {
+		t.Fatal(err)
+	}
+	there(0, 1)
+	create(demo)
+	there(1, 1)
+	for range 2 { // what is gone is gone
+		if err := r.Delete(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		there(0, 0)
+	}
+
+	// A container never gets the files of another image, which an earlier try has left.
+	create(demo)
+	parent := func() string {
+		t.Helper()
+		c, ctx, err := n.ctr()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		info, err := c.SnapshotService("").Stat(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Parent
+	}
+	first := parent()
+	if err := r.PrepareLayer(ctx, id, demo, labels); err != nil || parent() != first {
+		t.Errorf("a layer of the same image is made anew: %v", err)
+	}
+	there(1, 1)
+	if err := r.PrepareLayer(ctx, id, n.other(r), labels); err != nil || parent() == first {
+		t.Errorf("a layer of another image is kept: %v", err)
+	}
+	there(0, 1)
+	if err := r.Delete(ctx, id); err != nil {
+		t.Error(err)
 	}
 }
