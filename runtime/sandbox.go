@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -161,7 +162,7 @@ func (r *Runtime) sandboxSpec(cfg SandboxConfig) *specs.Spec {
 			ReadonlyPaths: []string{"/proc"}, // the runtime writes its sysctls before
 			CgroupsPath:   cfg.CgroupsPath,
 			Resources: &specs.LinuxResources{
-				CPU:     &specs.LinuxCPU{Shares: ptr(uint64(2))},
+				CPU:     &specs.LinuxCPU{Shares: new(uint64(2))},
 				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 			},
 		},
@@ -174,7 +175,7 @@ func (r *Runtime) sandboxSpec(cfg SandboxConfig) *specs.Spec {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 	}
 	s.Linux.Namespaces = namespaces
+	// Whatever the Pod says of its own containers (kubernetes/kubernetes pkg/kubelet/kuberuntime, security context of sandboxes).
+	s.Linux.Seccomp = seccomp.DefaultProfile(s)
 	return s
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -191,5 +193,53 @@ func TestNothingIsLeftOfAStartThatFailed(t *testing.T) {
 	there(0, 1)
 	if err := r.Delete(ctx, id); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAContainerSeesItsOwnCgroup reads the limits where programs look for them. On cgroup v2 that takes a namespace.
+func TestAContainerSeesItsOwnCgroup(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("limited.yaml", simple("limited", "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes; "+
+		"grep -c '^0::/$' /proc/self/cgroup; "+forever)+"    resources: {limits: {memory: 32Mi}}\n")
+	pod := n.awaitReady("limited")
+	want := []string{"33554432", "0"}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		want[1] = "1"
+	}
+	n.eventually("it says its limit", func() error {
+		if lines := n.logLines(pod, "app", 0); !slices.Equal(lines, want) {
+			return fmt.Errorf("it says %q", lines)
+		}
+		return nil
+	})
+}
+
+// TestSystemdGivesContainersTheirGracePeriod asks systemd how long it waits for a container when the host shuts down.
+func TestSystemdGivesContainersTheirGracePeriod(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	if !n.systemd() {
+		t.Skip("systemd does not make the cgroups here")
+	}
+	manifest := strings.Replace(simple("patient", forever), "terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 123", 1)
+	handlers := []string{""}
+	if _, err := exec.LookPath("crun"); err == nil {
+		handlers = append(handlers, "  runtimeClassName: crun\n")
+	}
+	for _, handler := range handlers {
+		n.apply("patient.yaml", strings.Replace(manifest, "  containers:", handler+"  containers:", 1))
+		pod := n.await("patient", "is ready with "+handler, func(p *v1.Pod) bool {
+			return isReady(p) && (handler == "") == (p.Spec.RuntimeClassName == nil)
+		})
+		group, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", n.pid(pod, "app")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		scope := strings.TrimSpace(string(group[bytes.LastIndexByte(group, '/')+1:]))
+		out, err := exec.Command("systemctl", "show", "--property", "TimeoutStopUSec", "--value", scope).CombinedOutput()
+		if strings.TrimSpace(string(out)) != "2min 3s" {
+			t.Errorf("systemd gives %s %s: %v", scope, out, err)
+		}
 	}
 }
