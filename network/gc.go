@@ -24,13 +24,12 @@ func (n *Network) GC(ctx context.Context, keep []string) error {
 		kept[id] = true
 		valid = append(valid, cnitypes.GCAttachment{ContainerID: id, IfName: interfaceName})
 	}
-	errs := []error{n.collectAttachments(ctx, kept), n.collectLeases(ctx, kept), n.collectPins(kept)}
+	errs := []error{n.collectAttachments(ctx, kept), n.collectLeases(ctx, kept), n.collectPins(kept), n.Restore(ctx)}
 	list, builtIn, err := n.configuration()
 	switch {
 	case err != nil:
 		errs = append(errs, err)
 	case builtIn:
-		errs = append(errs, n.restore(ctx))
 	default:
 		if ok, err := version.GreaterThanOrEqualTo(list.CNIVersion, "1.1.0"); err == nil && ok {
 			errs = append(errs, n.cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: valid}))
@@ -74,7 +73,7 @@ func (n *Network) collectLeases(ctx context.Context, keep map[string]bool) error
 	}
 	var errs []error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "last_reserved_ip") || e.Name() == "lock" {
+		if !isLease(e.Name()) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(folder, e.Name()))

@@ -136,6 +136,10 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 			log.Info("what ran before is adopted")
 			notify(daemon.SdNotifyReady)
 			go (&service{pods: a.Pods, alive: a.Alive, log: log}).run(ctx)
+			work.Go(func() error {
+				node.Network.Keep(ctx)
+				return nil
+			})
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
 			work.Go(func() error { return server.Serve(ctx, listener, server.Handler(a, a.Metrics())) })
 		})
