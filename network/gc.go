@@ -8,40 +8,29 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/containernetworking/cni/libcni"
-	cnitypes "github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
+	"time"
 )
 
+// collectPatience is how long GC waits for the plugins of one sandbox, so that one that hangs does not hold up the rest.
+const collectPatience = 30 * time.Second
+
 // GC frees every attachment and namespace of a sandbox that is not to be kept. Sandboxes that are being added
-// meanwhile must be among those to keep. Where the configuration speaks CNI 1.1, its plugins are told to collect as
-// well, so such a configuration must not be shared with another agent.
+// meanwhile must be among those to keep. Only what this network has recorded is freed, never what plugins know of beyond
+// that: a configuration in ConfDir may be another container runtime's, too, to whose plugins our list of what is valid
+// (CNI 1.1's GC) would be an order to take that one's containers off the network.
 func (n *Network) GC(ctx context.Context, keep []string) error {
 	kept := map[string]bool{}
-	valid := []cnitypes.GCAttachment{}
 	for _, id := range keep {
 		kept[id] = true
-		valid = append(valid, cnitypes.GCAttachment{ContainerID: id, IfName: interfaceName})
 	}
-	errs := []error{n.collectAttachments(ctx, kept), n.collectLeases(ctx, kept), n.collectPins(kept), n.Restore(ctx)}
-	list, builtIn, err := n.configuration()
-	switch {
-	case err != nil:
-		errs = append(errs, err)
-	case builtIn:
-	default:
-		if ok, err := version.GreaterThanOrEqualTo(list.CNIVersion, "1.1.0"); err == nil && ok {
-			errs = append(errs, n.cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: valid}))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	err := n.collectAttachments(ctx, kept)
+	if err := errors.Join(err, n.collectLeases(ctx, kept), n.collectPins(kept), n.Restore(ctx)); err != nil {
 		return fmt.Errorf("collect network garbage: %w", err)
 	}
 	return nil
 }
 
-// collectAttachments removes the recorded ones.
+// collectAttachments removes the recorded ones. One that cannot be removed is kept whole, for the next time.
 func (n *Network) collectAttachments(ctx context.Context, keep map[string]bool) error {
 	attachments, err := n.cni.GetCachedAttachments("")
 	if err != nil {
@@ -52,8 +41,12 @@ func (n *Network) collectAttachments(ctx context.Context, keep map[string]bool) 
 		if keep[a.ContainerID] {
 			continue
 		}
-		if err := n.detach(ctx, a); err != nil {
+		limited, cancel := context.WithTimeout(ctx, collectPatience)
+		err := n.detach(limited, a)
+		cancel()
+		if err != nil {
 			errs = append(errs, fmt.Errorf("remove sandbox %s from network %s: %w", a.ContainerID, a.Network, err))
+			keep[a.ContainerID] = true
 		}
 	}
 	return errors.Join(errs...)

@@ -99,7 +99,7 @@ func Open(cfg Config) (*Network, error) {
 		return nil, fmt.Errorf("open network: subnet %s: want an IPv4 one of at least four addresses", cfg.Subnet)
 	}
 	return &Network{
-		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, nil), bridge: bridgeOf(cfg.Name),
+		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, &plugins{}), bridge: bridgeOf(cfg.Name),
 		ports: map[string]bool{}, held: map[string]chan struct{}{},
 	}, nil
 }

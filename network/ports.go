@@ -143,7 +143,7 @@ func (n *Network) addPorts(ctx context.Context, list *libcni.NetworkConfigList, 
 	}
 	_, err = invoke.ExecPluginWithResult(ctx, path, conf.Bytes, &invoke.Args{
 		Command: "ADD", ContainerID: a.ContainerID, NetNS: n.pinned(a.ContainerID), PluginArgs: a.CniArgs, IfName: a.IfName, Path: n.cfg.BinDir,
-	}, nil)
+	}, &plugins{})
 	return err
 }
 
