@@ -79,7 +79,7 @@ func (w *worker) startProbe(c *v1.Container, t target, kind probes.Kind, probe *
 	if len(t.ips) > 0 {
 		ip = t.ips[0]
 	}
-	check, err := probes.NewCheck(probe, probes.Target{PodIP: ip, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
+	check, err := probes.NewCheck(probe, probes.Target{PodIP: func() string { return ip }, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
 		code, output, err := w.host.Exec(ctx, t, expandStatic(c, command))
 		if errors.Is(err, runtime.ErrExecTimeout) {
 			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
