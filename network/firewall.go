@@ -31,7 +31,7 @@ func (n *Network) prepare(ctx context.Context) error {
 // checkRoutes refuses a subnet that another interface has. A wider route, such as a VPN's for all of 10.0.0.0/8, is
 // no obstacle.
 func (n *Network) checkRoutes() error {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
