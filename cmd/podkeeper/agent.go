@@ -108,6 +108,11 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	if err != nil {
 		return err
 	}
+	lock, err := server.LockNamespace(f.endpoint, f.namespace, f.rootDir)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer lock.Close()
 	node, err := newNode(f, cfg, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())

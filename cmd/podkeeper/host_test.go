@@ -109,3 +109,15 @@ func TestAFirewallsReloadIsMadeGood(t *testing.T) {
 	n.remove("web.yaml")
 	n.awaitGone("web")
 }
+
+// TestASecondAgentOnANamespaceIsRefused starts another agent with directories of its own, which forgets the namespace.
+func TestASecondAgentOnANamespaceIsRefused(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	said, err := exec.Command(lab.podkeeper, "agent", "--pod-manifest-path", n.path("manifests"), "--root-dir", n.path("root2"),
+		"--run-dir", n.path("run2"), "--container-runtime-endpoint", "unix://"+lab.containerd.Socket(), "--containerd-namespace", n.namespace).CombinedOutput()
+	want := fmt.Sprintf("another agent (process %d, --root-dir %s)", n.agent.Process.Pid, n.path("root"))
+	if err == nil || !strings.Contains(string(said), want) {
+		t.Errorf("got %v: %s; want %q", err, said, want)
+	}
+}
