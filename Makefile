@@ -5,6 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # containerd 2, built from the module that the client is from, where the tests find it.
 CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
+SHARE := $(DESTDIR)/usr/local/share
 BUILD := CGO_ENABLED=0 $(GO) build
 
 help: ## list the targets
@@ -50,16 +51,25 @@ down: build ## remove everything that make run has made
 	@$(BUILD) -o bin/demo ./hack/demo
 	@bin/demo down
 
-install: build ## install podkeeper as a systemd service, and start it
+docs: build ## build man pages and shell completions: bin/man, bin/completions
+	bin/podkeeper docs bin
+
+install: docs ## install podkeeper as a systemd service, and start it
 	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper
-	install -D -m 644 hack/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
+	install -D -m 644 -t $(SHARE)/man/man1 bin/man/*.1
+	install -D -m 644 -t $(SHARE)/bash-completion/completions bin/completions/podkeeper
+	install -D -m 644 -t $(SHARE)/zsh/site-functions bin/completions/_podkeeper
+	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d bin/completions/podkeeper.fish
+	install -D -m 644 packaging/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
 	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
-	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 hack/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
+	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 packaging/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
 	[ -n "$(DESTDIR)" ] || { systemctl daemon-reload && systemctl enable podkeeper && systemctl restart podkeeper; }
 
 uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
 	[ -n "$(DESTDIR)" ] || systemctl disable --now podkeeper
 	rm -f $(DESTDIR)/usr/local/bin/podkeeper $(DESTDIR)/etc/systemd/system/podkeeper.service
+	rm -f $(SHARE)/man/man1/podkeeper.1 $(SHARE)/man/man1/podkeeper-*.1 $(SHARE)/fish/vendor_completions.d/podkeeper.fish
+	rm -f $(SHARE)/bash-completion/completions/podkeeper $(SHARE)/zsh/site-functions/_podkeeper
 	[ -n "$(DESTDIR)" ] || systemctl daemon-reload
 
 pause: ## build the pause process anew from its sources
@@ -71,4 +81,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down install uninstall pause clean setup
+.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down docs install uninstall pause clean setup

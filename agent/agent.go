@@ -82,6 +82,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 		a.running.Go(func() { a.node.ImportImages(ctx, a.cfg.ImageDir, func() { a.forgive(forgiveAll) }) })
 	}
 	a.running.Go(func() { a.housekeep(ctx) })
+	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) { a.offer(SourceDirectory, set) })
 	a.running.Wait()
 	if err != nil {
@@ -175,6 +176,13 @@ func (a *Agent) notice(n node.Notice) {
 	case n.OOM:
 		w.OOM(n.ID)
 	default:
+		w.Wake()
+	}
+}
+
+// wakeAll makes every worker look again.
+func (a *Agent) wakeAll() {
+	for _, w := range a.all() {
 		w.Wake()
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/agent/node"
-	"github.com/podkeeper/podkeeper/manifests"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -400,7 +399,7 @@ func (a *agency) pod(names ...string) *v1.Pod {
 func (a *agency) wantPod(p *v1.Pod) { a.wish(p, "1") }
 
 func (a *agency) wish(p *v1.Pod, revision string) {
-	a.w.want(&Wish{Pod: &manifests.Pod{Pod: p, Revision: revision}, Source: SourceDirectory})
+	a.w.want(wishFor(p, revision))
 }
 
 // status is the published status of a container.

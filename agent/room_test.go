@@ -37,7 +37,7 @@ func (a *agency) another(name string) *worker {
 }
 
 func wishFor(p *v1.Pod, revision string) *Wish {
-	return &Wish{Pod: &manifests.Pod{Pod: p, Revision: revision}, Source: SourceDirectory}
+	return &Wish{Pod: &manifests.Pod{Pod: manifests.Normalise(p), Revision: revision}, Source: SourceDirectory}
 }
 
 func scheduled(w *worker) v1.PodCondition {

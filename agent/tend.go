@@ -100,11 +100,11 @@ func (w *worker) probeStarted(c *v1.Container, t node.Target, p *probing, ending
 
 // startProbe starts one probe.
 func (w *worker) startProbe(c *v1.Container, t node.Target, kind probes.Kind, probe *v1.Probe, initial probes.Result) *probes.Probe {
-	ip := ""
-	if len(t.IPs) > 0 {
-		ip = t.IPs[0]
+	address := func() string { return first(t.IPs) }
+	if t.Pod.Spec.HostNetwork {
+		address = func() string { return first(w.hostIPs()) } // which may change
 	}
-	check, err := probes.NewCheck(probe, probes.Target{PodIP: ip, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
+	check, err := probes.NewCheck(probe, probes.Target{PodIP: address, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
 		return w.host.Exec(ctx, t, inputs.Static(c, command))
 	})
 	if err != nil {
@@ -167,4 +167,11 @@ func stopProbe(p **probes.Probe) {
 		go (*p).Stop()
 		*p = nil
 	}
+}
+
+func first(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
 }

@@ -403,13 +403,14 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	w.published.Store(pod)
 }
 
-// follow makes the instance the version that is wanted, by what the difference between the two means.
+// follow makes the instance the version that is wanted, by what the difference between the two means. The defaults of a
+// build later than the one that began the instance are no difference.
 func (w *worker) follow(wanted *Wish) {
 	if w.inst.rebuilt {
 		w.end("the manifest was changed", Ruling{})
 		return
 	}
-	switch difference(w.inst.Pod, wanted.Pod.Pod) {
+	switch difference(manifests.Normalise(w.inst.Pod), wanted.Pod.Pod) {
 	case recreate:
 		w.end("the manifest was changed", Ruling{})
 	case restarts:

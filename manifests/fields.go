@@ -29,10 +29,10 @@ func (r rule) dropped() bool { return r.verdict == drop }
 
 func only(values ...string) rule { return rule{verdict: some, values: values} }
 
-// rules is the one place that says which fields of a Pod work. The rest of podkeeper relies on it: a Pod that passed has
-// nothing set but what is "yes" here, or "only" with one of these values (empty values always pass). Everything that a
-// Pod can have is on it, by type and name as in the API reference; TestEveryFieldHasARule holds it to that. What is
-// below a field that is refused or dropped needs no line of its own.
+// rules is the one place that says which fields of a Pod work. The rest of podkeeper relies on it: a Pod that passed
+// has nothing set but what is "yes" here, or "only" with one of these values (empty values always pass). Everything
+// that a Pod can have is on it, by type and name as in the API reference; TestEveryFieldHasARule holds it to that. What
+// is below a field that is refused or dropped needs no line of its own.
 var rules = func() map[string]rule {
 	table := map[string]rule{
 		"Pod.metadata": {verdict: yes}, "Pod.spec": {verdict: yes}, "Pod.status": {verdict: drop},
@@ -208,7 +208,8 @@ func unsupportedFields(v reflect.Value, at *field.Path) []fault {
 	return faults
 }
 
-// set tells whether a field says anything. A pointer does, whatever it points to: fsGroup: 0 and nfs: {} have a meaning.
+// set tells whether a field says anything. A pointer does, whatever it points to: fsGroup: 0 and nfs: {} have a
+// meaning.
 func set(v reflect.Value) bool {
 	if v.Kind() == reflect.Slice || v.Kind() == reflect.Map {
 		return v.Len() > 0

@@ -11,8 +11,8 @@ import (
 )
 
 // keeper is the folder that holds, under the name of each manifest file, its last good content: byte for byte while all
-// of the file is good, else the documents that Pods were last taken from. A kill of podkeeper loses nothing of it; what a
-// loss of power may damage is of no more harm than a copy that is not there.
+// of the file is good, else the documents that Pods were last taken from. A kill of podkeeper loses nothing of it; what
+// a loss of power may damage is of no more harm than a copy that is not there.
 type keeper struct{ dir string }
 
 const unfinished = ".unfinished" // ends the name of a copy being written, which makes it no manifest name
@@ -37,7 +37,7 @@ func (k keeper) load(manifests string) (map[string]*entry, error) {
 			faults = append(faults, fmt.Errorf("read last good manifest: %w", err))
 			continue
 		}
-		e := &entry{path: filepath.Join(manifests, name)}
+		e := &entry{path: filepath.Join(manifests, name), presence: unread}
 		for _, doc := range decode(e.path, data) {
 			if len(doc.pods) > 0 {
 				e.good = append(e.good, doc)

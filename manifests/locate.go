@@ -112,6 +112,16 @@ func locate(root *yaml.Node, path string) *yaml.Node {
 	return at
 }
 
+// Line is the line of a YAML or JSON file on which a field such as clusterDNS[0] of its first document stands, 1-based,
+// or that of the nearest field around it; 0 where the file cannot be read.
+func Line(data []byte, name string) int {
+	roots, err := parse(data)
+	if err != nil || len(roots) == 0 {
+		return 0
+	}
+	return locate(roots[0], name).Line
+}
+
 // join names a field of the object at a path; the path is nil for an object that is a document of its own.
 func join(at *field.Path, name string) string {
 	if at == nil {

@@ -2,10 +2,10 @@
 //
 // It reads, judges and remembers manifests:
 //
-//	bytes ─▶ split ─▶ strict ─▶ fields ─▶ validate ─▶ pick ─▶ Set
-//	         into      types     what       defaults     one file
-//	         documents and typos podkeeper  and rules of a name,
-//	                             can do     Kubernetes   last good kept
+//	bytes ─▶ split ─▶ strict ─▶ fields ─▶ revision ─▶ validate ─▶ pick ─▶ Set
+//	         into      types     what       of what      defaults     one file
+//	         documents and typos podkeeper  is written   and rules of a name,
+//	                             can do                  Kubernetes   last good kept
 //
 // Decode is pure and is all that `podkeeper validate` needs; Watch adds the directory: it delivers a Set once the
 // directory was read and again whenever the Set is another one. A file that is half-written, broken or unreadable never
@@ -42,8 +42,15 @@ type Set struct {
 
 // Pod is one accepted Pod.
 type Pod struct {
-	*v1.Pod         // with Kubernetes' defaults, valid by its rules; the UID is empty unless the manifest gives one
-	Revision string // hash of the whole normalised Pod: another one whenever labels, annotations, uid or spec differ
+	*v1.Pod // with Kubernetes' defaults, valid by its rules; the UID is empty unless the manifest gives one
+
+	// Revision is a hash of what the user wrote: name, namespace, uid, labels, annotations and spec, as they were
+	// decoded and before defaults were filled in. It says nothing of comments, the order of keys, the place in a file,
+	// or which of several spellings of one value was used (cpu: 1, cpu: "1", cpu: 1000m). A later build, whose
+	// libraries know other fields and defaults, finds the same Revision in the same file. A default that a user begins
+	// to write out, or ceases to, makes another one: whether that changes the Pod is seen by comparing Pods (see
+	// Normalise).
+	Revision string
 	File     string // the file it stands in
 	Line     int    // the line of its metadata.name, 1-based
 }
@@ -80,6 +87,6 @@ func (p Pod) key() types.NamespacedName {
 // Decode reads one manifest file: every Pod in it that is fit to run, and every fault in it. It touches nothing but its
 // arguments, and the same data gives the same answer on any machine. file is used for telling where things stand.
 func Decode(file string, data []byte) ([]Pod, []Refusal) {
-	picked := pick([]*entry{{path: file, read: true, docs: decode(file, data)}}, nil)
+	picked := pick([]*entry{{path: file, presence: present, docs: decode(file, data)}}, nil)
 	return picked.pods, picked.refused
 }

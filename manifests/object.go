@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -111,14 +112,9 @@ func (r *reader) pod(root *yaml.Node, at *field.Path) {
 		r.refuse(root, at, fault{reason: err.Error()})
 		return
 	}
-	faults := judge(pod, at)
+	revision, faults := judge(pod, at, corev1.SetObjectDefaults_Pod)
 	if len(faults) > 0 {
 		r.refuse(root, at, faults...)
-		return
-	}
-	revision, err := revise(pod)
-	if err != nil {
-		r.refuse(root, at, fault{reason: err.Error()})
 		return
 	}
 	r.doc.pods = append(r.doc.pods, Pod{

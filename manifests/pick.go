@@ -9,25 +9,44 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// presence is how much is known of a manifest file, and so what speaks for it.
+type presence string
+
+const (
+	unread  presence = "unread"  // it was not read yet: all that is known is what was good last
+	present presence = "present" // it is there, and what stands in it is known
+	missing presence = "missing" // it is not there at the moment: any other that has its Pods takes them over
+	gone    presence = "gone"    // it does not come back: what it held is only of use to a file that it was moved to
+)
+
 // entry is one manifest file: what stands in it now, and what was good last.
 type entry struct {
-	path string
-	read bool       // docs are what the file holds; before, all that is known is good
-	docs []document // what stands in the file
-	good []document // those documents, of now or earlier, that Pods were taken from
-	gone bool       // the file is not there at the moment: any other that has its Pods takes them over
-	lost bool       // gone for good: what it held is only of use to a file that it was moved to
-	twin string     // the path of an entry that is gone and was this very file: it was renamed
+	path     string
+	presence presence
+	docs     []document // what stands in the file, or stood when it was read last; none before
+	good     []document // those documents, of now or earlier, that Pods were taken from
+	twin     string     // the path of an entry that is missing or gone and was this very file: it was renamed
 }
+
+// away tells whether the file is not there.
+func (e *entry) away() bool { return e.presence == missing || e.presence == gone }
+
+// standing is what a version of a Pod has to say for itself.
+type standing string
+
+const (
+	current  standing = "current"   // it stands in the file, as far as is known
+	standsIn standing = "stands in" // it was good last, and what the file holds now is not, or lacks it
+	orphaned standing = "orphaned"  // its file is missing
+)
 
 // claim is one version of a Pod that could be the one that is wanted.
 type claim struct {
 	Pod
-	from  *entry
-	doc   *document
-	fresh bool // from what the file holds now, not from what was good last
-	weak  bool // from a file that is gone
-	order int
+	from     *entry
+	doc      *document
+	standing standing
+	order    int
 }
 
 // picked is the outcome of pick: the wanted Pods, the refusals and, for each file, the documents that Pods came from.
@@ -37,39 +56,54 @@ type picked struct {
 	good    map[*entry][]document
 }
 
-// picker decides which version of each Pod is wanted.
+// picker decides which version of each Pod is wanted. What it does grows with the number of files and Pods, and no
+// faster.
 type picker struct {
 	running map[types.NamespacedName]Pod
-	claims  map[types.NamespacedName][]claim
-	winners map[types.NamespacedName]claim
+	away    map[string]*entry                 // the files that are not there, by path
+	had     map[types.NamespacedName][]*entry // the same by the Pods that were good in them
+	claims  map[types.NamespacedName][]claim  // every version of a Pod
+	winners map[types.NamespacedName]claim    // the one that is wanted
+	won     map[*entry][]claim                // the winners of a file, as they stand in it
 	uids    map[types.UID]types.NamespacedName
+	taken   map[*entry][]Refusal // of names and UIDs that others have
 	refused []Refusal
 	count   int
 }
 
 // pick settles who is wanted, given all files, sorted by path, and the Pods that were wanted before. Of one name, the
-// file that had it keeps it; a file's present content comes before its last good one, which stands in for documents that
-// are refused. A name, or a UID, that is taken is refused to the second who wants it.
+// file that had it keeps it; a file's present content comes before its last good one, which stands in for documents
+// that are refused. A name, or a UID, that is taken is refused to the second who wants it.
 func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 	p := &picker{
 		running: running,
+		away:    make(map[string]*entry),
+		had:     make(map[types.NamespacedName][]*entry),
 		claims:  make(map[types.NamespacedName][]claim),
 		winners: make(map[types.NamespacedName]claim),
+		won:     make(map[*entry][]claim),
+		taken:   make(map[*entry][]Refusal),
 		uids:    make(map[types.UID]types.NamespacedName),
 	}
 	for _, e := range entries {
-		p.claim(e, entries)
+		if e.away() {
+			p.mourn(e)
+		}
+	}
+	for _, e := range entries {
+		p.claim(e)
 	}
 	for _, key := range p.keys() {
 		p.settle(key)
 	}
 	out := picked{good: make(map[*entry][]document)}
+	for _, winner := range p.winners {
+		out.pods = append(out.pods, winner.Pod)
+		p.won[winner.from] = append(p.won[winner.from], winner)
+	}
 	for _, e := range entries {
 		out.good[e] = p.good(e)
 		p.tell(e)
-	}
-	for _, winner := range p.winners {
-		out.pods = append(out.pods, winner.Pod)
 	}
 	slices.SortFunc(out.pods, func(a, b Pod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -82,71 +116,90 @@ func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 	return out
 }
 
+// mourn notes what a file held that is not there.
+func (p *picker) mourn(e *entry) {
+	p.away[e.path] = e
+	for key := range podsOf(e.good) {
+		p.had[key] = append(p.had[key], e)
+	}
+}
+
 // claim collects every version of every Pod that a file can speak for.
-func (p *picker) claim(e *entry, all []*entry) {
-	if e.lost {
-		return
+func (p *picker) claim(e *entry) {
+	switch e.presence {
+	case unread:
+		p.add(e, e.good, current, anything)
+	case present:
+		p.claimPresent(e)
+	case missing:
+		p.add(e, e.good, orphaned, anything)
+	case gone:
 	}
-	if e.gone || !e.read {
-		p.add(e, e.good, claim{fresh: true, weak: e.gone}, anything)
-		return
+}
+
+// claimPresent claims what stands in a file and, for what is refused there, what was good last in it or in a file that
+// is not there any more.
+func (p *picker) claimPresent(e *entry) {
+	p.add(e, e.docs, current, anything)
+	named, all := refusedIn(e.docs)
+	if len(e.good) > 0 {
+		holds := podsOf(e.docs)
+		p.add(e, e.good, standsIn, func(key types.NamespacedName) bool { return all || named[key] || holds[key] })
 	}
-	p.add(e, e.docs, claim{fresh: true}, anything)
-	mine := speaksFor(e.docs)
-	p.add(e, e.good, claim{}, func(key types.NamespacedName) bool { return mine(key) || holds(e.docs, key) })
-	for _, other := range all {
-		if other.gone {
-			p.add(e, other.good, claim{}, func(key types.NamespacedName) bool {
-				return other.path == e.twin && mine(key) || named(e.docs, key)
-			})
-		}
+	for _, other := range p.bequeathed(e, named) {
+		p.add(e, other.good, standsIn, func(key types.NamespacedName) bool {
+			return other.path == e.twin && all || named[key]
+		})
 	}
 }
 
 func anything(types.NamespacedName) bool { return true }
 
-// speaksFor tells whose last good version stands in for the refused documents: the Pods they name or, where one of them
-// cannot even be read that far, any.
-func speaksFor(docs []document) func(types.NamespacedName) bool {
+// refusedIn tells whose last good version stands in for the refused documents: the Pods they name or, where one of them
+// cannot even be read that far, all.
+func refusedIn(docs []document) (named map[types.NamespacedName]bool, all bool) {
+	named = make(map[types.NamespacedName]bool)
 	for _, doc := range docs {
 		for _, r := range doc.refused {
-			if r.Pod.Name == "" {
-				return anything
-			}
+			named[r.Pod] = true
+			all = all || r.Pod.Name == ""
 		}
 	}
-	return func(key types.NamespacedName) bool { return named(docs, key) }
+	return named, all
 }
 
-func holds(docs []document, key types.NamespacedName) bool {
+func podsOf(docs []document) map[types.NamespacedName]bool {
+	pods := make(map[types.NamespacedName]bool)
 	for _, doc := range docs {
-		if slices.ContainsFunc(doc.pods, func(p Pod) bool { return p.key() == key }) {
-			return true
+		for _, pod := range doc.pods {
+			pods[pod.key()] = true
 		}
 	}
-	return false
+	return pods
 }
 
-func named(docs []document, key types.NamespacedName) bool {
-	for _, doc := range docs {
-		for _, r := range doc.refused {
-			if r.Pod == key {
-				return true
-			}
-		}
+// bequeathed lists the files that are away, by path, whose last good versions may stand in for what is refused in this
+// one: itself under its earlier name, and any that had one of these Pods.
+func (p *picker) bequeathed(e *entry, named map[types.NamespacedName]bool) []*entry {
+	var others []*entry
+	if twin, ok := p.away[e.twin]; ok {
+		others = append(others, twin)
 	}
-	return false
+	for key := range named {
+		others = append(others, p.had[key]...)
+	}
+	slices.SortFunc(others, func(a, b *entry) int { return strings.Compare(a.path, b.path) })
+	return slices.Compact(others)
 }
 
-func (p *picker) add(e *entry, docs []document, kind claim, wanted func(types.NamespacedName) bool) {
+func (p *picker) add(e *entry, docs []document, standing standing, wanted func(types.NamespacedName) bool) {
 	for i := range docs {
 		for _, pod := range docs[i].pods {
 			if !wanted(pod.key()) {
 				continue
 			}
 			p.count++
-			c := kind
-			c.Pod, c.from, c.doc, c.order = pod, e, &docs[i], p.count
+			c := claim{Pod: pod, from: e, doc: &docs[i], standing: standing, order: p.count}
 			c.File = e.path
 			p.claims[pod.key()] = append(p.claims[pod.key()], c)
 		}
@@ -175,10 +228,10 @@ func (p *picker) keys() []types.NamespacedName {
 func (p *picker) rank(a, b claim) int {
 	was := p.running[a.key()]
 	return cmp.Or(
-		last(a.weak, b.weak),
+		last(a.standing == orphaned, b.standing == orphaned),
 		last(a.File != was.File, b.File != was.File),
 		cmp.Compare(a.File, b.File),
-		last(!a.fresh, !b.fresh),
+		last(a.standing == standsIn, b.standing == standsIn),
 		last(a.Revision != was.Revision, b.Revision != was.Revision),
 		cmp.Compare(a.order, b.order),
 	)
@@ -200,7 +253,7 @@ func (p *picker) settle(key types.NamespacedName) {
 	for _, c := range p.claims[key] {
 		holder, taken := p.uids[c.UID]
 		switch {
-		case won && c.fresh && !c.weak:
+		case won && c.standing == current:
 			winner := p.winners[key]
 			p.refuse(c, "metadata.name", fmt.Sprintf("Pod %s is already defined at %s:%d: give one of them another name, or remove it",
 				key, winner.File, winner.Line))
@@ -218,58 +271,46 @@ func (p *picker) settle(key types.NamespacedName) {
 }
 
 func (p *picker) refuse(c claim, name, reason string) {
-	if !c.fresh || c.weak {
+	if c.standing != current {
 		return
 	}
-	p.refused = append(p.refused, Refusal{File: c.File, Line: c.Line, Field: name, Reason: reason, Pod: c.key()})
+	p.taken[c.from] = append(p.taken[c.from], Refusal{File: c.File, Line: c.Line, Field: name, Reason: reason, Pod: c.key()})
 }
 
-// good lists the documents of a file that won, so that they can be kept.
+// good lists the documents of a file that won, in order, so that they can be kept.
 func (p *picker) good(e *entry) []document {
+	won := p.won[e]
+	slices.SortFunc(won, func(a, b claim) int { return cmp.Compare(a.order, b.order) })
 	var docs []document
-	for _, source := range p.sources(e) {
-		docs = append(docs, *source)
+	seen := make(map[*document]bool)
+	for _, c := range won {
+		if !seen[c.doc] {
+			seen[c.doc] = true
+			docs = append(docs, *c.doc)
+		}
 	}
 	return docs
-}
-
-func (p *picker) sources(e *entry) []*document {
-	var won []claim
-	for _, c := range p.winners {
-		if c.from == e {
-			won = append(won, c)
-		}
-	}
-	slices.SortFunc(won, func(a, b claim) int { return cmp.Compare(a.order, b.order) })
-	var sources []*document
-	for _, c := range won {
-		if !slices.Contains(sources, c.doc) {
-			sources = append(sources, c.doc)
-		}
-	}
-	return sources
 }
 
 // tell passes on the refusals of a file, with whether the last good version stands in.
 func (p *picker) tell(e *entry) {
 	kept := make(map[types.NamespacedName]bool)
-	for key, c := range p.winners {
-		if c.from == e && !c.fresh {
-			kept[key] = true
+	for _, c := range p.won[e] {
+		if c.standing == standsIn {
+			kept[c.key()] = true
 		}
 	}
+	for _, r := range p.taken[e] {
+		r.Kept = kept[r.Pod] && r.Field == "metadata.uid"
+		p.refused = append(p.refused, r)
+	}
+	if e.away() {
+		return
+	}
 	for _, doc := range e.docs {
-		if e.gone || e.lost {
-			return
-		}
 		for _, r := range doc.refused {
 			r.Kept = kept[r.Pod] || r.Pod.Name == "" && len(kept) > 0
 			p.refused = append(p.refused, r)
-		}
-	}
-	for i, r := range p.refused {
-		if r.File == e.path && strings.HasPrefix(r.Field, "metadata.uid") && kept[r.Pod] {
-			p.refused[i].Kept = true
 		}
 	}
 }

@@ -25,17 +25,20 @@ const (
 
 // stamp tells one state of a file from another without reading it.
 type stamp struct {
-	dev, ino     uint64
+	inode
 	size         int64
 	mtime, ctime time.Time
 }
+
+// inode is one file, whatever it is called.
+type inode struct{ dev, ino uint64 }
 
 func stampOf(info fs.FileInfo) (stamp, bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return stamp{}, false
 	}
-	return stamp{dev: stat.Dev, ino: stat.Ino, size: stat.Size, mtime: info.ModTime(), ctime: time.Unix(stat.Ctim.Unix())}, true
+	return stamp{inode: inode{dev: stat.Dev, ino: stat.Ino}, size: stat.Size, mtime: info.ModTime(), ctime: time.Unix(stat.Ctim.Unix())}, true
 }
 
 // tracked is what the scanner remembers of a manifest file.
@@ -46,7 +49,7 @@ type tracked struct {
 	seen     stamp     // the state that data was read in; zero makes the next scan read it again
 	young    bool      // data was read so soon after a change that another one may hide behind the same stamp
 	writing  time.Time // since when somebody is found writing the file, or zero
-	missing  time.Time // since when the file is found missing, or zero
+	since    time.Time // when the file was found missing
 	unstored bool      // the copy in KeepDir could not be brought up to date
 }
 
@@ -72,67 +75,73 @@ func (s *scanner) scan(now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read manifest directory: %w", err)
 	}
-	present := make(map[string]bool, len(names))
+	listed := make(map[string]bool, len(names))
 	for _, name := range names {
 		f, known := s.files[name]
 		if !known {
-			f = &tracked{name: name, entry: entry{path: filepath.Join(s.dir, name)}}
+			f = &tracked{name: name, entry: entry{path: filepath.Join(s.dir, name), presence: unread}}
 		}
 		if s.look(f, now) {
-			present[name] = true
+			listed[name] = true
 			s.files[name] = f
 		}
 	}
+	arriving := s.arriving(listed)
 	for name, f := range s.files {
-		if !present[name] {
-			s.missing(f, now)
+		if !listed[name] {
+			s.miss(f, now, arriving)
 		}
 	}
-	for _, f := range s.files {
-		f.twin = s.twin(f)
-	}
+	s.findTwins()
 	s.first = false
 	return nil
 }
 
-// missing notes that a file is not there. Editors that rename the old file away before they write the new one, and a
+// miss notes that a file is not there. Editors that rename the old file away before they write the new one, and a
 // rename that the listing of the directory ran into, are over before that is believed.
-func (s *scanner) missing(f *tracked, now time.Time) {
-	if f.missing.IsZero() {
-		f.missing = now
+func (s *scanner) miss(f *tracked, now time.Time, arriving bool) {
+	switch f.presence {
+	case unread, present:
+		f.presence, f.since, s.changed = missing, now, true
+	case missing:
+	case gone:
+		return
 	}
-	if !f.gone {
-		f.gone, s.changed = true, true
-	}
-	left := settle - now.Sub(f.missing)
-	if left <= 0 && s.arriving() {
+	left := settle - now.Sub(f.since)
+	if left <= 0 && arriving {
 		left = poll
 	}
 	if left > 0 && !s.first {
 		s.lookAgain(left)
 		return
 	}
-	f.lost, s.changed = true, true
+	f.presence, s.changed = gone, true
 }
 
 // arriving tells whether a new file is still being written: it may be what a missing one was moved to.
-func (s *scanner) arriving() bool {
-	for _, f := range s.files {
-		if !f.gone && !f.read && !f.writing.IsZero() {
+func (s *scanner) arriving(listed map[string]bool) bool {
+	for name := range listed {
+		if f := s.files[name]; f.presence == unread && !f.writing.IsZero() {
 			return true
 		}
 	}
 	return false
 }
 
-// twin finds the file that this one was called before it was renamed.
-func (s *scanner) twin(f *tracked) string {
-	for _, other := range s.files {
-		if other.gone && !f.gone && other.seen.ino == f.seen.ino && other.seen.dev == f.seen.dev && other.seen.ino != 0 {
-			return other.path
+// findTwins finds the files that are away and that others were called before they were renamed.
+func (s *scanner) findTwins() {
+	away := make(map[inode]string)
+	for _, f := range s.files {
+		if f.away() && f.seen.ino != 0 {
+			away[f.seen.inode] = f.path
 		}
 	}
-	return ""
+	for _, f := range s.files {
+		f.twin = ""
+		if !f.away() {
+			f.twin = away[f.seen.inode]
+		}
+	}
 }
 
 // look brings what is known of a file that is listed up to date; it answers false where the file vanished meanwhile.
@@ -141,10 +150,10 @@ func (s *scanner) look(f *tracked, now time.Time) bool {
 	if vanished(f.path, err) {
 		return false
 	}
-	if f.gone || f.unstored {
+	if f.away() || f.unstored {
 		s.changed = true
 	}
-	f.missing, f.gone, f.lost = time.Time{}, false, false
+	f.appear()
 	if err != nil {
 		s.unreadable(f, err)
 		return true
@@ -156,13 +165,30 @@ func (s *scanner) look(f *tracked, now time.Time) bool {
 	return true
 }
 
-// vanished tells a file that went away under the scanner's hands from a link that leads nowhere.
+// appear notes that a file is listed. What was read of one that was missing for a moment stands until it is read anew.
+func (f *tracked) appear() {
+	switch f.presence {
+	case unread, present:
+	case missing, gone:
+		f.presence = present
+		if f.docs == nil {
+			f.presence = unread
+		}
+	}
+}
+
+// vanished tells a file that went away under the scanner's hands, and may be back by now as an editor's new one, from a
+// link that leads nowhere.
 func vanished(path string, err error) bool {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
-	_, err = os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist)
+	now, err := os.Lstat(path)
+	if err != nil || now.Mode()&fs.ModeSymlink == 0 {
+		return err == nil || errors.Is(err, fs.ErrNotExist)
+	}
+	_, err = os.Stat(path)
+	return err == nil
 }
 
 func (s *scanner) unreadable(f *tracked, err error) {
@@ -175,7 +201,7 @@ func (s *scanner) unreadable(f *tracked, err error) {
 
 func (s *scanner) accept(f *tracked, data []byte, seen stamp, docs []document) {
 	s.changed = true
-	f.read, f.data, f.seen, f.docs, f.writing = true, data, seen, docs, time.Time{}
+	f.presence, f.data, f.seen, f.docs, f.writing = present, data, seen, docs, time.Time{}
 }
 
 var (
@@ -206,7 +232,7 @@ func (s *scanner) read(f *tracked, now time.Time) {
 	if f.young {
 		s.lookAgain(clockTick)
 	}
-	if f.read && f.seen != (stamp{}) && bytes.Equal(data, f.data) {
+	if f.presence == present && f.seen != (stamp{}) && bytes.Equal(data, f.data) {
 		f.seen, f.writing = seen, time.Time{}
 		return
 	}

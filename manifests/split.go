@@ -140,8 +140,8 @@ func parse(text []byte) ([]*yaml.Node, error) {
 
 var jsonEscapes = regexp.MustCompile(`\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|.)`)
 
-// yamlEscapes rewrites the two escapes of JSON that the YAML parser does not know, \/ and \ud83d\ude00; all else of JSON
-// is YAML as it is.
+// yamlEscapes rewrites the two escapes of JSON that the YAML parser does not know, \/ and \ud83d\ude00; all else of
+// JSON is YAML as it is.
 func yamlEscapes(text []byte) []byte {
 	return jsonEscapes.ReplaceAllFunc(text, func(escape []byte) []byte {
 		if string(escape) == `\/` {

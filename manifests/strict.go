@@ -17,8 +17,8 @@ import (
 // strict holds YAML against a Go type, field by field, and collects every unknown field, duplicate key and wrong type
 // with its place. What it answers is what encoding/json would have made of the same text.
 //
-// Texts and truth values follow YAML 1.1, as kubectl reads them: yes, no, on and off are booleans. What is valid here is
-// then valid there.
+// Texts and truth values follow YAML 1.1, as kubectl reads them: yes, no, on and off are booleans. What is valid here
+// is then valid there.
 type strict struct {
 	faults  []fault
 	more    int    // faults beyond the first maxFaults

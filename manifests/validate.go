@@ -1,9 +1,6 @@
 package manifests
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -21,9 +18,34 @@ import (
 // uidForm is what a UID may look like: it becomes part of file names, of cgroup names and of labels in containerd.
 var uidForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
-// judge fills in the defaults of a Pod and finds everything that is wrong with it: fields that podkeeper does not
-// support, and what Kubernetes' own validation of a new Pod says, in its words.
-func judge(pod *v1.Pod, at *field.Path) []fault {
+// judge finds everything that is wrong with a Pod as it was written: fields that podkeeper does not support, and what
+// Kubernetes' own validation of a new Pod says, in its words. Between the two it takes the Pod's revision and fills in
+// the defaults, which are setDefaults' to know.
+func judge(pod *v1.Pod, at *field.Path, setDefaults func(*v1.Pod)) (revision string, faults []fault) {
+	faults = unfit(pod, at)
+	pod.Status = v1.PodStatus{}
+	if pod.Namespace == "" {
+		pod.Namespace = metav1.NamespaceDefault
+	}
+	revision, err := revise(pod)
+	if err != nil {
+		faults = append(faults, fault{reason: err.Error()})
+	}
+	setDefaults(pod)
+	for _, err := range validate(pod) {
+		name := err.Field
+		if at != nil {
+			name = join(at, name)
+		}
+		if !covered(name, faults) {
+			faults = append(faults, fault{field: name, reason: err.ErrorBody() + hint(err, pod)})
+		}
+	}
+	return revision, faults
+}
+
+// unfit finds what podkeeper has to say about a Pod before Kubernetes does.
+func unfit(pod *v1.Pod, at *field.Path) []fault {
 	var faults []fault
 	if pod.Name == "" {
 		faults = append(faults, fault{field: join(at, "metadata.name"), reason: "missing: a Pod needs a name, such as web"})
@@ -34,23 +56,7 @@ func judge(pod *v1.Pod, at *field.Path) []fault {
 		})
 	}
 	faults = append(faults, unsupported(reflect.ValueOf(pod), at)...)
-	faults = append(faults, odd(pod, at)...)
-
-	pod.Status = v1.PodStatus{}
-	if pod.Namespace == "" {
-		pod.Namespace = metav1.NamespaceDefault
-	}
-	corev1.SetObjectDefaults_Pod(pod)
-	for _, err := range validate(pod) {
-		name := err.Field
-		if at != nil {
-			name = join(at, name)
-		}
-		if !covered(name, faults) {
-			faults = append(faults, fault{field: name, reason: err.ErrorBody() + hint(err, pod)})
-		}
-	}
-	return faults
+	return append(faults, odd(pod, at)...)
 }
 
 // validate is what the API server checks when a Pod is created (its pod strategy).
@@ -108,20 +114,4 @@ func required(name string) string {
 		return ": such as app"
 	}
 	return ""
-}
-
-// revise hashes the whole Pod as it will run. It is the same wherever and from whatever file the same Pod was read.
-func revise(pod *v1.Pod) (string, error) {
-	raw, err := json.Marshal(struct {
-		Meta metav1.ObjectMeta
-		Spec v1.PodSpec
-	}{metav1.ObjectMeta{
-		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, Labels: pod.Labels, Annotations: pod.Annotations,
-	}, pod.Spec})
-	if err != nil {
-		return "", fmt.Errorf("hash Pod: %w", err)
-	}
-	const size = 16 // bytes: its 32 digits fit into a label
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:size]), nil
 }

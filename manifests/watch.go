@@ -105,7 +105,7 @@ func (w *watcher) look(now time.Time) {
 	}
 	for name, f := range w.scanner.files {
 		w.keep(f, picked.good[&f.entry])
-		if f.lost {
+		if f.presence == gone {
 			delete(w.scanner.files, name)
 		}
 	}
@@ -119,11 +119,14 @@ func (w *watcher) look(now time.Time) {
 
 // keep remembers the documents that Pods of a file come from now, in memory and in KeepDir.
 func (w *watcher) keep(f *tracked, good []document) {
-	if !f.read && !f.lost || f.gone && !f.lost {
+	switch f.presence {
+	case unread, missing:
 		return // nothing new is known
-	}
-	if slices.EqualFunc(f.good, good, func(a, b document) bool { return &a.text[0] == &b.text[0] }) && !f.unstored && !f.lost {
-		return
+	case present:
+		if slices.EqualFunc(f.good, good, func(a, b document) bool { return &a.text[0] == &b.text[0] }) && !f.unstored {
+			return
+		}
+	case gone:
 	}
 	f.good = good
 	content := stitch(good)
@@ -265,7 +268,8 @@ func (e *events) drain() {
 	}
 }
 
-// concerns leaves out neighbours of the directory. Where the directory itself went away, or came, its watch is set anew.
+// concerns leaves out neighbours of the directory. Where the directory itself went away, or came, its watch is set
+// anew.
 func (e *events) concerns(event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	if name != e.dir && strings.HasPrefix(e.dir+"/", name+"/") {

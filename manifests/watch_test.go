@@ -155,7 +155,7 @@ func (o *observer) run(name string, args ...string) {
 
 func TestEveryWayToEditAFileIsOneUpdate(t *testing.T) {
 	t.Parallel()
-	old, edited := manifest("web", "old"), manifest("web", "new")
+	edited := manifest("web", "new")
 	for name, edit := range map[string]func(o *observer){
 		"a rename into place": func(o *observer) { o.put("web.yaml", edited) },
 		"a rename from a backup-like name": func(o *observer) {
@@ -163,13 +163,6 @@ func TestEveryWayToEditAFileIsOneUpdate(t *testing.T) {
 			o.must(os.Rename(o.path("web.yaml.tmp"), o.path("web.yaml")))
 		},
 		"a write in place": func(o *observer) { o.write("web.yaml", edited) },
-		"cp":               func(o *observer) { o.write("../web.new", edited); o.run("cp", "../web.new", "web.yaml") },
-		"mv":               func(o *observer) { o.write("../web.new", edited); o.run("mv", "../web.new", "web.yaml") },
-		"sed -i":           func(o *observer) { o.run("sed", "-i", "s/old/new/", "web.yaml") },
-		"a shell's redirection": func(o *observer) {
-			o.write("../web.new", edited)
-			o.run("sh", "-c", "cat ../web.new > web.yaml")
-		},
 		"vim": func(o *observer) {
 			o.write(".web.yaml.swp", "b0VIM")
 			o.write("4913", "")
@@ -208,19 +201,43 @@ func TestEveryWayToEditAFileIsOneUpdate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := observe(t)
-			o.write("web.yaml", old)
-			if got := show(o.start()); got != "web=old" {
-				t.Fatalf("first Set: %s", got)
-			}
-			edit(o)
-			if came := o.until("web=new"); len(came) != 1 {
-				t.Errorf("%d Sets instead of one, the first was %s", len(came), show(came[0]))
-			}
-			if came := o.fence(); len(came) > 0 {
-				t.Errorf("another Set: %s", show(came[0]))
-			}
+			oneUpdate(t, edit)
 		})
+	}
+}
+
+// TestEveryProgramThatEditsAFileMakesOneUpdate runs beside no other test: a process that is being started holds, until
+// it is the other program, every file that the tests have open, and so keeps writers and readers of them waiting.
+func TestEveryProgramThatEditsAFileMakesOneUpdate(t *testing.T) {
+	for name, command := range map[string][]string{
+		"cp":                    {"cp", "../web.new", "web.yaml"},
+		"mv":                    {"mv", "../web.new", "web.yaml"},
+		"sed -i":                {"sed", "-i", "s/old/new/", "web.yaml"},
+		"a shell's redirection": {"sh", "-c", "cat ../web.new > web.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			oneUpdate(t, func(o *observer) {
+				o.write("../web.new", manifest("web", "new"))
+				o.run(command[0], command[1:]...)
+			})
+		})
+	}
+}
+
+// oneUpdate expects that an edit of web.yaml from old to new is one Set.
+func oneUpdate(t *testing.T, edit func(o *observer)) {
+	t.Helper()
+	o := observe(t)
+	o.write("web.yaml", manifest("web", "old"))
+	if got := show(o.start()); got != "web=old" {
+		t.Fatalf("first Set: %s", got)
+	}
+	edit(o)
+	if came := o.until("web=new"); len(came) != 1 {
+		t.Errorf("%d Sets instead of one, the first was %s %v", len(came), show(came[0]), came[0].Refused)
+	}
+	if came := o.fence(); len(came) > 0 {
+		t.Errorf("another Set: %s", show(came[0]))
 	}
 }
 
@@ -486,8 +503,30 @@ func TestAFileThatStaysOpenIsReadInTheEnd(t *testing.T) {
 		if err := s.scan(now.Add(step.after)); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.files["web.yaml"].read; got != step.read {
+		if got := s.files["web.yaml"].presence == present; got != step.read {
 			t.Errorf("after %s: read is %t", step.after, got)
+		}
+	}
+}
+
+func TestAFileThatIsBackIsNoDanglingLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		make func(path string) error
+		want bool
+	}{
+		"nothing is there":       {func(string) error { return nil }, true},
+		"a file came back":       {func(path string) error { return os.WriteFile(path, nil, 0o600) }, true},
+		"a link leads to a file": {func(path string) error { return os.Symlink("/dev/null", path) }, true},
+		"a link leads nowhere":   {func(path string) error { return os.Symlink("nowhere", path) }, false},
+	} {
+		path := filepath.Join(dir, name)
+		if err := c.make(path); err != nil {
+			t.Fatal(err)
+		}
+		if got := vanished(path, fmt.Errorf("open: %w", os.ErrNotExist)); got != c.want {
+			t.Errorf("%s: vanished is %t", name, got)
 		}
 	}
 }
@@ -583,4 +622,51 @@ func BenchmarkRenameToDeliver(b *testing.B) {
 		o.next()
 	}
 	o.stop()
+}
+
+// BenchmarkLook is one look at a directory of many files, after something happened to each of them that pick has to
+// settle.
+func BenchmarkLook(b *testing.B) {
+	breakIt := func(o *observer, file, pod string) {
+		o.write(file, strings.Replace(manifest(pod), "image", "imgae", 1))
+		o.must(os.Chtimes(o.path(file), time.Time{}, time.Now().Add(-time.Minute)))
+	}
+	for name, happens := range map[string]func(o *observer, file, pod string){
+		"nothing": func(*observer, string, string) {},
+		"broken":  breakIt,
+		"renamed": func(o *observer, file, _ string) { o.must(os.Rename(o.path(file), o.path("moved"+file))) },
+		"renamed and broken": func(o *observer, file, pod string) {
+			o.must(os.Rename(o.path(file), o.path("moved"+file)))
+			breakIt(o, "moved"+file, pod)
+		},
+	} {
+		for _, count := range []int{100, 1000} {
+			b.Run(fmt.Sprintf("%s %d", name, count), func(b *testing.B) { benchmarkLook(b, count, happens) })
+		}
+	}
+}
+
+func benchmarkLook(b *testing.B, count int, happens func(o *observer, file, pod string)) {
+	b.StopTimer()
+	for range b.N {
+		o := observe(b)
+		for i := range count {
+			pod := fmt.Sprintf("pod%d", i)
+			o.write(pod+".yaml", manifest(pod))
+		}
+		w := newWatcher(Config{Dir: o.dir}, func(s Set) { o.last = s })
+		w.look(time.Now())
+		for i := range count {
+			pod := fmt.Sprintf("pod%d", i)
+			happens(o, pod+".yaml", pod)
+		}
+		w.scanner.changed = true
+		b.StartTimer()
+		w.look(time.Now())
+		b.StopTimer()
+		w.events.close()
+		if len(o.last.Pods) != count {
+			b.Fatalf("%d Pods of %d", len(o.last.Pods), count)
+		}
+	}
 }

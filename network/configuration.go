@@ -136,7 +136,7 @@ func (n *Network) builtIn() (*libcni.NetworkConfigList, error) {
 					"routes":  []map[string]string{{"dst": "0.0.0.0/0"}},
 				},
 			},
-			{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}, "snat": true},
+			{"type": portPlugin, "capabilities": map[string]bool{portCapability: true}, "snat": true},
 		},
 	})
 	if err != nil {

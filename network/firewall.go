@@ -21,27 +21,17 @@ func (n *Network) prepare(ctx context.Context) error {
 	if err := n.checkRoutes(); err != nil {
 		return err
 	}
-	if err := n.addRules(ctx); err != nil {
+	if _, err := n.addRules(ctx); err != nil {
 		return err
 	}
 	n.prepared = true
 	return nil
 }
 
-// restore puts back what a firewall's reload may have swept away.
-func (n *Network) restore(ctx context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !n.prepared {
-		return nil
-	}
-	return n.addRules(ctx)
-}
-
 // checkRoutes refuses a subnet that another interface has. A wider route, such as a VPN's for all of 10.0.0.0/8, is
 // no obstacle.
 func (n *Network) checkRoutes() error {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
@@ -82,28 +72,34 @@ func (n *Network) tables() []table {
 	}
 }
 
-// addRules makes each chain and the jump to it in one transaction, unless the jump is there.
-func (n *Network) addRules(ctx context.Context) error {
+// addRules makes each chain and the jump to it in one transaction, unless both are there, and answers in which tables one
+// was missing. The chain is made before the jump, and is never empty.
+func (n *Network) addRules(ctx context.Context) (missing []string, err error) {
 	for _, t := range n.tables() {
-		if t.hasJump(ctx) {
+		jumps := t.has(ctx, t.from, t.jump)
+		if jumps && t.has(ctx, n.chain(), strings.Fields(t.chain[len(t.chain)-1])) {
 			continue
 		}
-		lines := []string{":" + n.chain() + " - [0:0]"}
+		lines := []string{":" + n.chain() + " - [0:0]"} // made if it was missing, emptied if not
 		for _, rule := range t.chain {
 			lines = append(lines, "-A "+n.chain()+" "+rule)
 		}
-		if err := t.restore(ctx, append(lines, "-A "+t.from+" "+strings.Join(t.jump, " "))); err != nil {
-			return fmt.Errorf("set up iptables: %w", err)
+		if !jumps {
+			lines = append(lines, "-A "+t.from+" "+strings.Join(t.jump, " "))
 		}
+		if err := t.restore(ctx, lines); err != nil {
+			return missing, fmt.Errorf("set up iptables: %w", err)
+		}
+		missing = append(missing, t.name)
 	}
-	return nil
+	return missing, nil
 }
 
 // removeRules removes chains and jumps, of which any may be missing.
 func (n *Network) removeRules(ctx context.Context) error {
 	for _, t := range n.tables() {
 		lines := []string{":" + n.chain() + " - [0:0]"} // made if it was missing, emptied if not
-		if t.hasJump(ctx) {
+		if t.has(ctx, t.from, t.jump) {
 			lines = append(lines, "-D "+t.from+" "+strings.Join(t.jump, " "))
 		}
 		if err := t.restore(ctx, append(lines, "-X "+n.chain())); err != nil {
@@ -113,10 +109,10 @@ func (n *Network) removeRules(ctx context.Context) error {
 	return nil
 }
 
-// hasJump says whether the jump is there. What keeps iptables from answering will keep it from making it, and is
+// has says whether a rule is in a chain. What keeps iptables from answering will keep it from making the rule, and is
 // reported then.
-func (t table) hasJump(ctx context.Context) bool {
-	args := append([]string{"-w", "-t", t.name, "-C", t.from}, t.jump...)
+func (t table) has(ctx context.Context, chain string, rule []string) bool {
+	args := append([]string{"-w", "-t", t.name, "-C", chain}, rule...)
 	return exec.CommandContext(ctx, "iptables", args...).Run() == nil
 }
 

@@ -8,28 +8,29 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
+// collectPatience is how long GC waits for the plugins of one sandbox, so that one that hangs does not hold up the rest.
+const collectPatience = 30 * time.Second
+
 // GC frees every attachment and namespace of a sandbox that is not to be kept. Sandboxes that are being added
-// meanwhile must be among those to keep. Where the configuration speaks CNI 1.1, its plugins are told to collect as
-// well, so such a configuration must not be shared with another agent.
+// meanwhile must be among those to keep: keep is asked when all that there is was listed. Only what this network has
+// recorded is freed, never what plugins know of beyond that: a configuration in ConfDir may be another container runtime's,
+// too, to whose plugins our list of what is valid (CNI 1.1's GC) would be an order to take that one's containers off the
+// network.
 func (n *Network) GC(ctx context.Context, keep func(id string) bool) error {
-	errs := []error{n.collectAttachments(ctx, keep), n.collectLeases(ctx, keep), n.collectPins(keep)}
-	_, builtIn, err := n.configuration()
-	switch {
-	case err != nil:
-		errs = append(errs, err)
-	case builtIn:
-		errs = append(errs, n.restore(ctx))
-	}
-	if err := errors.Join(errs...); err != nil {
+	attached := map[string]bool{} // still, because a plugin failed
+	err := n.collectAttachments(ctx, keep, attached)
+	stays := func(id string) bool { return attached[id] || keep(id) }
+	if err := errors.Join(err, n.collectLeases(ctx, stays), n.collectPins(stays), n.Restore(ctx)); err != nil {
 		return fmt.Errorf("collect network garbage: %w", err)
 	}
 	return nil
 }
 
-// collectAttachments removes the recorded ones.
-func (n *Network) collectAttachments(ctx context.Context, keep func(id string) bool) error {
+// collectAttachments removes the recorded ones. One that cannot be removed is kept whole, for the next time.
+func (n *Network) collectAttachments(ctx context.Context, keep func(id string) bool, attached map[string]bool) error {
 	attachments, err := n.cni.GetCachedAttachments("")
 	if err != nil {
 		return fmt.Errorf("list attachments: %w", err)
@@ -39,8 +40,12 @@ func (n *Network) collectAttachments(ctx context.Context, keep func(id string) b
 		if keep(a.ContainerID) {
 			continue
 		}
-		if err := n.detach(ctx, a); err != nil {
+		limited, cancel := context.WithTimeout(ctx, collectPatience)
+		err := n.detach(limited, a)
+		cancel()
+		if err != nil {
 			errs = append(errs, fmt.Errorf("remove sandbox %s from network %s: %w", a.ContainerID, a.Network, err))
+			attached[a.ContainerID] = true
 		}
 	}
 	return errors.Join(errs...)
@@ -60,7 +65,7 @@ func (n *Network) collectLeases(ctx context.Context, keep func(id string) bool) 
 	}
 	var errs []error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "last_reserved_ip") || e.Name() == "lock" {
+		if !isLease(e.Name()) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(folder, e.Name()))

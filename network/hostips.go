@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,7 +13,7 @@ import (
 // HostIPs are the node's own addresses, one of each family, IPv4 first: those of the interface with the default
 // route, else the first global one of any interface that is not of some container network, else 127.0.0.1.
 func HostIPs() ([]netip.Addr, error) {
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -58,17 +59,11 @@ func hostIP(links []netlink.Link, family int) (netip.Addr, error) {
 
 // defaultLink is the index of the link with the default route of the lowest metric, 0 if there is none.
 func defaultLink(family int) (int, error) {
-	routes, err := netlink.RouteList(nil, family)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 	if err != nil {
 		return 0, fmt.Errorf("list routes: %w", err)
 	}
-	routes = slices.DeleteFunc(routes, func(r netlink.Route) bool {
-		if r.Dst == nil {
-			return false
-		}
-		ones, _ := r.Dst.Mask.Size()
-		return ones != 0 || !r.Dst.IP.IsUnspecified()
-	})
+	routes = slices.DeleteFunc(routes, func(r netlink.Route) bool { return !isDefault(r) })
 	if len(routes) == 0 {
 		return 0, nil
 	}
@@ -79,9 +74,31 @@ func defaultLink(family int) (int, error) {
 	return best.LinkIndex, nil
 }
 
+// isDefault says whether a route is for every address.
+func isDefault(r netlink.Route) bool {
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0 && r.Dst.IP.IsUnspecified()
+}
+
+// dumpRounds is how often a list is asked for that changes while the kernel tells it.
+const dumpRounds = 5
+
+// dump lists links, addresses or routes. Other Pods' come and go meanwhile: a list that is not whole is asked for again.
+func dump[T any](list func() ([]T, error)) (out []T, err error) {
+	for range dumpRounds {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return out, err
+}
+
 // globalAddress is a link's first address that others can reach, the zero value if it has none.
 func globalAddress(link netlink.Link, family int) (netip.Addr, error) {
-	addrs, err := netlink.AddrList(link, family)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, family) })
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 	}

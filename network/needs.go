@@ -112,7 +112,8 @@ func (n *Network) rehearse(ctx context.Context, rules bool) error {
 		}
 	}
 	if rules {
-		errs = append(errs, n.addRules(ctx))
+		_, err := n.addRules(ctx)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

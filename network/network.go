@@ -5,6 +5,7 @@
 //	Add          ─▶ bridge ─▶ host-local        the built-in network, unless ConfDir has a configuration
 //	               portmap                      only for Pods with host ports
 //	Remove, GC   ─▶ the same plugins with the configuration that was used to add
+//	Keep         ─▶ rules and bridge on the host, put back when others swept them away
 //
 // It must not know what a sandbox is beyond its id, nor when Pods come and go. What it has done is in libcni's cache,
 // the plugins' own stores and the mount table, so a crash at any point is made good by Remove, or by GC.
@@ -67,10 +68,16 @@ type Network struct {
 	cni    *libcni.CNIConfig
 	bridge string
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards what follows
 	current  *libcni.NetworkConfigList
 	files    string // fingerprint of the files current was read from
 	prepared bool   // the host's part of the built-in network was set up
+
+	portsMu    sync.Mutex               // guards what follows, and is never held while a program runs
+	ports      map[string]bool          // sandboxes with host ports
+	portsRead  bool                     // those of an earlier agent are among them
+	otherPorts bool                     // portmap does not use iptables
+	held       map[string]chan struct{} // sandboxes that are being changed; closed when that is done
 }
 
 // Open checks the configuration. It touches nothing on the host.
@@ -92,7 +99,8 @@ func Open(cfg Config) (*Network, error) {
 		return nil, fmt.Errorf("open network: subnet %s: want an IPv4 one of at least four addresses", cfg.Subnet)
 	}
 	return &Network{
-		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, nil), bridge: bridgeOf(cfg.Name),
+		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, &plugins{}), bridge: bridgeOf(cfg.Name),
+		ports: map[string]bool{}, held: map[string]chan struct{}{},
 	}, nil
 }
 
@@ -115,7 +123,7 @@ func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 	if err := checkID(s.ID); err != nil {
 		return nil, fmt.Errorf("add sandbox to network: %w", err)
 	}
-	if ips, err := n.attached(s); err != nil || len(ips) > 0 {
+	if ips, err := n.attached(ctx, s); err != nil || len(ips) > 0 {
 		return ips, err
 	}
 	list, builtIn, err := n.configuration()
@@ -132,6 +140,9 @@ func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
 	}
+	if len(s.Ports) > 0 {
+		n.notePorts(s.ID, true)
+	}
 	ips, err := addresses(result)
 	if err != nil {
 		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
@@ -141,7 +152,7 @@ func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 
 // attached answers the addresses of a sandbox that was added before, none if it was not. A cache that outlived the
 // namespace (a reboot) is not believed: what it speaks of is freed first.
-func (n *Network) attached(s Sandbox) ([]netip.Addr, error) {
+func (n *Network) attached(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 	attachments, err := n.cni.GetCachedAttachments(s.ID)
 	if err != nil {
 		return nil, fmt.Errorf("read attachments of sandbox %s: %w", s.ID, err)
@@ -150,7 +161,7 @@ func (n *Network) attached(s Sandbox) ([]netip.Addr, error) {
 		if a.IfName == interfaceName && n.hasInterface(s.ID) {
 			return n.cachedAddresses(a)
 		}
-		if err := n.detach(context.Background(), a); err != nil {
+		if err := n.detach(ctx, a); err != nil {
 			return nil, fmt.Errorf("free stale attachment of sandbox %s: %w", s.ID, err)
 		}
 	}
@@ -158,6 +169,15 @@ func (n *Network) attached(s Sandbox) ([]netip.Addr, error) {
 }
 
 func (n *Network) cachedAddresses(a *libcni.NetworkAttachment) ([]netip.Addr, error) {
+	result, err := n.cachedResult(a)
+	if err != nil {
+		return nil, err
+	}
+	return addresses(result)
+}
+
+// cachedResult is what the plugins answered when a sandbox was added.
+func (n *Network) cachedResult(a *libcni.NetworkAttachment) (*types100.Result, error) {
 	list, err := libcni.NetworkConfFromBytes(a.Config)
 	if err != nil {
 		return nil, fmt.Errorf("read attachment of sandbox %s: %w", a.ContainerID, err)
@@ -169,7 +189,7 @@ func (n *Network) cachedAddresses(a *libcni.NetworkAttachment) ([]netip.Addr, er
 	if err != nil {
 		return nil, fmt.Errorf("read addresses of sandbox %s: %w", a.ContainerID, err)
 	}
-	return addresses(result)
+	return types100.NewResultFromResult(result)
 }
 
 // hasInterface says whether the sandbox's namespace is there with its interface in it.
@@ -208,6 +228,7 @@ func (n *Network) Remove(ctx context.Context, s Sandbox) error {
 			return fmt.Errorf("remove sandbox %s from network: %w", s.ID, err)
 		}
 	}
+	n.notePorts(s.ID, false)
 	return n.unpin(s.ID)
 }
 
@@ -217,9 +238,18 @@ func (n *Network) detach(ctx context.Context, a *libcni.NetworkAttachment) error
 	if err != nil {
 		return fmt.Errorf("parse cached configuration: %w", err)
 	}
-	return n.cni.DelNetworkList(ctx, list, &libcni.RuntimeConf{
+	release, err := n.hold(ctx, a.ContainerID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = n.cni.DelNetworkList(ctx, list, &libcni.RuntimeConf{
 		ContainerID: a.ContainerID, NetNS: n.pinned(a.ContainerID), IfName: a.IfName, Args: a.CniArgs, CapabilityArgs: a.CapabilityArgs,
 	})
+	if err == nil {
+		n.notePorts(a.ContainerID, false)
+	}
+	return err
 }
 
 // detachUnknown undoes an addition of which there is no record: it failed, or never was. A configuration that cannot
@@ -269,7 +299,7 @@ func (n *Network) arguments(s Sandbox) *libcni.RuntimeConf {
 		})
 	}
 	if mappings != nil {
-		rt.CapabilityArgs = map[string]any{"portMappings": mappings}
+		rt.CapabilityArgs = map[string]any{portCapability: mappings}
 	}
 	return rt
 }

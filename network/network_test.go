@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -433,3 +434,8 @@ func BenchmarkAdd(b *testing.B) {
 
 // nothing is to be kept.
 func nothing(string) bool { return false }
+
+// only these are to be kept.
+func only(ids ...string) func(string) bool {
+	return func(id string) bool { return slices.Contains(ids, id) }
+}

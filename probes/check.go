@@ -32,7 +32,7 @@ type ExecFunc func(ctx context.Context, command []string) (exitCode int, output 
 
 // Target is the container instance that a check asks.
 type Target struct {
-	PodIP     string        // where the handler names no host
+	PodIP     func() string // where the handler names no host; asked at every check, for a node's address may change
 	Container *v1.Container // for the names of its ports
 }
 
@@ -42,7 +42,7 @@ var errNoAddress = errors.New("the Pod has no IP and the probe names no host")
 // NewCheck makes the check that a probe's handler asks for; exec may be nil
 // where the handler is another one. The errors are those of a probe that can
 // never be made: no handler, a port name that the container does not have, a
-// port out of range, no address to ask.
+// port out of range. A Pod without an IP is one of each check.
 func NewCheck(p *v1.Probe, t Target, exec ExecFunc) (Check, error) {
 	switch {
 	case p.Exec != nil:
@@ -53,17 +53,17 @@ func NewCheck(p *v1.Probe, t Target, exec ExecFunc) (Check, error) {
 	case p.HTTPGet != nil:
 		return newHTTPCheck(p.HTTPGet, t)
 	case p.TCPSocket != nil:
-		addr, err := address(p.TCPSocket.Host, p.TCPSocket.Port, t)
+		at, err := newEndpoint(p.TCPSocket.Host, p.TCPSocket.Port, t)
 		if err != nil {
 			return nil, fmt.Errorf("make tcpSocket probe: %w", err)
 		}
-		return tcpCheck(addr), nil
+		return tcpCheck(at), nil
 	case p.GRPC != nil:
-		addr, err := address("", intstr.FromInt32(p.GRPC.Port), t)
+		at, err := newEndpoint("", intstr.FromInt32(p.GRPC.Port), t)
 		if err != nil {
 			return nil, fmt.Errorf("make grpc probe: %w", err)
 		}
-		return grpcCheck(addr, p.GRPC), nil
+		return grpcCheck(at, p.GRPC), nil
 	default:
 		return nil, errors.New("make probe: no handler is set (exec, httpGet, tcpSocket or grpc)")
 	}
@@ -90,8 +90,12 @@ func execCheck(command []string, exec ExecFunc) Check {
 }
 
 // tcpCheck opens a connection: being let in is Success.
-func tcpCheck(addr string) Check {
+func tcpCheck(at endpoint) Check {
 	return func(ctx context.Context) (Result, string, error) {
+		addr, err := at()
+		if err != nil {
+			return Unknown, "", err
+		}
 		conn, err := dial(ctx, "tcp", addr)
 		if err != nil {
 			return Failure, err.Error(), nil
@@ -120,20 +124,25 @@ func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
-// address is where a handler's host and port point to: the Pod where no host is
-// named, the container's port of that name where the port is a name.
-func address(host string, port intstr.IntOrString, t Target) (string, error) {
+// endpoint is where a handler's host and port point to now.
+type endpoint func() (addr string, err error)
+
+// newEndpoint points to the Pod where no host is named, and to the container's port of that name where the port is a name.
+func newEndpoint(host string, port intstr.IntOrString, t Target) (endpoint, error) {
 	number, err := portNumber(port, t.Container)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if host == "" {
-		host = t.PodIP
-	}
-	if host == "" {
-		return "", errNoAddress
-	}
-	return net.JoinHostPort(host, strconv.Itoa(number)), nil
+	return func() (string, error) {
+		host := host
+		if host == "" && t.PodIP != nil {
+			host = t.PodIP()
+		}
+		if host == "" {
+			return "", errNoAddress
+		}
+		return net.JoinHostPort(host, strconv.Itoa(number)), nil
+	}, nil
 }
 
 // portNumber resolves a port that may be a name.

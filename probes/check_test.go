@@ -138,7 +138,7 @@ func serve(t *testing.T, start func(*httptest.Server), path string) (*v1.HTTPGet
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &v1.HTTPGetAction{Path: path, Port: intstr.FromInt(port), Scheme: v1.URIScheme(strings.ToUpper(u.Scheme))}, Target{PodIP: u.Hostname()}
+	return &v1.HTTPGetAction{Path: path, Port: intstr.FromInt(port), Scheme: v1.URIScheme(strings.ToUpper(u.Scheme))}, Target{PodIP: fixed(u.Hostname())}
 }
 
 func TestHTTPCheck(t *testing.T) {
@@ -250,7 +250,7 @@ func TestHTTPCheckTimeout(t *testing.T) {
 				_, _ = io.Copy(io.Discard, conn) // until the check hangs up
 			})
 			get := &v1.HTTPGetAction{Port: intstr.FromInt32(port), Path: "/"}
-			expect(t, ctx, mustCheck(t, v1.ProbeHandler{HTTPGet: get}, Target{PodIP: "127.0.0.1"}, nil), outcome{Failure, "context", nil})
+			expect(t, ctx, mustCheck(t, v1.ProbeHandler{HTTPGet: get}, Target{PodIP: fixed("127.0.0.1")}, nil), outcome{Failure, "context", nil})
 		})
 	}
 	t.Run("no connection in time is failure", func(t *testing.T) {
@@ -285,7 +285,7 @@ func listen(t *testing.T, serve func(net.Conn)) (port int32) {
 		}
 		<-done
 	})
-	return int32(l.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+	return int32(l.Addr().(*net.TCPAddr).Port)
 }
 
 // closedPort is a port that nobody listens on.
@@ -295,7 +295,7 @@ func closedPort(t *testing.T) int32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := int32(l.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+	port := int32(l.Addr().(*net.TCPAddr).Port)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -311,10 +311,10 @@ func TestTCPCheck(t *testing.T) {
 		target Target
 		want   outcome
 	}{
-		"an open port is success":               {v1.TCPSocketAction{Port: intstr.FromInt32(open)}, Target{PodIP: "127.0.0.1"}, outcome{Success, "", nil}},
-		"a closed port is failure":              {v1.TCPSocketAction{Port: intstr.FromInt32(closedPort(t))}, Target{PodIP: "127.0.0.1"}, outcome{Failure, "connection refused", nil}},
-		"a port may be a name":                  {v1.TCPSocketAction{Port: intstr.FromString("web")}, Target{"127.0.0.1", named}, outcome{Success, "", nil}},
-		"a host may be named instead of the IP": {v1.TCPSocketAction{Port: intstr.FromInt32(open), Host: "127.0.0.1"}, Target{PodIP: "192.0.2.1"}, outcome{Success, "", nil}},
+		"an open port is success":               {v1.TCPSocketAction{Port: intstr.FromInt32(open)}, Target{PodIP: fixed("127.0.0.1")}, outcome{Success, "", nil}},
+		"a closed port is failure":              {v1.TCPSocketAction{Port: intstr.FromInt32(closedPort(t))}, Target{PodIP: fixed("127.0.0.1")}, outcome{Failure, "connection refused", nil}},
+		"a port may be a name":                  {v1.TCPSocketAction{Port: intstr.FromString("web")}, Target{fixed("127.0.0.1"), named}, outcome{Success, "", nil}},
+		"a host may be named instead of the IP": {v1.TCPSocketAction{Port: intstr.FromInt32(open), Host: "127.0.0.1"}, Target{PodIP: fixed("192.0.2.1")}, outcome{Success, "", nil}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -323,7 +323,7 @@ func TestTCPCheck(t *testing.T) {
 	}
 	t.Run("no connection in time is failure", func(t *testing.T) {
 		action := v1.TCPSocketAction{Port: intstr.FromInt32(open)}
-		expect(t, expired(t), mustCheck(t, v1.ProbeHandler{TCPSocket: &action}, Target{PodIP: "127.0.0.1"}, nil), outcome{Failure, "i/o timeout", nil})
+		expect(t, expired(t), mustCheck(t, v1.ProbeHandler{TCPSocket: &action}, Target{PodIP: fixed("127.0.0.1")}, nil), outcome{Failure, "i/o timeout", nil})
 	})
 }
 
@@ -344,7 +344,7 @@ func serveGRPC(t *testing.T, register func(*grpc.Server), options ...grpc.Server
 			t.Error(err)
 		}
 	})
-	return int32(l.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+	return int32(l.Addr().(*net.TCPAddr).Port)
 }
 
 func TestGRPCCheck(t *testing.T) {
@@ -371,13 +371,13 @@ func TestGRPCCheck(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			expect(t, t.Context(), mustCheck(t, v1.ProbeHandler{GRPC: &tt.action}, Target{PodIP: "127.0.0.1"}, nil), tt.want)
+			expect(t, t.Context(), mustCheck(t, v1.ProbeHandler{GRPC: &tt.action}, Target{PodIP: fixed("127.0.0.1")}, nil), tt.want)
 		})
 	}
 	t.Run("nobody there until the time is up is failure", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		check := mustCheck(t, v1.ProbeHandler{GRPC: &v1.GRPCAction{Port: closedPort(t)}}, Target{PodIP: "127.0.0.1"}, nil)
+		check := mustCheck(t, v1.ProbeHandler{GRPC: &v1.GRPCAction{Port: closedPort(t)}}, Target{PodIP: fixed("127.0.0.1")}, nil)
 		expect(t, ctx, check, outcome{Failure, "connection refused", nil})
 	})
 }
@@ -391,12 +391,11 @@ func TestNewCheckRefuses(t *testing.T) {
 		target  Target
 		want    string
 	}{
-		"no handler":                      {v1.ProbeHandler{}, Target{PodIP: "10.0.0.1"}, "make probe: no handler is set (exec, httpGet, tcpSocket or grpc)"},
+		"no handler":                      {v1.ProbeHandler{}, Target{PodIP: fixed("10.0.0.1")}, "make probe: no handler is set (exec, httpGet, tcpSocket or grpc)"},
 		"a command and nothing to run it": {v1.ProbeHandler{Exec: &v1.ExecAction{}}, Target{}, "make exec probe: nothing to run commands with"},
-		"a port name that is not there":   {v1.ProbeHandler{HTTPGet: &v1.HTTPGetAction{Port: web}}, Target{"10.0.0.1", other}, `make httpGet probe: port "web" is not among the container's ports`},
-		"a port name and no container":    {v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: web}}, Target{PodIP: "10.0.0.1"}, `make tcpSocket probe: port "web" is not among the container's ports`},
-		"a port out of range":             {v1.ProbeHandler{GRPC: &v1.GRPCAction{Port: 70000}}, Target{PodIP: "10.0.0.1"}, "make grpc probe: port 70000 is not between 1 and 65535"},
-		"no address":                      {v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt32(80)}}, Target{}, "make tcpSocket probe: the Pod has no IP and the probe names no host"},
+		"a port name that is not there":   {v1.ProbeHandler{HTTPGet: &v1.HTTPGetAction{Port: web}}, Target{fixed("10.0.0.1"), other}, `make httpGet probe: port "web" is not among the container's ports`},
+		"a port name and no container":    {v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: web}}, Target{PodIP: fixed("10.0.0.1")}, `make tcpSocket probe: port "web" is not among the container's ports`},
+		"a port out of range":             {v1.ProbeHandler{GRPC: &v1.GRPCAction{Port: 70000}}, Target{PodIP: fixed("10.0.0.1")}, "make grpc probe: port 70000 is not between 1 and 65535"},
 		"a host that no URL can have":     {v1.ProbeHandler{HTTPGet: &v1.HTTPGetAction{Port: intstr.FromInt32(80), Host: "a b"}}, Target{}, "make httpGet probe: "},
 	}
 	for name, tt := range tests {
@@ -412,8 +411,49 @@ func TestNewCheckRefuses(t *testing.T) {
 
 func TestAddressOfIPv6(t *testing.T) {
 	t.Parallel()
-	got, err := address("", intstr.FromInt32(80), Target{PodIP: "fd00::1"})
-	if err != nil || got != "[fd00::1]:80" {
+	at, err := newEndpoint("", intstr.FromInt32(80), Target{PodIP: fixed("fd00::1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := at(); err != nil || got != "[fd00::1]:80" {
 		t.Errorf("address: %q %v, want [fd00::1]:80", got, err)
+	}
+}
+
+// fixed is an address that does not change.
+func fixed(ip string) func() string { return func() string { return ip } }
+
+// TestEveryCheckAsksWhereThePodIsNow has a Pod whose address is that of its node: unknown at first, then one where nothing
+// listens, then the right one.
+func TestEveryCheckAsksWhereThePodIsNow(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(web.Close)
+	_, text, _ := net.SplitHostPort(web.Listener.Addr().String())
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, handler := range map[string]v1.ProbeHandler{
+		"httpGet":   {HTTPGet: &v1.HTTPGetAction{Port: intstr.FromInt(port)}},
+		"tcpSocket": {TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt(port)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ip := ""
+			check := mustCheck(t, handler, Target{PodIP: func() string { return ip }}, nil)
+			if result, _, err := check(t.Context()); result != Unknown || !errors.Is(err, errNoAddress) {
+				t.Errorf("without an address: got %s, %v", result, err)
+			}
+			for _, c := range []struct {
+				ip   string
+				want Result
+			}{{"127.0.0.9", Failure}, {"127.0.0.1", Success}} {
+				ip = c.ip
+				if result, output, err := check(t.Context()); result != c.want || err != nil {
+					t.Errorf("at %s: got %s, %q, %v; want %s", ip, result, output, err, c.want)
+				}
+			}
+		})
 	}
 }

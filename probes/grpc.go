@@ -22,16 +22,20 @@ const grpcBuffer = 4 << 10
 
 // grpcCheck calls grpc.health.v1.Health/Check: SERVING is Success, anything else
 // a Failure. It waits for a server that is not there yet until the time is up.
-func grpcCheck(addr string, action *v1.GRPCAction) Check {
+func grpcCheck(at endpoint, action *v1.GRPCAction) Check {
 	creds := insecure.NewCredentials()
 	if action.Mode != nil && *action.Mode == v1.GRPCProbeModeTLS {
-		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as Kubernetes documents it
+		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) // as Kubernetes documents it
 	}
 	service := ""
 	if action.Service != nil {
 		service = *action.Service
 	}
 	return func(ctx context.Context) (_ Result, _ string, err error) {
+		addr, err := at()
+		if err != nil {
+			return Unknown, "", err
+		}
 		conn, err := grpc.NewClient("passthrough:///"+addr,
 			grpc.WithUserAgent(userAgent),
 			grpc.WithTransportCredentials(creds),

@@ -20,7 +20,7 @@ const maxRedirects = 10
 // newHTTPCheck asks with a GET: a status from 200 to 399 is Success, though a
 // redirect to another host is not followed and is a Warning.
 func newHTTPCheck(get *v1.HTTPGetAction, t Target) (Check, error) {
-	addr, err := address(get.Host, get.Port, t)
+	at, err := newEndpoint(get.Host, get.Port, t)
 	if err != nil {
 		return nil, fmt.Errorf("make httpGet probe: %w", err)
 	}
@@ -28,14 +28,19 @@ func newHTTPCheck(get *v1.HTTPGetAction, t Target) (Check, error) {
 	if get.Scheme != "" {
 		scheme = strings.ToLower(string(get.Scheme))
 	}
-	target := httpURL(scheme, addr, get.Path).String()
 	header := httpHeader(get.HTTPHeaders)
-	if _, err := http.NewRequest(http.MethodGet, target, nil); err != nil {
-		return nil, fmt.Errorf("make httpGet probe: %w", err)
+	if addr, err := at(); err == nil {
+		if _, err := http.NewRequest(http.MethodGet, httpURL(scheme, addr, get.Path).String(), nil); err != nil {
+			return nil, fmt.Errorf("make httpGet probe: %w", err)
+		}
 	}
 	h2c := get.Protocol != nil && *get.Protocol == v1.HTTPProtocolHTTP2
 	return func(ctx context.Context) (Result, string, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		addr, err := at()
+		if err != nil {
+			return Unknown, "", err
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, httpURL(scheme, addr, get.Path).String(), nil)
 		if err != nil {
 			return Unknown, "", fmt.Errorf("make request: %w", err)
 		}
@@ -82,7 +87,7 @@ func transport(scheme string, h2c bool) *http.Transport {
 	}
 	switch {
 	case scheme == "https":
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // as Kubernetes documents it
+		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as Kubernetes documents it
 		t.ForceAttemptHTTP2 = true
 	case h2c:
 		t.Protocols = new(http.Protocols)

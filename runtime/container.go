@@ -32,6 +32,12 @@ func ID(podUID, container string, attempt int) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// isID says whether a name is one that ID makes.
+func isID(name string) bool {
+	sum, err := hex.DecodeString(name)
+	return err == nil && len(sum) == sha256.Size
+}
+
 // State is what containerd and the kernel say of a container.
 type State string
 
@@ -105,16 +111,15 @@ func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec
 	if !ok {
 		return fmt.Errorf("create container: runtime handler %q is not known: see --runtime-handler", rec.handler)
 	}
-	// The form of the path says who makes the cgroup: slice:prefix:name is systemd's.
-	bySystemd := strings.Contains(spec.Linux.CgroupsPath, ":")
-	if bySystemd { // or a scope whose process ran out of memory stays as a failed unit
+	systemd := bySystemd(spec.Linux.CgroupsPath)
+	if systemd { // or a scope whose process ran out of memory stays as a failed unit
 		spec.Annotations["org.systemd.property.CollectMode"] = "'inactive-or-failed'"
 	}
 	anySpec, err := typeurl.MarshalAny(spec)
 	if err != nil {
 		return fmt.Errorf("encode OCI spec: %w", err)
 	}
-	runtimeOptions, err := typeurl.MarshalAny(&options.Options{BinaryName: handler.BinaryName, SystemdCgroup: bySystemd})
+	runtimeOptions, err := typeurl.MarshalAny(&options.Options{BinaryName: handler.BinaryName, SystemdCgroup: systemd})
 	if err != nil {
 		return fmt.Errorf("encode runtime options: %w", err)
 	}

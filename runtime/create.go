@@ -3,7 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
-
+	"maps"
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -11,16 +11,56 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// PrepareContainer makes a container's writable layer, which needs nothing of its Pod and so may be done early.
-// The layer is a root of its own for containerd's garbage collector, because it may exist before the container's record.
+// gcRoot keeps a snapshot from containerd's garbage collector, because it may exist before the container's record does.
+const gcRoot = "containerd.io/gc.root"
+
+// PrepareContainer is PrepareLayer without labels.
 func (r *Runtime) PrepareContainer(ctx context.Context, id string, image Image) error {
-	_, err := r.client.SnapshotService(r.snapshotter).Prepare(ctx, id, image.chainID, snapshots.WithLabels(map[string]string{
-		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
-	}))
-	if err != nil && !errdefs.IsAlreadyExists(err) {
+	return r.PrepareLayer(ctx, id, image, nil)
+}
+
+// PrepareLayer makes a container's writable layer, which needs nothing of its Pod and so may be done early. It carries the
+// labels, by which ListSnapshots tells whose it is. One that is there is left as it is; unless it stands on another image,
+// that of an earlier try: then all that there is of the container is removed first.
+func (r *Runtime) PrepareLayer(ctx context.Context, id string, image Image, labels map[string]string) error {
+	layers := r.client.SnapshotService(r.snapshotter)
+	all := map[string]string{gcRoot: time.Now().UTC().Format(time.RFC3339)}
+	maps.Copy(all, labels)
+	_, err := layers.Prepare(ctx, id, image.chainID, snapshots.WithLabels(all))
+	if errdefs.IsAlreadyExists(err) {
+		var present snapshots.Info
+		present, err = layers.Stat(ctx, id)
+		if err == nil && present.Parent == image.chainID {
+			return nil
+		}
+		if err == nil {
+			err = r.Delete(ctx, id)
+		}
+		if err == nil {
+			_, err = layers.Prepare(ctx, id, image.chainID, snapshots.WithLabels(all))
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("prepare root file system: %w", err)
 	}
 	return nil
+}
+
+// ListSnapshots answers the labels of every writable layer of the namespace that PrepareLayer has made, by the container's
+// id. A layer may be there before its record, and stay where that is never made: List does not know of it then, and Delete
+// removes it. It is a scan.
+func (r *Runtime) ListSnapshots(ctx context.Context) (map[string]map[string]string, error) {
+	layers := map[string]map[string]string{}
+	err := r.client.SnapshotService(r.snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		if info.Kind == snapshots.KindActive && isID(info.Name) { // else an image's, or one that is being unpacked
+			layers[info.Name] = info.Labels
+		}
+		return nil
+	}, `labels."`+gcRoot+`"`)
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	return layers, nil
 }
 
 // CreateContainer makes the record of a container. An error is about its configuration: nothing was run yet.
@@ -32,19 +72,17 @@ func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) erro
 	return r.createRecord(ctx, record{id: cfg.ID, handler: cfg.Handler, labels: cfg.Labels, image: cfg.Image.Name}, spec)
 }
 
-// StartContainer makes the task of a container that was created and starts its main process. created, which may be nil, is
-// called between the two, when all mounts are made.
-func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig, created func()) error {
+// StartContainer makes the task of a container that was created, and starts its main process.
+func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig) error {
+	if err := checkPipes(cfg.Stdout, cfg.Stderr); err != nil {
+		return err
+	}
 	rootfs, err := r.client.SnapshotService(r.snapshotter).Mounts(ctx, cfg.ID)
 	if err != nil {
 		return fmt.Errorf("find root file system: %w", err)
 	}
 	req := &tasks.CreateTaskRequest{ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr}
-	err = r.createTask(ctx, req)
-	if created != nil {
-		created()
-	}
-	if err != nil {
+	if err := r.createTask(ctx, req); err != nil {
 		return err
 	}
 	return r.Start(ctx, cfg.ID)

@@ -136,9 +136,9 @@ func collect(path string, limit int64) (*collector, error) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		return nil, fmt.Errorf("create exec pipe: %w", err)
 	}
-	pipe, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	pipe, err := openPipe(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open exec pipe: %w", err), os.Remove(path))
+		return nil, errors.Join(err, os.Remove(path))
 	}
 	c := &collector{pipe: pipe, limit: limit, done: make(chan struct{})}
 	if c.raw, err = pipe.SyscallConn(); err != nil {

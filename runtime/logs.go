@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,10 +80,9 @@ type logStream struct {
 }
 
 func openLogStream(name, pipe string, out *logFile, scratch chan *scratch) (*logStream, error) {
-	// Read and write, so that the pipe never reports the end while a container starts or restarts.
-	f, err := os.OpenFile(pipe, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	f, err := openPipe(pipe)
 	if err != nil {
-		return nil, fmt.Errorf("open log pipe: %w", err)
+		return nil, err
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -34,12 +34,6 @@ type SandboxConfig struct {
 	CgroupsPath string
 	OOMScoreAdj int
 	Containers  []string // whose output the pause process holds for the agent
-}
-
-// Pipes are the named pipes that a container's output passes through on its way to the log file.
-func Pipes(sandboxDir, container string) (stdout, stderr string) {
-	base := filepath.Join(sandboxDir, pauseIO, container)
-	return base + ".out", base + ".err"
 }
 
 // Shm is the Pod's /dev/shm on the host.
@@ -73,23 +67,6 @@ func (r *Runtime) StartSandbox(ctx context.Context, cfg SandboxConfig) error {
 	return nil
 }
 
-// makePipes leaves pipes alone that are there: they may hold output.
-func makePipes(cfg SandboxConfig) error {
-	dir := filepath.Join(cfg.Dir, pauseIO)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create pipes: %w", err)
-	}
-	for _, name := range cfg.Containers {
-		stdout, stderr := Pipes(cfg.Dir, name)
-		for _, pipe := range []string{stdout, stderr} {
-			if err := syscall.Mkfifo(pipe, 0o600); err != nil && !os.IsExist(err) {
-				return fmt.Errorf("create pipe %s: %w", pipe, err)
-			}
-		}
-	}
-	return nil
-}
-
 // mountShm mounts the Pod's /dev/shm once.
 func mountShm(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -104,7 +81,8 @@ func mountShm(dir string) error {
 	return nil
 }
 
-// DeleteSandbox removes the pause process and the sandbox's folder with its pipes and /dev/shm. An empty dir is no folder.
+// DeleteSandbox removes the pause process and the sandbox's folder with its pipes and /dev/shm. An empty dir is no folder:
+// that of a sandbox whose successor has it already.
 func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	if err := r.endTask(ctx, id); err != nil {
 		return err
@@ -112,10 +90,8 @@ func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	if err := r.releaseShim(id); err != nil {
 		return fmt.Errorf("delete sandbox: %w", err)
 	}
-	if dir != "" {
-		if err := DeleteSandboxDir(dir); err != nil {
-			return err
-		}
+	if err := DeleteSandboxDir(dir); err != nil {
+		return err
 	}
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("delete sandbox: %w", err)
@@ -123,15 +99,18 @@ func (r *Runtime) DeleteSandbox(ctx context.Context, id, dir string) error {
 	return nil
 }
 
-// DeleteSandboxDir removes a sandbox's folder with its pipes and /dev/shm. One that is gone is no error.
+// DeleteSandboxDir removes a sandbox's pipes and /dev/shm from its folder. What is gone is no error, and so is no folder.
 func DeleteSandboxDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
 	if err := unix.Unmount(Shm(dir), unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return fmt.Errorf("unmount %s: %w", Shm(dir), err)
 	}
 	if err := os.Remove(Shm(dir)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("remove sandbox: %w", err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, pauseIO)); err != nil {
 		return fmt.Errorf("remove sandbox: %w", err)
 	}
 	return nil
@@ -175,14 +154,16 @@ func (r *Runtime) sandboxSpec(cfg SandboxConfig) *specs.Spec {
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 			// Without a mount there the runtime would make its device nodes in the folder that all sandboxes share.
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
-			{Destination: "/" + pauseIO, Type: "bind", Source: filepath.Join(cfg.Dir, pauseIO), Options: []string{"rbind", "nosuid", "nodev", "noexec"}},
+			// Read-only, which keeps nobody from opening the pipes for writing: where its PID namespace is shared, a container
+			// reaches this folder through /proc/<pid>/root.
+			{Destination: "/" + pauseIO, Type: "bind", Source: filepath.Join(cfg.Dir, pauseIO), Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec"}},
 		},
 		Annotations: map[string]string{groupAnnotation: cfg.ID},
 		Linux: &specs.Linux{
 			ReadonlyPaths: []string{"/proc"}, // the runtime writes its sysctls before
 			CgroupsPath:   cfg.CgroupsPath,
 			Resources: &specs.LinuxResources{
-				CPU:     &specs.LinuxCPU{Shares: ptr(uint64(2))},
+				CPU:     &specs.LinuxCPU{Shares: new(uint64(2))},
 				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 			},
 		},
@@ -195,7 +176,7 @@ func (r *Runtime) sandboxSpec(cfg SandboxConfig) *specs.Spec {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 	}
 	s.Linux.Namespaces = namespaces
+	// Whatever the Pod says of its own containers (kubernetes/kubernetes pkg/kubelet/kuberuntime, security context of sandboxes).
+	s.Linux.Seccomp = seccomp.DefaultProfile(s)
 	return s
 }
-
-func ptr[T any](v T) *T { return &v }

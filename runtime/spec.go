@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/containerd/cgroups/v3"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -39,6 +41,8 @@ type ContainerConfig struct {
 	Namespaces    Namespaces
 	Stdout        string // named pipes in the sandbox's folder, see Pipes
 	Stderr        string
+
+	unified bool // the host has cgroup v2 only
 }
 
 // Namespaces are the sandbox's namespaces as paths; empty is the host's.
@@ -63,6 +67,7 @@ func (r *Runtime) containerSpec(ctx context.Context, cfg *ContainerConfig) (*spe
 		return nil, fmt.Errorf("make default OCI spec: %w", err)
 	}
 	spec.Version = specVersion
+	cfg.unified = cgroups.Mode() == cgroups.Unified
 	for _, write := range sections {
 		if err := write(spec, cfg); err != nil {
 			return nil, err
@@ -125,7 +130,8 @@ func mergeEnv(lists ...[]string) []string {
 	return out
 }
 
-// withNamespaces writes which namespaces are the sandbox's, the host's, or the container's own.
+// withNamespaces writes which namespaces are the sandbox's, the host's, or the container's own. On cgroup v2, as under
+// containerd's CRI, a container sees its own cgroup as the root unless it is privileged.
 func withNamespaces(s *specs.Spec, cfg *ContainerConfig) error {
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	share := func(kind specs.LinuxNamespaceType, at string) {
@@ -143,6 +149,9 @@ func withNamespaces(s *specs.Spec, cfg *ContainerConfig) error {
 		share(specs.PIDNamespace, cfg.Namespaces.PID)
 	default:
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
+	}
+	if cfg.unified && !isTrue(securityContext(cfg).Privileged) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	return nil
 }
@@ -240,9 +249,13 @@ func withMounts(s *specs.Spec, cfg *ContainerConfig) error {
 	return nil
 }
 
-// withCgroup writes the limits; the device rules are containerd's.
+// withCgroup writes the limits; the device rules are containerd's. Where systemd makes the cgroup it gives the container the
+// Pod's grace period when the host shuts down, not its own 90 s.
 func withCgroup(s *specs.Spec, cfg *ContainerConfig) error {
 	s.Linux.CgroupsPath = cfg.CgroupsPath
+	if bySystemd(cfg.CgroupsPath) {
+		s.Annotations["org.systemd.property.TimeoutStopUSec"] = fmt.Sprintf("uint64 %d", stopTimeout(cfg.Pod).Microseconds())
+	}
 	if cfg.Resources == nil {
 		return nil
 	}
@@ -251,6 +264,19 @@ func withCgroup(s *specs.Spec, cfg *ContainerConfig) error {
 	limits.Devices = append(slices.Clone(devices), limits.Devices...)
 	s.Linux.Resources = &limits
 	return nil
+}
+
+// bySystemd says who makes a cgroup, which the form of its path tells: slice:prefix:name is systemd's.
+func bySystemd(cgroupsPath string) bool { return strings.Contains(cgroupsPath, ":") }
+
+// stopTimeout is how long a container may take to end: the Pod's grace period, and at least what the kubelet gives every
+// container (kubernetes/kubernetes pkg/kubelet/kuberuntime, minimumGracePeriodInSeconds). To systemd, 0 would be for ever.
+func stopTimeout(pod *v1.Pod) time.Duration {
+	grace := int64(v1.DefaultTerminationGracePeriodSeconds)
+	if pod.Spec.TerminationGracePeriodSeconds != nil {
+		grace = *pod.Spec.TerminationGracePeriodSeconds
+	}
+	return time.Duration(max(grace, 2)) * time.Second
 }
 
 // user finds who the process runs as: runAsUser, else the image's user, with the groups that the image's /etc/group gives

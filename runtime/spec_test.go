@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,6 +103,32 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
+func TestCgroupNamespace(t *testing.T) {
+	t.Parallel()
+	yes, no := true, false
+	for sentence, r := range map[string]struct {
+		unified    bool
+		privileged *bool
+		want       bool
+	}{
+		"its own on cgroup v2":        {true, nil, true},
+		"also where it says so":       {true, &no, true},
+		"the host's where privileged": {true, &yes, false},
+		"the host's on cgroup v1":     {false, nil, false},
+		"and privileged there":        {false, &yes, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			cfg := secure(v1.SecurityContext{Privileged: r.privileged})
+			cfg.unified = r.unified
+			got := slices.Contains(written(t, cfg, withNamespaces).Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+			if got != r.want {
+				t.Errorf("a cgroup namespace: %v", got)
+			}
+		})
+	}
+}
+
 func TestCapabilities(t *testing.T) {
 	t.Parallel()
 	current, err := cap.Current()
@@ -190,13 +217,27 @@ func TestMounts(t *testing.T) {
 
 func TestCgroup(t *testing.T) {
 	t.Parallel()
-	limit := int64(1 << 20)
+	memory := &specs.LinuxMemory{Limit: new(int64(1 << 20)), Swap: new(int64(1 << 20))}
 	cfg := configured(func(c *ContainerConfig) {
-		c.CgroupsPath, c.Resources = "/pods/x", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+		c.CgroupsPath, c.Resources = "/pods/x", &specs.LinuxResources{Memory: memory}
 	})
 	s := written(t, cfg, withCgroup)
-	if s.Linux.CgroupsPath != "/pods/x" || *s.Linux.Resources.Memory.Limit != limit || len(s.Linux.Resources.Devices) == 0 || cfg.Resources.Devices != nil {
+	if s.Linux.CgroupsPath != "/pods/x" || len(s.Linux.Resources.Devices) == 0 || cfg.Resources.Devices != nil {
 		t.Errorf("%+v", s.Linux.Resources)
+	}
+	same(t, memory, s.Linux.Resources.Memory)
+	same(t, map[string]string{groupAnnotation: "box"}, s.Annotations)
+}
+
+func TestSystemdWaitsForTheGracePeriod(t *testing.T) {
+	t.Parallel()
+	for want, grace := range map[string]*int64{
+		"uint64 30000000": nil, "uint64 300000000": new(int64(300)), "uint64 2000000": new(int64(0)),
+	} {
+		cfg := configured(func(c *ContainerConfig) {
+			c.CgroupsPath, c.Pod.Spec.TerminationGracePeriodSeconds = "kubepods.slice:podkeeper:x", grace
+		})
+		same(t, want, written(t, cfg, withCgroup).Annotations["org.systemd.property.TimeoutStopUSec"])
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -29,7 +28,8 @@ const (
 // Listen listens on runDir/podkeeper.sock, for its owner only, and makes runDir
 // where it is missing. The agent that listens holds a lock on runDir, which the
 // kernel drops however that agent ends: so the socket of a dead agent is
-// replaced, and where one lives Listen is an error that says so. The socket
+// replaced, and where one lives Listen is an error that says so, after two
+// seconds in which one that was just killed lets go. The socket
 // appears under its name only when it is ready.
 func Listen(runDir string) (_ net.Listener, err error) {
 	path := filepath.Join(runDir, socketName)
@@ -62,22 +62,6 @@ func Listen(runDir string) (_ net.Listener, err error) {
 		return nil, errors.Join(err, l.Close(), remove(fresh))
 	}
 	return newSocket(l, path, lock), nil
-}
-
-// lockDir takes the lock that a living agent holds.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open run directory: %w", err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = errors.New("another agent is running with it; stop that one, or give this one a --run-dir of its own")
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock run directory %s: %w", dir, err), f.Close())
-	}
-	return f, nil
 }
 
 // publish makes the socket its owner's alone, then gives it its name.

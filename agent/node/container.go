@@ -119,7 +119,7 @@ func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, err
 	if err := n.Carry(t); err != nil {
 		return time.Time{}, &Fault{CreateContainerError, err}
 	}
-	if err := n.Runtime.StartContainer(ctx, cfg, nil); err != nil {
+	if err := n.Runtime.StartContainer(ctx, cfg); err != nil {
 		return time.Time{}, err
 	}
 	return time.Now(), nil

@@ -22,6 +22,7 @@ import (
 	goruntime "runtime"
 
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -47,9 +48,9 @@ type Node struct {
 	RootDir    string // pods/<uid>: instance record, volumes, what containers have mounted
 	RunDir     string // pods/<uid>: pipes and /dev/shm
 	LogsDir    string
-	HostIPs    func() []string // the node's addresses now, the primary first
-	Memory     int64           // bytes the node has
-	MinOOM     int             // the lowest oom_score_adj that may be written
+	Host       *network.HostAddresses
+	Memory     int64 // bytes the node has
+	MinOOM     int   // the lowest oom_score_adj that may be written
 	Log        *slog.Logger
 
 	mu   sync.Mutex
@@ -120,6 +121,18 @@ type Notice = runtime.Event
 
 // Watch calls see for every notice until ctx ends.
 func (n *Node) Watch(ctx context.Context, see func(Notice)) { n.Runtime.Events(ctx, see) }
+
+// HostIPs are the node's addresses now, the primary first.
+func (n *Node) HostIPs() []string { return texts(n.Host.List()) }
+
+// Keep keeps up until ctx ends what Pods need of the host that others may sweep away. moved is called when the node's
+// addresses are others.
+func (n *Node) Keep(ctx context.Context, moved func()) {
+	var work sync.WaitGroup
+	work.Go(func() { n.Network.Keep(ctx) })
+	work.Go(func() { n.Host.Watch(ctx, func([]netip.Addr) { moved() }) })
+	work.Wait()
+}
 
 // ImportImages imports the archives of a folder, and again those that change, until ctx ends.
 func (n *Node) ImportImages(ctx context.Context, dir string, imported func()) {

@@ -88,6 +88,8 @@ func (n *Node) Release(ctx context.Context, t Target, detached bool) error {
 	}
 	if err := runtime.DeleteSandboxDir(n.runDir(t.Pod)); err != nil {
 		errs = append(errs, err)
+	} else if err := os.RemoveAll(n.runDir(t.Pod)); err != nil {
+		errs = append(errs, fmt.Errorf("remove sandbox folder: %w", err))
 	}
 	if err := n.Volumes.Teardown(t.Pod.UID); err != nil {
 		errs = append(errs, err)

@@ -11,7 +11,6 @@ import (
 	goruntime "runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	containerdlog "github.com/containerd/log"
@@ -24,7 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent"
-	host "github.com/podkeeper/podkeeper/agent/node"
+	podnode "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/network"
@@ -57,7 +56,6 @@ func agentCommand() *cobra.Command {
 
 // define gives a command the agent's flags.
 func (f *flags) define(cmd *cobra.Command) {
-	hostname, _ := os.Hostname()
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", "", "a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) file; a flag wins over the file")
 	fs.StringVar(&f.manifests, "pod-manifest-path", "/etc/podkeeper/manifests", "directory of Pod manifests (staticPodPath)")
@@ -70,7 +68,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.cniConf, "cni-conf-dir", "/etc/cni/net.d", "CNI configuration; while there is none here, a built-in bridge is used")
 	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
 	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
-	fs.StringVar(&f.nodeName, "node-name", strings.ToLower(hostname), "this node's name")
+	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 }
 
 // apply fills in from the file what no flag was given for.
@@ -93,6 +91,9 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 			f.cniBin = "/usr/lib/cni"
 		}
 	}
+	if hostname, err := os.Hostname(); err == nil && f.nodeName == "" {
+		f.nodeName = strings.ToLower(hostname)
+	}
 }
 
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
@@ -110,6 +111,11 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	if err != nil {
 		return err
 	}
+	lock, err := server.LockNamespace(f.endpoint, f.namespace, f.rootDir)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer lock.Close()
 	n, err := newNode(f, cfg, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -154,7 +160,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 }
 
 // newNode wires the rooms that the agent works with.
-func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*host.Node, error) {
+func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*podnode.Node, error) {
 	handlers, err := parseHandlers(f.handlers)
 	if err != nil {
 		return nil, err
@@ -185,15 +191,19 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	identity, err := host.ReadIdentity(f.rootDir)
+	addresses, err := network.ReadHostAddresses(log)
 	if err != nil {
 		return nil, err
 	}
-	return &host.Node{
+	identity, err := podnode.ReadIdentity(f.rootDir)
+	if err != nil {
+		return nil, err
+	}
+	return &podnode.Node{
 		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(filepath.Join(f.rootDir, "pods")),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
 		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Identity: identity,
-		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, HostIPs: (&hostAddresses{}).list, Memory: memory,
+		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 	}, nil
 }
@@ -283,32 +293,4 @@ func hasCapSysResource() bool {
 	line, _, _ := strings.Cut(after, "\n")
 	effective, err := strconv.ParseUint(line, 16, 64)
 	return err == nil && effective&(1<<capSysResource) != 0
-}
-
-// hostAddresses are the node's addresses. They are read anew after a while only: that costs a dump of all links and
-// routes, of which every Pod has one.
-type hostAddresses struct {
-	mu   sync.Mutex
-	ips  []string
-	read time.Time
-}
-
-// addressesStay is how long they are believed.
-const addressesStay = 10 * time.Second
-
-// list answers them, or those last known where they cannot be told.
-func (h *hostAddresses) list() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if time.Since(h.read) < addressesStay {
-		return h.ips
-	}
-	if ips, err := network.HostIPs(); err == nil {
-		h.ips = nil
-		for _, ip := range ips {
-			h.ips = append(h.ips, ip.String())
-		}
-	}
-	h.read = time.Now()
-	return h.ips
 }

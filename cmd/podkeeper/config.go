@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // supported are the fields of KubeletConfiguration that podkeeper follows. Any other one is refused by name.
@@ -40,7 +40,7 @@ func readConfig(file string) (*kubeletconfig.KubeletConfiguration, error) {
 		return nil, fmt.Errorf("%s: kind %s of %s: must be kind: KubeletConfiguration, apiVersion: %s",
 			file, cfg.Kind, cfg.APIVersion, kubeletconfig.SchemeGroupVersion)
 	}
-	return cfg, errors.Join(checkFields(file, data), checkValues(file, cfg))
+	return cfg, errors.Join(checkFields(file, data), checkValues(file, data, cfg))
 }
 
 // checkFields refuses what podkeeper does not follow.
@@ -52,49 +52,44 @@ func checkFields(file string, data []byte) error {
 	var errs []error
 	for field := range fields {
 		if !slices.Contains(supported, field) {
-			errs = append(errs, fmt.Errorf("%s:%d: %s: not supported: remove it", file, lineOf(data, field), field))
+			errs = append(errs, refuse(file, data, field, "not supported: remove it"))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }
 
-// lineOf is the line on which a top-level field stands, 0 where it is not written plainly.
-func lineOf(data []byte, field string) int {
-	for i, line := range bytes.Split(data, []byte("\n")) {
-		if bytes.HasPrefix(bytes.Trim(line, `"{ `), []byte(field)) {
-			return i + 1
-		}
-	}
-	return 0
+// refuse says what is wrong with a field in the words, and at the place, that manifests have for their faults.
+func refuse(file string, data []byte, field, reason string) error {
+	return manifests.Refusal{File: file, Line: manifests.Line(data, field), Field: field, Reason: reason}
 }
 
 // checkValues refuses values out of range.
-func checkValues(file string, cfg *kubeletconfig.KubeletConfiguration) error {
+func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfiguration) error {
 	var errs []error
-	refuse := func(field, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s: %s", file, field, fmt.Sprintf(format, args...)))
+	wrong := func(field, format string, args ...any) {
+		errs = append(errs, refuse(file, data, field, fmt.Sprintf(format, args...)))
 	}
 	if d := cgroups.Driver(cfg.CgroupDriver); d != "" && d != cgroups.Systemd && d != cgroups.Cgroupfs {
-		refuse("cgroupDriver", "%q is not supported: must be systemd or cgroupfs", d)
+		wrong("cgroupDriver", "%q is not supported: must be systemd or cgroupfs", d)
 	}
 	if n := cfg.ContainerLogMaxFiles; n != nil && *n < 2 {
-		refuse("containerLogMaxFiles", "is %d: must be at least 2", *n)
+		wrong("containerLogMaxFiles", "is %d: must be at least 2", *n)
 	}
 	if p := cfg.CPUCFSQuotaPeriod; p != nil && (p.Duration < time.Millisecond || p.Duration > time.Second) {
-		refuse("cpuCFSQuotaPeriod", "is %s: must be between 1ms and 1s", p.Duration)
+		wrong("cpuCFSQuotaPeriod", "is %s: must be between 1ms and 1s", p.Duration)
 	}
 	if f := cfg.FileCheckFrequency.Duration; f < 0 || f > maxRescan {
-		refuse("fileCheckFrequency", "is %s: must be at most %s, or absent", f, maxRescan)
+		wrong("fileCheckFrequency", "is %s: must be at most %s, or absent", f, maxRescan)
 	}
 	if p := cfg.CrashLoopBackOff.MaxContainerRestartPeriod; p != nil && (p.Duration < time.Second || p.Duration > 300*time.Second) {
-		refuse("crashLoopBackOff.maxContainerRestartPeriod", "is %s: must be between 1s and 300s", p.Duration)
+		wrong("crashLoopBackOff.maxContainerRestartPeriod", "is %s: must be between 1s and 300s", p.Duration)
 	}
 	if n := cfg.MaxParallelImagePulls; n != nil && *n < 1 {
-		refuse("maxParallelImagePulls", "is %d: must be at least 1", *n)
+		wrong("maxParallelImagePulls", "is %d: must be at least 1", *n)
 	}
 	if n := cfg.MaxParallelImagePulls; n != nil && *n > 1 && cfg.SerializeImagePulls != nil && *cfg.SerializeImagePulls {
-		refuse("maxParallelImagePulls", "is %d, but serializeImagePulls is true: remove one", *n)
+		wrong("maxParallelImagePulls", "is %d, but serializeImagePulls is true: remove one", *n)
 	}
 	return errors.Join(errs...)
 }

@@ -1,5 +1,5 @@
-// Command podkeeper keeps Kubernetes Pods running on one Linux host. This package holds its flags, its configuration and
-// the wiring of the rooms it is made of, and no logic.
+// Command podkeeper keeps Kubernetes Pods running on one Linux host. This package holds its flags, its configuration
+// and the wiring of the rooms it is made of, and no logic.
 package main
 
 import (
@@ -50,7 +50,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), doctorCommand(), versionCommand(), docsCommand())
 	return root
 }
 

@@ -78,8 +78,8 @@ func (a *agent) lastWords() error {
 	return errors.New("the agent's log ends:\n" + strings.Join(lines[max(0, len(lines)-20):], "\n"))
 }
 
-// warnings are the lines of the agent's log that say that something went wrong: a figure beside which there are some may
-// hold a wait before a second try.
+// warnings are the lines of the agent's log that say that something went wrong: a figure beside which there are some
+// may hold a wait before a second try.
 func (a *agent) warnings() ([]string, error) {
 	log, err := os.ReadFile(a.lab.path("agent.log"))
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *agent) file(pod string) string { return a.lab.path("manifests", pod+".y
 // drop renames manifests into the directory and answers when it began.
 func (a *agent) drop(pods []string) (time.Time, error) {
 	for _, pod := range pods {
-		if err := os.WriteFile(a.lab.path(pod+".yaml"), a.lab.manifest(pod), 0o644); err != nil { //nolint:gosec // no secret
+		if err := os.WriteFile(a.lab.path(pod+".yaml"), a.lab.manifest(pod), 0o644); err != nil {
 			return time.Time{}, fmt.Errorf("write manifest: %w", err)
 		}
 	}
@@ -143,8 +143,8 @@ func (a *agent) run(ctx context.Context, pods []string) ([]time.Duration, error)
 	return a.lab.starts.wait(ctx, pods, begin)
 }
 
-// remove removes the manifests of Pods, answers how long it took until all their tasks were gone, and waits until nothing
-// of them is left.
+// remove removes the manifests of Pods, answers how long it took until all their tasks were gone, and waits until
+// nothing of them is left.
 func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error) {
 	ids, err := a.containers(ctx, pods)
 	if err != nil {
@@ -160,7 +160,7 @@ func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error
 		for len(ids) > 0 {
 			_, err := a.lab.pods.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: ids[0]})
 			if err == nil || !errdefs.IsNotFound(errgrpc.ToNative(err)) {
-				return false, err //nolint:wrapcheck // poll says what was waited for
+				return false, err
 			}
 			ids = ids[1:]
 		}
@@ -217,7 +217,7 @@ func (a *agent) awaitReady(ctx context.Context, n int) error {
 	ready := func() (bool, error) {
 		list, err := a.client.Pods(ctx)
 		if err != nil {
-			return false, err //nolint:wrapcheck // poll says what was waited for
+			return false, err
 		}
 		count := 0
 		for _, p := range list.Items {

@@ -42,8 +42,8 @@ const (
 )
 
 // floor does what a Pod of one container cannot do without, and nothing else: a network namespace, CNI's ADD, a pause
-// task, the app's task, one after another. No Pod's cgroup, no logs, no records, no files: what a node agent adds to this
-// is its own cost.
+// task, the app's task, one after another. No Pod's cgroup, no logs, no records, no files: what a node agent adds to
+// this is its own cost.
 type floor struct {
 	lab       *lab
 	client    *client.Client
@@ -75,7 +75,7 @@ func newFloor(ctx context.Context, l *lab) (*floor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read pause process: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(f.pauseRoot, "pause"), pause, 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(f.pauseRoot, "pause"), pause, 0o755); err != nil {
 		return nil, fmt.Errorf("write pause process: %w", err)
 	}
 	if f.list, err = floorNetwork(l); err != nil {
@@ -163,7 +163,7 @@ func (f *floor) runMany(ctx context.Context, pods []string, parallel int) error 
 	for _, pod := range pods {
 		work.Go(func() error { _, err := f.runPod(ctx, pod); return err })
 	}
-	return work.Wait() //nolint:wrapcheck // says what it did
+	return work.Wait()
 }
 
 // remove removes Pods.
@@ -183,7 +183,7 @@ func (f *floor) remove(ctx context.Context, pods []string) error {
 			return os.Remove(f.netNS(pod))
 		})
 	}
-	return work.Wait() //nolint:wrapcheck // says what it did
+	return work.Wait()
 }
 
 func pauseID(pod string) string            { return pod + "-pause" }

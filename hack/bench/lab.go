@@ -223,7 +223,7 @@ func removeAll(ctx context.Context, c *client.Client) error {
 	for _, r := range records {
 		work.Go(func() error { return removeContainer(ctx, c, r.ID) })
 	}
-	return work.Wait() //nolint:wrapcheck // says what was removed
+	return work.Wait()
 }
 
 // removeContainer kills a container and removes its task, snapshot and record, whatever of it is there.
@@ -270,9 +270,9 @@ func (l *lab) removeMounts() error {
 func (l *lab) removeNetwork() error {
 	n, err := network.Open(network.Config{BinDir: cniBin, RunDir: l.path("run"), StateDir: l.path("run", "network"), Name: l.name})
 	if err != nil {
-		return err //nolint:wrapcheck // says what it did
+		return err
 	}
-	return n.Destroy() //nolint:wrapcheck // says what it did
+	return n.Destroy()
 }
 
 // removeCgroups removes the run's cgroups from every hierarchy, the innermost first.

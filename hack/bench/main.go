@@ -1,15 +1,16 @@
-// Command bench measures podkeeper: its real binary, against a floor and a peer, in one run on one private containerd in
-// temporary folders with the image present. It prints a table and, with -json, a file; it asserts nothing.
+// Command bench measures podkeeper: its real binary, against a floor and a peer, in one run on one private containerd
+// in temporary folders with the image present. It prints a table and, with -json, a file; it asserts nothing.
 //
-//	bench [-only floor,one,many,restart,idle,growth,podman] [-pods 50] [-rounds 10] [-idle 60s] [-json FILE] [-install-peers]
+//	bench [-only floor,one,many,restart,idle,growth,podman] [-pods 50] [-rounds 10] [-idle 60s] [-json FILE]
+//	      [-install-peers]
 //
 //	lab      temporary folders, containerd, cgroups; takes everything away again, on Ctrl-C too
 //	floor    what a Pod of one container cannot do without, one step after another, through containerd's client
 //	agent    podkeeper, started and asked as a user would
 //	part_*   what is measured; floor and podkeeper take turns, so that noise hits both alike
 //
-// It must know podkeeper from outside only: its flags, labels and socket. Of the project's packages it uses the client of
-// the socket and what takes the built-in network off the host.
+// It must know podkeeper from outside only: its flags, labels and socket. Of the project's packages it uses the client
+// of the socket and what takes the built-in network off the host.
 package main
 
 import (

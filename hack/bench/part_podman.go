@@ -54,7 +54,7 @@ func (b *bench) measurePodman(ctx context.Context) (err error) {
 	for range podmanRounds {
 		pods := b.names(1)
 		file := b.lab.path(pods[0] + ".yaml")
-		if err := os.WriteFile(file, b.lab.manifest(pods[0]), 0o644); err != nil { //nolint:gosec // no secret
+		if err := os.WriteFile(file, b.lab.manifest(pods[0]), 0o644); err != nil {
 			return fmt.Errorf("write manifest: %w", err)
 		}
 		begin := time.Now()
@@ -114,7 +114,7 @@ func (b *bench) newPodman(ctx context.Context, path string) (*podman, error) {
 	}
 	conf := fmt.Sprintf(podmanConf, l.path("podman", "tmp"), cniBin, l.path("podman", "net"))
 	for file, content := range map[string]string{"containers.conf": conf, "net/87-podman.conflist": string(network)} {
-		if err := os.WriteFile(l.path("podman", file), []byte(content), 0o644); err != nil { //nolint:gosec // no secret
+		if err := os.WriteFile(l.path("podman", file), []byte(content), 0o644); err != nil {
 			return nil, fmt.Errorf("configure podman: %w", err)
 		}
 	}

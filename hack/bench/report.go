@@ -108,7 +108,7 @@ func (r *report) write(file string) error {
 	if err != nil {
 		return fmt.Errorf("encode figures: %w", err)
 	}
-	if err := os.WriteFile(file, append(encoded, '\n'), 0o644); err != nil { //nolint:gosec // no secret
+	if err := os.WriteFile(file, append(encoded, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write figures: %w", err)
 	}
 	return nil

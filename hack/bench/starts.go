@@ -36,7 +36,8 @@ func command(pod string) string {
 	return "trap 'exit 0' TERM; echo > /out/" + startedFile(pod) + "; sleep 1000000 & wait"
 }
 
-// wait waits until the main processes of all these Pods have started after a time, and answers how long after, in order.
+// wait waits until the main processes of all these Pods have started after a time, and answers how long after, in
+// order.
 func (s *starts) wait(ctx context.Context, pods []string, after time.Time) ([]time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -1,4 +1,5 @@
-// Package daemon starts a private containerd in a folder of its own, for the demonstration, the benchmark and the tests.
+// Package daemon starts a private containerd in a folder of its own, for the demonstration, the benchmark and the
+// tests.
 package daemon
 
 import (
@@ -32,7 +33,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 `
 
 // Start starts containerd with its state below dir, in a session of its own so that Ctrl-C does not reach it, and waits
-// until it answers. A daemon that runs there already is used. binary is a path or a name; extra folders are put before PATH.
+// until it answers. A daemon that runs there already is used. binary is a path or a name; extra folders are put before
+// PATH.
 func Start(binary, dir string, extra ...string) (*Daemon, error) {
 	d := &Daemon{Dir: dir}
 	if pid := d.pid(); pid != 0 {

@@ -1,5 +1,5 @@
-// Command demo shows podkeeper at work: "demo up" runs the agent on manifests/examples until Ctrl-C, "demo down" removes
-// everything that it has made. Both work in the project's folder, as root.
+// Command demo shows podkeeper at work: "demo up" runs the agent on manifests/examples until Ctrl-C, "demo down"
+// removes everything that it has made. Both work in the project's folder, as root.
 package main
 
 import (

@@ -43,7 +43,8 @@ func TestServiceKeepsItsCgroupsWhenSystemdReloads(t *testing.T) {
 	h.oomScores()
 }
 
-// limited compares cgroups with what the manifests of onePodOfEachClass ask for; group is memory.oom.group of containers.
+// limited compares cgroups with what the manifests of onePodOfEachClass ask for; group is memory.oom.group of
+// containers.
 func (h *host) limited(pods map[string]*v1.Pod, group string) {
 	h.t.Helper()
 	tasks := h.tasks()

@@ -89,8 +89,8 @@ func (h *host) marks(pods map[string]*v1.Pod) map[string]int {
 	return counts
 }
 
-// TestRebootBringsEveryPodBack checks what the life after a reboot has made of what was remembered before: the same Pods
-// are Ready, init containers ran again, restart counts went on, and nothing of the former life is left.
+// TestRebootBringsEveryPodBack checks what the life after a reboot has made of what was remembered before: the same
+// Pods are Ready, init containers ran again, restart counts went on, and nothing of the former life is left.
 func TestRebootBringsEveryPodBack(t *testing.T) {
 	h := open(t)
 	var before record

@@ -101,8 +101,8 @@ func (h *host) restarts(name string) {
 	})
 }
 
-// TestServiceLetsContainersRunOn kills and restarts the agent and containerd: no process of a Pod notices, from the first
-// answer on the Pods are Ready, and what ends afterwards is restarted.
+// TestServiceLetsContainersRunOn kills and restarts the agent and containerd: no process of a Pod notices, from the
+// first answer on the Pods are Ready, and what ends afterwards is restarted.
 func TestServiceLetsContainersRunOn(t *testing.T) {
 	for _, disturbance := range []struct {
 		name   string
@@ -174,7 +174,8 @@ func (h *host) killContainerd() {
 	})
 }
 
-// TestServiceRunsNoPodAnewForAConfiguration reloads a good configuration, which is followed, and a bad one, which is not.
+// TestServiceRunsNoPodAnewForAConfiguration reloads a good configuration, which is followed, and a bad one, which is
+// not.
 func TestServiceRunsNoPodAnewForAConfiguration(t *testing.T) {
 	h := open(t)
 	h.onePodOfEachClass()
@@ -215,8 +216,8 @@ func (h *host) cursor() string {
 	return strings.TrimSpace(cursor)
 }
 
-// TestServiceComesBackWhenItsConfigurationIsMended starts the agent with a broken one, more often than systemd would try
-// by default.
+// TestServiceComesBackWhenItsConfigurationIsMended starts the agent with a broken one, more often than systemd would
+// try by default.
 func TestServiceComesBackWhenItsConfigurationIsMended(t *testing.T) {
 	h := open(t)
 	h.onePodOfEachClass()

@@ -56,7 +56,8 @@ func newGuest(ctx context.Context, dir, scratch string) (*guest, error) {
 	return g, nil
 }
 
-// probe finds out whether KVM runs a kernel here; that /dev/kvm exists proves nothing. It asks once per boot of the host.
+// probe finds out whether KVM runs a kernel here; that /dev/kvm exists proves nothing. It asks once per boot of the
+// host.
 func (g *guest) probe(ctx context.Context) (accelerator, error) {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		return tcg, nil

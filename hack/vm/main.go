@@ -1,17 +1,18 @@
 // Command vm runs a command as root in a Debian guest of its own: systemd as PID 1, cgroup v2 only, every capability,
-// containerd, runc, crun, the CNI plugins and iptables. It is for tests that a container or a developer's machine cannot
-// give a home to: setting oom_score_adj to -997, a unit under systemd, a reboot, a kernel panic.
+// containerd, runc, crun, the CNI plugins and iptables. It is for tests that a container or a developer's machine
+// cannot give a home to: setting oom_score_adj to -997, a unit under systemd, a reboot, a kernel panic.
 //
-//	hack/vm/run [-t SECONDS] [-in FILE_OR_DIR[:GUESTPATH]]... [-out GUESTPATH:HOSTPATH]... [-cold] [-reboots N] -- CMD...
+//	hack/vm/run [-t SECONDS] [-in FILE_OR_DIR[:GUESTPATH]]... [-out GUESTPATH:HOSTPATH]...
+//	            [-cold] [-reboots N] -- CMD...
 //	hack/vm/run -install
 //
 // The command runs in /work; relative guest paths start there, and -in without a path goes there under its own name.
 // Its output, standard output and error in one stream, comes out of standard output. There is no network but loopback
 // and a dummy interface with 192.0.2.10/24 and a default route. Nothing that the command does outlives the run.
 //
-// With -reboots N the command is run again after each reboot, at most N times, in the same guest: BOOT is 1, 2, … in its
-// environment. It asks for a reboot by exiting with status 100, or reboots the guest itself and waits for that to happen
-// (systemctl reboot && sleep infinity; echo b >/proc/sysrq-trigger). Files that were synced are still there.
+// With -reboots N the command is run again after each reboot, at most N times, in the same guest: BOOT is 1, 2, … in
+// its environment. It asks for a reboot by exiting with status 100, or reboots the guest itself and waits for that to
+// happen (systemctl reboot && sleep infinity; echo b >/proc/sysrq-trigger). Files that were synced are still there.
 //
 // The exit status is the command's, or one of ours, and the last line on standard error says which:
 //

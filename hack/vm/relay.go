@@ -6,7 +6,8 @@ import (
 	"io"
 )
 
-// relay copies the command's output to w until the agent's marker, NUL TOKEN and a space, and returns the line behind it.
+// relay copies the command's output to w until the agent's marker, NUL TOKEN and a space, and returns the line behind
+// it.
 func relay(w io.Writer, r io.Reader, token string) (string, error) {
 	marker := []byte("\x00" + token + " ")
 	var held []byte // seen, but perhaps the marker's beginning

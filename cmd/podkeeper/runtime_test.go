@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/runtime"
+)
+
+// TestNoContainerLeadsItsLogAstray has a container look through the pause process for the pipe of its output, to put a
+// symlink to a file of the host in its place.
+func TestNoContainerLeadsItsLogAstray(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	attack := func(name, field string) (victim, pod string) {
+		victim = n.path("out", name)
+		if err := os.WriteFile(victim, []byte("host's\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Its own pause process is the one that holds a pipe of its name.
+		script := fmt.Sprintf(`for p in $(grep -l io/%[1]s.out /proc/[0-9]*/cmdline); do
+  io=${p%%cmdline}root/io
+  ls $io/%[1]s.out && rm -f $io/%[1]s.out $io/%[1]s.err; ln -s %[2]s $io/%[1]s.out && echo replaced
+done
+echo tried`, name, victim)
+		manifest := strings.Replace(simple(name, script, field), "name: app", "name: "+name, 1)
+		return victim, manifest
+	}
+	for name, field := range map[string]string{"pktshared": "  shareProcessNamespace: true", "pkthostpid": "  hostPID: true"} {
+		victim, manifest := attack(name, field)
+		n.apply(name+".yaml", manifest)
+		pod := n.await(name, "was restarted", func(p *v1.Pod) bool { return containerStatus(p, name).RestartCount >= 1 })
+		for attempt := range 2 {
+			n.eventually("its output is in its log", func() error {
+				lines := n.logLines(pod, name, attempt)
+				if !slices.Contains(lines, "tried") {
+					return fmt.Errorf("it says %q", lines)
+				}
+				if slices.Contains(lines, "replaced") {
+					t.Errorf("%s has replaced its pipe", name)
+				}
+				if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasSuffix(l, "root/io/"+name+".out") }) {
+					t.Errorf("%s has not found its pipe: %q", name, lines)
+				}
+				return nil
+			})
+		}
+		if content, err := os.ReadFile(victim); err != nil || string(content) != "host's\n" {
+			t.Errorf("%s has written %q to a file of the host: %v", name, content, err)
+		}
+	}
+}
+
+// runtime is a client of the private containerd beside the agent's, in the node's namespace.
+func (n *node) runtime() *runtime.Runtime {
+	n.t.Helper()
+	r, err := runtime.Open(runtime.Config{Endpoint: lab.containerd.Socket(), Namespace: n.namespace, RunDir: n.path("run", "beside")})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// demo is the image that all Pods of the tests have, once the agent has imported it.
+func (n *node) demo(r *runtime.Runtime) runtime.Image {
+	n.t.Helper()
+	var pull runtime.Pull
+	n.eventually("the image is there", func() (err error) {
+		pull, err = r.EnsureImage(n.t.Context(), image, v1.PullNever, nil)
+		return err
+	})
+	return pull.Image
+}
+
+// other is the image with one layer more.
+func (n *node) other(r *runtime.Runtime) runtime.Image {
+	n.t.Helper()
+	layer, err := random.Layer(100, types.DockerLayer)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	more, err := mutate.AppendLayers(base, layer)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	repository := lab.registry + "/" + n.namespace + "/other:v1"
+	ref, err := name.ParseReference(repository, name.Insecure)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := remote.Write(ref, more); err != nil {
+		n.t.Fatal(err)
+	}
+	pull, err := r.EnsureImage(n.t.Context(), repository, v1.PullAlways, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return pull.Image
+}
+
+// TestNothingIsLeftOfAStartThatFailed makes of a container what comes before its task, and no more.
+func TestNothingIsLeftOfAStartThatFailed(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	r := n.runtime()
+	ctx, demo := t.Context(), n.demo(r)
+	id := runtime.ID("uid", "app", 3)
+	labels := map[string]string{"io.kubernetes.pod.uid": "uid"}
+	create := func(of runtime.Image) {
+		t.Helper()
+		cfg := runtime.ContainerConfig{
+			ID: id, Labels: labels, Sandbox: "none", Image: of, Pod: &v1.Pod{}, Container: &v1.Container{Name: "app"},
+			Command: []string{"/no/such"}, CgroupsPath: n.cgroup() + "/none",
+		}
+		if err := errors.Join(r.PrepareLayer(ctx, id, of, labels), r.CreateContainer(ctx, cfg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(records, layers int) {
+		t.Helper()
+		all, err := r.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshots, err := r.ListSnapshots(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) != records || len(snapshots) != layers {
+			t.Errorf("there are records %v and layers %v, want %d and %d", all, snapshots, records, layers)
+		}
+		if layers > 0 && snapshots[id]["io.kubernetes.pod.uid"] != "uid" {
+			t.Errorf("the layer's labels are %v", snapshots[id])
+		}
+	}
+
+	if err := r.PrepareLayer(ctx, id, demo, labels); err != nil {
+		t.Fatal(err)
+	}
+	there(0, 1)
+	create(demo)
+	there(1, 1)
+	for range 2 { // what is gone is gone
+		if err := r.Delete(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		there(0, 0)
+	}
+
+	// A container never gets the files of another image, which an earlier try has left.
+	create(demo)
+	parent := func() string {
+		t.Helper()
+		c, ctx, err := n.ctr()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		info, err := c.SnapshotService("").Stat(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Parent
+	}
+	first := parent()
+	if err := r.PrepareLayer(ctx, id, demo, labels); err != nil || parent() != first {
+		t.Errorf("a layer of the same image is made anew: %v", err)
+	}
+	there(1, 1)
+	if err := r.PrepareLayer(ctx, id, n.other(r), labels); err != nil || parent() == first {
+		t.Errorf("a layer of another image is kept: %v", err)
+	}
+	there(0, 1)
+	if err := r.Delete(ctx, id); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAContainerSeesItsOwnCgroup reads the limits where programs look for them. On cgroup v2 that takes a namespace.
+func TestAContainerSeesItsOwnCgroup(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("limited.yaml", simple("limited", "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes; "+
+		"grep -c '^0::/$' /proc/self/cgroup; "+forever)+"    resources: {limits: {memory: 32Mi}}\n")
+	pod := n.awaitReady("limited")
+	want := []string{"33554432", "0"}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		want[1] = "1"
+	}
+	n.eventually("it says its limit", func() error {
+		if lines := n.logLines(pod, "app", 0); !slices.Equal(lines, want) {
+			return fmt.Errorf("it says %q", lines)
+		}
+		return nil
+	})
+}
+
+// TestSystemdGivesContainersTheirGracePeriod asks systemd how long it waits for a container when the host shuts down.
+func TestSystemdGivesContainersTheirGracePeriod(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	if !n.systemd() {
+		t.Skip("systemd does not make the cgroups here")
+	}
+	manifest := strings.Replace(simple("patient", forever), "terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 123", 1)
+	handlers := []string{""}
+	if _, err := exec.LookPath("crun"); err == nil {
+		handlers = append(handlers, "  runtimeClassName: crun\n")
+	}
+	for _, handler := range handlers {
+		n.apply("patient.yaml", strings.Replace(manifest, "  containers:", handler+"  containers:", 1))
+		pod := n.await("patient", "is ready with "+handler, func(p *v1.Pod) bool {
+			return isReady(p) && (handler == "") == (p.Spec.RuntimeClassName == nil)
+		})
+		group, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", n.pid(pod, "app")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		scope := strings.TrimSpace(string(group[bytes.LastIndexByte(group, '/')+1:]))
+		out, err := exec.Command("systemctl", "show", "--property", "TimeoutStopUSec", "--value", scope).CombinedOutput()
+		if strings.TrimSpace(string(out)) != "2min 3s" {
+			t.Errorf("systemd gives %s %s: %v", scope, out, err)
+		}
+	}
+}

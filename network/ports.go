@@ -1,0 +1,176 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+)
+
+const (
+	portPlugin     = "portmap"
+	portCapability = "portMappings"
+	portChain      = "CNI-HOSTPORT-DNAT" // portmap's, to which all host ports are added
+)
+
+// restorePorts has portmap add its rules again where the nat table was swept. That adding is idempotent. Whether it was
+// swept is told by the jump to portmap's chain, which is the same for all Pods: to ask portmap about each of them would
+// cost several processes a Pod.
+func (n *Network) restorePorts(ctx context.Context) error {
+	ids, err := n.withPorts()
+	if err != nil || len(ids) == 0 || n.hasPortChain(ctx) {
+		return err
+	}
+	var errs []error
+	restored := 0
+	for _, id := range ids {
+		added, err := n.restorePortsOf(ctx, id)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("host ports of sandbox %s: %w", id, err))
+		}
+		if added {
+			restored++
+		}
+	}
+	if err := errors.Join(errs...); err != nil || restored == 0 {
+		return err
+	}
+	if n.hasPortChain(ctx) {
+		n.cfg.Log.Warn("rules of host ports were gone from the firewall, and are back", "pods", restored)
+		return nil
+	}
+	n.portsMu.Lock()
+	defer n.portsMu.Unlock()
+	n.otherPorts = true
+	return nil
+}
+
+// hasPortChain says whether packets go through portmap's chain, or cannot be told to.
+func (n *Network) hasPortChain(ctx context.Context) bool {
+	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S", "PREROUTING").Output()
+	return err != nil || strings.Contains(string(out), portChain)
+}
+
+// withPorts are the sandboxes that have host ports by iptables. Those of an earlier agent are read from the cache once.
+func (n *Network) withPorts() ([]string, error) {
+	n.portsMu.Lock()
+	defer n.portsMu.Unlock()
+	if n.otherPorts {
+		return nil, nil
+	}
+	if !n.portsRead {
+		attachments, err := n.cni.GetCachedAttachments("")
+		if err != nil {
+			return nil, fmt.Errorf("list attachments: %w", err)
+		}
+		for _, a := range attachments {
+			if a.CapabilityArgs[portCapability] != nil {
+				n.ports[a.ContainerID] = true
+			}
+		}
+		n.portsRead = true
+	}
+	return slices.Sorted(maps.Keys(n.ports)), nil
+}
+
+// notePorts notes whether a sandbox has host ports.
+func (n *Network) notePorts(id string, has bool) {
+	n.portsMu.Lock()
+	defer n.portsMu.Unlock()
+	if has {
+		n.ports[id] = true
+		return
+	}
+	delete(n.ports, id)
+}
+
+// restorePortsOf adds a sandbox's host ports again, by the plugin and the configuration that added them. A sandbox that is
+// gone gets none.
+func (n *Network) restorePortsOf(ctx context.Context, id string) (added bool, err error) {
+	release, err := n.hold(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	attachments, err := n.cni.GetCachedAttachments(id)
+	if err != nil {
+		return false, fmt.Errorf("read attachments: %w", err)
+	}
+	for _, a := range attachments {
+		list, err := libcni.NetworkConfFromBytes(a.Config)
+		if err != nil {
+			return added, fmt.Errorf("parse cached configuration: %w", err)
+		}
+		for _, plugin := range list.Plugins {
+			if plugin.Network.Type != portPlugin || a.CapabilityArgs[portCapability] == nil || n.pinned(id) == "" {
+				continue
+			}
+			if err := n.addPorts(ctx, list, plugin, a); err != nil {
+				return added, err
+			}
+			added = true
+		}
+	}
+	return added, nil
+}
+
+// addPorts calls portmap as the last plugin of a list, which libcni only does for a whole list.
+func (n *Network) addPorts(ctx context.Context, list *libcni.NetworkConfigList, plugin *libcni.PluginConfig, a *libcni.NetworkAttachment) error {
+	result, err := n.cachedResult(a)
+	if err != nil {
+		return err
+	}
+	previous, err := result.GetAsVersion(list.CNIVersion)
+	if err != nil {
+		return fmt.Errorf("convert result: %w", err)
+	}
+	conf, err := libcni.InjectConf(plugin, map[string]any{
+		"name": list.Name, "cniVersion": list.CNIVersion, "prevResult": previous,
+		"runtimeConfig": map[string]any{portCapability: a.CapabilityArgs[portCapability]},
+	})
+	if err != nil {
+		return fmt.Errorf("build configuration: %w", err)
+	}
+	path, err := invoke.FindInPath(portPlugin, []string{n.cfg.BinDir})
+	if err != nil {
+		return fmt.Errorf("find plugin: %w", err)
+	}
+	_, err = invoke.ExecPluginWithResult(ctx, path, conf.Bytes, &invoke.Args{
+		Command: "ADD", ContainerID: a.ContainerID, NetNS: n.pinned(a.ContainerID), PluginArgs: a.CniArgs, IfName: a.IfName, Path: n.cfg.BinDir,
+	}, &plugins{})
+	return err
+}
+
+// hold keeps others from a sandbox's attachments until it is released: a host port that is restored while its Pod is
+// removed would stay for ever.
+func (n *Network) hold(ctx context.Context, id string) (release func(), err error) {
+	mine := make(chan struct{})
+	for {
+		n.portsMu.Lock()
+		theirs := n.held[id]
+		if theirs == nil {
+			n.held[id] = mine
+		}
+		n.portsMu.Unlock()
+		if theirs == nil {
+			break
+		}
+		select {
+		case <-theirs:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for another change of sandbox %s: %w", id, ctx.Err())
+		}
+	}
+	return func() {
+		n.portsMu.Lock()
+		defer n.portsMu.Unlock()
+		delete(n.held, id)
+		close(mine)
+	}, nil
+}

@@ -1,0 +1,97 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pipes are the named pipes that a container's output passes through on its way to the log file.
+func Pipes(sandboxDir, container string) (stdout, stderr string) {
+	base := filepath.Join(sandboxDir, pauseIO, container)
+	return base + ".out", base + ".err"
+}
+
+// makePipes leaves pipes alone that are there: they may hold output. What else is in their place is replaced.
+func makePipes(cfg SandboxConfig) error {
+	dir := filepath.Join(cfg.Dir, pauseIO)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create pipes: %w", err)
+	}
+	for _, name := range cfg.Containers {
+		stdout, stderr := Pipes(cfg.Dir, name)
+		for _, pipe := range []string{stdout, stderr} {
+			if err := makePipe(pipe); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func makePipe(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode().Type() == fs.ModeNamedPipe {
+		return nil
+	}
+	if err == nil {
+		err = os.RemoveAll(path)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = syscall.Mkfifo(path, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("create pipe %s: %w", path, err)
+	}
+	return nil
+}
+
+// openPipe opens a pipe to read and to write, so that it never reports the end while its writers come and go. Anything else
+// at its path is an error, and is not touched: a symlink there would lead to any file of the host.
+func openPipe(path string) (*os.File, error) {
+	handle, err := pipeHandle(path)
+	if err != nil {
+		return nil, err
+	}
+	defer handle.Close()
+	f, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(int(handle.Fd())), os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open pipe %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// checkPipes fails unless these are pipes. The shim opens them by their path, following symlinks and making what is missing.
+func checkPipes(paths ...string) error {
+	for _, path := range paths {
+		handle, err := pipeHandle(path)
+		if err != nil {
+			return err
+		}
+		handle.Close()
+	}
+	return nil
+}
+
+// pipeHandle is a pipe that is not open for anything yet.
+func pipeHandle(path string) (*os.File, error) {
+	handle, err := os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open pipe: %w", err)
+	}
+	info, err := handle.Stat()
+	if err == nil && info.Mode().Type() != fs.ModeNamedPipe {
+		err = errors.New("it is no pipe")
+	}
+	if err != nil {
+		handle.Close()
+		return nil, fmt.Errorf("open pipe %s: %w", path, err)
+	}
+	return handle, nil
+}
