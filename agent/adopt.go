@@ -33,7 +33,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	items = a.ours(items, instances)
+	items, foreign := a.ours(items, instances)
 	instances = append(instances, a.rebuild(items, instances)...)
 	strays := strays(items, instances)
 	for _, all := range byKey(instances) {
@@ -54,29 +54,34 @@ func (a *Agent) adopt(ctx context.Context) error {
 	for _, inst := range instances {
 		tasks[inst.target("").SandboxID()] = inst.ids()
 	}
-	a.running.Go(func() { a.removeStrays(ctx, strays, tasks) })
+	a.running.Go(func() {
+		a.removeStrays(ctx, strays)
+		a.endLostShims(ctx, tasks, foreign)
+		a.collectNetworks(ctx)
+	})
 	return nil
 }
 
 // ours leaves out what was made for another root directory, and tells of it: another agent may run it, or the root
-// directory is not mounted yet. What one of our records names is ours, whoever has made it.
-func (a *Agent) ours(items []node.Item, instances []*instance) []node.Item {
+// directory is not mounted yet. What one of our records names is ours, whoever has made it. foreign are the ids of the rest.
+func (a *Agent) ours(items []node.Item, instances []*instance) (ours []node.Item, foreign map[string]bool) {
 	recorded := map[string]bool{}
 	for _, inst := range instances {
 		recorded[string(inst.Pod.UID)] = true
 	}
-	foreign := map[string]bool{}
-	kept := slices.DeleteFunc(items, func(i node.Item) bool {
+	pods := map[string]bool{}
+	foreign = map[string]bool{}
+	for _, i := range items {
 		if i.Ours || recorded[i.UID] {
-			return false
+			ours = append(ours, i)
+			continue
 		}
-		foreign[i.Namespace+"/"+i.Pod] = true
-		return true
-	})
-	for pod := range foreign {
+		foreign[i.ID], pods[i.Namespace+"/"+i.Pod] = true, true
+	}
+	for pod := range pods {
 		a.log.Warn("containers of another root directory are left alone: give one of the agents a --containerd-namespace of its own", "pod", pod)
 	}
-	return kept
+	return ours, foreign
 }
 
 // byKey sorts instances by Pod. The first of each is the one that goes on: not one that ends, and the youngest.
@@ -157,22 +162,30 @@ func strays(items []node.Item, instances []*instance) []node.Item {
 	return slices.DeleteFunc(items, func(i node.Item) bool { return known[i.ID] })
 }
 
-// removeStrays removes what no instance knows, tasks being the ids of those that were adopted, by their sandbox. It goes on
-// beside the workers: what hangs holds up nobody.
-func (a *Agent) removeStrays(ctx context.Context, strays []node.Item, tasks map[string][]string) {
+// removeStrays removes what no instance knows. It goes on beside the workers: what hangs holds up nobody.
+func (a *Agent) removeStrays(ctx context.Context, strays []node.Item) {
 	for _, i := range strays {
 		a.log.Info("remove stray container", "id", i.ID, "pod", i.Namespace+"/"+i.Pod, "container", i.Container)
 		if err := a.node.Remove(ctx, i); err != nil {
 			a.log.Warn("stray container stays until the next sweep", "id", i.ID, "error", err)
 		}
 	}
+}
+
+// endLostShims ends shims that serve no container, adopted being the ids of those that were adopted, by their sandbox, and
+// foreign the sandboxes that are not ours.
+func (a *Agent) endLostShims(ctx context.Context, adopted map[string][]string, foreign map[string]bool) {
 	a.node.EndLostShims(func(sandbox string) bool {
-		ids, adopted := tasks[sandbox]
-		if !adopted {
-			return a.of(sandbox) != nil
+		ids, known := adopted[sandbox]
+		if !known {
+			return foreign[sandbox] || a.of(sandbox) != nil
 		}
 		return slices.ContainsFunc(ids, func(id string) bool { return a.node.HasTask(ctx, id) })
 	})
+}
+
+// collectNetworks frees what sandboxes that are gone still have of the network.
+func (a *Agent) collectNetworks(ctx context.Context) {
 	if err := a.node.CollectNetworks(ctx, func(sandbox string) bool { return a.of(sandbox) != nil }); err != nil {
 		a.log.Warn("leftovers of networks stay", "error", err)
 	}

@@ -604,7 +604,10 @@ func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 	items := []node.Item{
 		item("lost", "app", 3), item("lost", "app", 2), item("lost", "", 1), item("u", "app", 0), item("u", "app", 7), foreign,
 	}
-	items = a.ours(items, []*instance{known})
+	items, others := a.ours(items, []*instance{known})
+	if len(others) != 1 || !others[foreign.ID] {
+		t.Errorf("foreign: %v", others)
+	}
 	rebuilt := a.rebuild(items, []*instance{known})
 	if len(rebuilt) != 1 {
 		t.Fatalf("%d instances", len(rebuilt))

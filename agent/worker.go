@@ -272,7 +272,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 	sight := w.look(ctx)
 	w.note(sight)
 	oom := w.noteOOMs(sight, now)
-	w.tend(sight)
+	if !w.inst.rebuilt {
+		w.tend(sight)
+	}
 	seen := w.seen(sight)
 	p := plan.Plan{}
 	if !w.inst.rebuilt || w.inst.Ending != nil {

@@ -47,7 +47,13 @@ type Pull = runtime.Pull
 // LookContainer asks the runtime what a container does. An error means that this cannot be told: the runtime does not
 // answer. Of a container that should be dead by now, the kernel is asked instead.
 func (n *Node) LookContainer(ctx context.Context, t Target) (Container, error) {
-	c, err := n.Runtime.Look(ctx, t.ID())
+	bounded := ctx
+	if t.Overdue {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, shortPatience/2)
+		defer cancel()
+	}
+	c, err := n.Runtime.Look(bounded, t.ID())
 	found := Container{State: State(c.State), PID: c.PID, ExitCode: c.ExitCode, ExitedAt: c.ExitedAt}
 	if err == nil && found.State != Absent || err != nil && !t.Overdue {
 		return found, err
@@ -187,7 +193,7 @@ func (n *Node) Signal(ctx context.Context, t Target, kill bool) error {
 	if kill {
 		sig = syscall.SIGKILL
 	}
-	bounded, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, shortPatience)
 	defer cancel()
 	err := n.Runtime.Signal(bounded, t.ID(), sig, kill)
 	if !kill {

@@ -112,8 +112,12 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// patience bounds what must not wait for the world for long.
-const patience = 10 * time.Second
+// How long is waited for a runtime, or a plugin, that may hang, before something else is tried: for an answer that is
+// usually there at once, and for work.
+const (
+	shortPatience = 2 * time.Second
+	patience      = 10 * time.Second
+)
 
 // Notice says which container to look at again: its main process ended, or a process of it was killed for want of memory.
 // Without an ID it is all of them: something may have been missed.
