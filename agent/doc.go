@@ -1,26 +1,33 @@
-// Package agent keeps the wanted Pods running: manifests come in, one worker per Pod looks, plans and acts.
+// Package agent keeps the wanted Pods running: wishes come in, one worker per Pod looks, plans and acts.
 //
-//	*.yaml ─▶ manifests ─▶ agent ─▶ one worker per Pod:  look ─▶ plan ─▶ act ─▶ (look again)
-//	                        │                              │              ├─ runtime   containerd: image, sandbox, container, exec, logs
-//	 exits, probe verdicts, │                              │              ├─ network   netns, CNI, hosts, resolv.conf
-//	 timers, edits ─ Wake ──┘                              ▼              ├─ volumes   emptyDir, hostPath, subPath
-//	                                                 agent/status         ├─ cgroups   Pod cgroup, limits, oom_score_adj
-//	                                               (v1.PodStatus) ─▶ server └─ probes  exec, http, tcp, grpc
+//	*.yaml ─▶ manifests ─▶ sources ─▶ roster ─▶ one worker per Pod:  look ─▶ note ─▶ tend ─▶ plan ─▶ act ─▶ (look again)
+//	                                    │ ▲                          │                              └─ agent/node ─┬─ runtime   sandbox, containerd
+//	 exits, probe verdicts, timers ─ Wake │                          ▼                                              ├─ network   netns, CNI
+//	                                      │                   agent/status ─▶ server                                ├─ volumes   emptyDir …
+//	              rulings (admitted, held, evicted)          (v1.PodStatus)                                         └─ cgroups   limits, usage
 //
 // A Pod's worker alone starts and stops what belongs to the Pod; everyone else only wakes it, and a wake carries no data.
-// A look asks containerd and the kernel, by id. plan.Next decides, without a side effect. Actions run in goroutines of their
-// own, at most one a container, and "already done" is success, so that being killed at any instant is a normal way to stop.
-// What must survive that, and cannot be seen, stands in one small file a Pod (instance.go), written before it is needed.
+// A look asks containerd and the kernel, by id, and changes nothing; what it cannot tell in time is Unknown, and delays
+// nobody. plan.Next decides, without a side effect. Deeds run in goroutines of their own, one a lane (a container, the
+// sandbox, a sweep), and "already done" is success, so that being killed at any instant is a normal way to stop. What must
+// survive that, and cannot be seen, stands in one small file a Pod (instance.go), on disk before it is needed: nothing
+// starts that is not recorded. Where that file is lost, the instance is rebuilt from the labels of what containerd has.
 //
-//	agent.go     the set of workers: manifests, events and adoption of what an earlier agent left
+//	agent.go     Run: sources in, notices of the runtime, and who is woken by them
+//	sources.go   what each source wants, and what was ruled about it
+//	wish.go      what a worker is given, and what a difference between two versions of a Pod means
+//	roster.go    the workers, whose container an id is, claims of UIDs and host ports
+//	adopt.go     what earlier agents have left: records, what containerd knows, strays
+//	housekeep.go the search for what belongs to no Pod, from time to time
 //	worker.go    the loop of one Pod
 //	instance.go  what is remembered of a Pod across restarts of the agent
-//	look.go      one look at a Pod
-//	act.go       what a worker does for each verb of a plan, and what comes of it
+//	look.go      one look at a Pod, what of it is recorded, and what plan gets to see
+//	tend.go      the carriers of output and the probes of the containers that run
+//	deeds.go     one deed a verb: what is recorded before, what is done, what comes of it
+//	oom.go       deaths for want of memory
+//	backoff.go   how long the restarts of a Pod's containers may have to wait
 //	turns.go     how many sandboxes and containers are made at once
-//	node.go      the leaves behind the verbs: runtime, network, volumes, cgroups
-//	container.go what a container is made of: environment, mounts, limits
-//	probing.go   the probes of a container's present instance
-//	events.go    v1.Events, the latest thousand
+//	publish.go   what is reported of a Pod
+//	events.go    v1.Events, a share of them a Pod
 //	report.go    what server tells
 package agent

@@ -44,6 +44,7 @@ type pretended struct {
 	deaf     bool   // SIGTERM is ignored
 	blind    error  // of every look
 	sweeps   error  // of the first sweep
+	hostIP   string
 	hangs    string // a container that looks hang on
 	lost     string // a container that the runtime has lost sight of
 	clean    func() // before a task is deleted
@@ -306,7 +307,7 @@ func inBubble(t *testing.T, test func(a *agency)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := &agency{T: t, dir: t.TempDir()}
-		a.host = &pretended{begin: time.Now(), sandboxes: map[string]bool{}, tasks: map[string]*task{}, wake: a.wake}
+		a.host = &pretended{hostIP: "192.0.2.1", begin: time.Now(), sandboxes: map[string]bool{}, tasks: map[string]*task{}, wake: a.wake}
 		a.employ(nil)
 		defer func() { a.dismiss() }()
 		test(a)
@@ -323,7 +324,7 @@ func (a *agency) wake(id string) {
 func (a *agency) employ(inst *instance) {
 	a.roster = newRoster()
 	around := &surroundings{
-		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{"192.0.2.1"} }, timeout: 2 * time.Minute,
+		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
 	a.w = newWorker(types.NamespacedName{Namespace: "default", Name: "web"}, around)

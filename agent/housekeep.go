@@ -11,17 +11,16 @@ import (
 // sweepEvery is how often the node is searched for what belongs to no Pod.
 const sweepEvery = 5 * time.Minute
 
-// housekeep searches the node from time to time for what belongs to no Pod: what could not be removed when its time came,
-// and what is nobody's fault.
+// housekeep searches the node, at the start and from time to time, for what belongs to no Pod: what could not be removed
+// when its time came, and what is nobody's fault.
 func (a *Agent) housekeep(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
-	for {
+	for ctx.Err() == nil {
+		a.sweepNode(ctx)
 		select {
 		case <-ctx.Done():
-			return
 		case <-ticker.C:
-			a.sweepNode(ctx)
 		}
 	}
 }

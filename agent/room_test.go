@@ -621,3 +621,21 @@ func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 		t.Errorf("strays: %+v", left)
 	}
 }
+
+func TestAPodOfTheHostsNetworkHasTheNodesPresentAddress(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		p := a.pod("app")
+		p.Spec.HostNetwork = true
+		a.wantPod(p)
+		a.pass(5)
+		if s := a.w.published.Load().Status; s.PodIP != "192.0.2.1" || s.HostIP != "192.0.2.1" {
+			t.Errorf("%+v", s)
+		}
+		a.host.set(func() { a.host.hostIP = "192.0.2.77" })
+		a.w.Wake()
+		synctest.Wait()
+		if s := a.w.published.Load().Status; s.PodIP != "192.0.2.77" || s.PodIPs[0].IP != "192.0.2.77" || a.w.target("app").IPs[0] != "192.0.2.77" {
+			t.Errorf("%+v", s)
+		}
+	})
+}

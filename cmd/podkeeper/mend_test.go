@@ -280,3 +280,50 @@ spec:
 		t.Errorf("more than the container was restarted: %+v", after.Status)
 	}
 }
+
+// TestWhatBelongsToNoPodIsSwept has folders of a Pod that nobody knows, with a mount among its volumes, go by themselves, and
+// what is behind the mount stay.
+func TestWhatBelongsToNoPodIsSwept(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.stopAgent()
+	precious := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(precious, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stale := n.path("root", "pods", "99999999-2222-3333-4444-555555555555")
+	mounted := filepath.Join(stale, "volumes", "data")
+	if err := os.MkdirAll(mounted, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(filepath.Dir(precious), mounted, "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	n.restart()
+	n.eventually("it is swept", func() error {
+		if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
+	if _, err := os.Stat(precious); err != nil {
+		t.Errorf("what was behind the mount: %v", err)
+	}
+}
+
+// TestAnEditWhileNoAgentRan ends what ran in full before what is wanted now begins.
+func TestAnEditWhileNoAgentRan(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("pod.yaml", simple("edited", forever))
+	before := n.awaitReady("edited")
+	pid := n.pid(before, "app")
+	n.kill()
+	n.apply("pod.yaml", simple("edited", "echo anew; "+forever))
+	n.restart()
+	after := n.await("edited", "is another", func(p *v1.Pod) bool { return isReady(p) && p.UID != before.UID })
+	if runs(pid) {
+		t.Error("the old one runs beside it")
+	}
+	n.onlyOne(after)
+}
