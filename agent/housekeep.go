@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -30,12 +31,13 @@ func (a *Agent) housekeep(ctx context.Context) {
 func (a *Agent) sweepNode(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, listTimeout)
 	items, err := a.node.Find(limited)
+	layers, layersErr := a.node.FindLayers(limited)
 	cancel()
-	if err != nil {
+	if err = errors.Join(err, layersErr); err != nil {
 		a.log.Warn("node is not swept", "error", err)
 		return
 	}
-	for _, i := range items {
+	for _, i := range append(items, layers...) { // to remove a container is to remove its layer
 		if !i.Ours || a.claimed(types.UID(i.UID)) {
 			continue
 		}

@@ -92,7 +92,7 @@ func (n *Node) Prepare(ctx context.Context, t Target, clean bool, pulling func()
 		if err != nil {
 			return imageFault(err)
 		}
-		if err = n.Runtime.PrepareContainer(ctx, t.ID(), pull.Image); err != nil {
+		if err = n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
 			return &Fault{Reason: CreateContainerError, Err: err}
 		}
 		return nil
@@ -107,7 +107,7 @@ func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, err
 		if err := n.Runtime.Delete(ctx, t.ID()); err != nil {
 			return time.Time{}, err
 		}
-		if err := n.Runtime.PrepareContainer(ctx, t.ID(), image); err != nil {
+		if err := n.Runtime.PrepareLayer(ctx, t.ID(), image, n.labels(t)); err != nil {
 			return time.Time{}, err
 		}
 	}

@@ -30,9 +30,17 @@ func (i Item) IsSandbox() bool { return i.Container == "" }
 // sweeps.
 func (n *Node) Find(ctx context.Context) ([]Item, error) {
 	all, err := n.Runtime.List(ctx)
-	if err != nil {
-		return nil, err
-	}
+	return n.items(all), err
+}
+
+// FindLayers lists what writable layers there are of containers, with a record or without.
+func (n *Node) FindLayers(ctx context.Context) ([]Item, error) {
+	all, err := n.Runtime.ListSnapshots(ctx)
+	return n.items(all), err
+}
+
+// items reads the labels of what any podkeeper has made.
+func (n *Node) items(all map[string]map[string]string) []Item {
 	var items []Item
 	for id, labels := range all {
 		if labels[labelUID] == "" {
@@ -44,7 +52,7 @@ func (n *Node) Find(ctx context.Context) ([]Item, error) {
 			Attempt: attempt, Revision: labels[labelRevision], Ours: labels[labelIdentity] == n.Identity,
 		})
 	}
-	return items, nil
+	return items
 }
 
 // Remove removes one container or sandbox by its id alone. The folder that the sandboxes of its Pod share stays.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 	v1 "k8s.io/api/core/v1"
 )
 
@@ -281,8 +283,8 @@ spec:
 	}
 }
 
-// TestWhatBelongsToNoPodIsSwept has folders of a Pod that nobody knows, with a mount among its volumes, go by themselves, and
-// what is behind the mount stay.
+// TestWhatBelongsToNoPodIsSwept has what is left of a Pod that nobody knows go by itself: folders with a mount among the
+// volumes, what is behind which stays, and a writable layer without a container.
 func TestWhatBelongsToNoPodIsSwept(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
@@ -299,8 +301,30 @@ func TestWhatBelongsToNoPodIsSwept(t *testing.T) {
 	if err := syscall.Mount(filepath.Dir(precious), mounted, "", syscall.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
+	c, ctx, err := n.ctr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	identity, err := os.ReadFile(n.path("root", "identity"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := strings.Repeat("0f", 32) // as if the agent had been killed before the container's record was made
+	if _, err := c.SnapshotService("").Prepare(ctx, layer, "", snapshots.WithLabels(map[string]string{
+		"containerd.io/gc.root": "now", "io.kubernetes.pod.uid": "99999999-2222-3333-4444-555555555555",
+		"io.kubernetes.container.name": "app", "podkeeper/root": strings.TrimSpace(string(identity)),
+	})); err != nil {
+		t.Fatal(err)
+	}
 	n.restart()
-	n.eventually("it is swept", func() error {
+	n.eventually("the layer is swept", func() error {
+		if _, err := c.SnapshotService("").Stat(ctx, layer); !errdefs.IsNotFound(err) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
+	n.eventually("the folders are swept", func() error {
 		if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("it is there: %v", err)
 		}
