@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -236,7 +236,7 @@ func TestSystemdGivesContainersTheirGracePeriod(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		scope := strings.TrimSpace(string(group[bytes.LastIndexByte(group, '/')+1:]))
+		scope := string(regexp.MustCompile(`[^/]+\.scope`).Find(group)) // crun makes a cgroup more in it
 		out, err := exec.Command("systemctl", "show", "--property", "TimeoutStopUSec", "--value", scope).CombinedOutput()
 		if strings.TrimSpace(string(out)) != "2min 3s" {
 			t.Errorf("systemd gives %s %s: %v", scope, out, err)
