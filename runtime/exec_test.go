@@ -36,18 +36,132 @@ func TestKillTree(t *testing.T) {
 		}
 		pids = append(pids, pid)
 	}
-	killTree(cmd.Process.Pid)
+	main, err := hold(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer main.release()
+	main.killTree()
 	if err := cmd.Wait(); err == nil {
 		t.Error("the process ended well")
 	}
 	for _, pid := range pids {
-		eventually(t, "a descendant is dead", func() bool {
-			stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-			return err != nil || strings.Contains(string(stat), ") Z ") // nobody may bury it
-		})
+		eventually(t, "a descendant is dead", func() bool { return dead(pid) })
 	}
-	killTree(0)
-	killTree(1) // neither is ever ours
+	main.killTree() // what is dead is dead, whatever has its pid by now
+	for _, never := range []int{-1, 0, 1} {
+		if p, err := hold(never); err == nil {
+			t.Errorf("process %d can be held", p.pid)
+		}
+	}
+}
+
+// dead says whether a process is gone, but for somebody who buries it.
+func dead(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+func TestKillMarked(t *testing.T) {
+	t.Parallel()
+	setsid, err := exec.LookPath("setsid")
+	if err != nil {
+		t.Skip("there is no setsid")
+	}
+	// Each line is a process that its parents have left behind.
+	start := func(mark string) (pids []int) {
+		t.Helper()
+		cmd := exec.Command("sh", "-c", setsid+` sh -c 'sleep 1000 & echo $!; echo $$; wait' & sleep 0.2`)
+		cmd.Env = append(os.Environ(), mark)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for len(pids) < 2 && lines.Scan() {
+			pid, err := strconv.Atoi(lines.Text())
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+		}
+		_ = cmd.Wait()
+		return pids
+	}
+	ours, others := start(execMark+"=1"), start(execMark+"=12")
+	list := func(context.Context) ([]int, error) {
+		var pids []int
+		all, err := filepath.Glob("/proc/[0-9]*")
+		for _, dir := range all {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, pid)
+		}
+		return pids, err
+	}
+	if err := killMarked(t.Context(), execMark+"=1", list); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range ours {
+		if !dead(pid) {
+			t.Errorf("%d lives", pid)
+		}
+	}
+	for _, pid := range others {
+		if dead(pid) {
+			t.Errorf("%d is dead, which has another mark", pid)
+		}
+	}
+	refused := errors.New("refused")
+	if err := killMarked(t.Context(), "x", func(context.Context) ([]int, error) { return nil, refused }); !errors.Is(err, refused) {
+		t.Errorf("what cannot be listed: %v", err)
+	}
+}
+
+func TestOutlasting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		lasting, end := outlasting(ctx, time.Hour)
+		defer end()
+		begin := time.Now()
+		<-lasting.Done()
+		if took := time.Since(begin); took != time.Hour+time.Minute {
+			t.Errorf("it ended after %v", took)
+		}
+		lasting, end = outlasting(t.Context(), time.Hour)
+		end()
+		if lasting.Err() == nil {
+			t.Error("it does not end when it is ended")
+		}
+	})
+}
+
+func TestCollectorEndsWhateverIsWritten(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	c, err := collect(pipe, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := exec.Command("yes")
+	yes.Stdout = w
+	if err := yes.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	t.Cleanup(func() { _ = yes.Process.Kill(); _ = yes.Wait() })
+	time.Sleep(50 * time.Millisecond)
+	if got := string(c.end()); got != "y\ny\ny\ny\ny\n" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestCollector(t *testing.T) {

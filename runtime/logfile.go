@@ -5,13 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// Times of a log file.
+const (
+	rotateRetry = time.Second // between tries to rotate
+	rotatedName = "20060102-150405"
+)
+
+// idleLine is how much memory a file keeps for its next lines, in bytes.
+const idleLine = 4 << 10
 
 // logFile is a container's log file, rotated by size. Both streams of the container write to it.
 type logFile struct {
@@ -19,11 +30,15 @@ type logFile struct {
 	maxSize  int64
 	maxFiles int
 
-	mu      sync.Mutex
-	file    *os.File
-	size    int64
-	line    []byte // reused
-	tidying sync.WaitGroup
+	mu          sync.Mutex
+	file        *os.File
+	size        int64
+	line        []byte    // reused
+	rotateAt    time.Time // not before
+	compressing bool
+	rotated     bool // since compressing has begun
+	tidying     sync.WaitGroup
+	closing     atomic.Bool
 }
 
 func openLogFile(path string, maxSize int64, maxFiles int) (*logFile, error) {
@@ -47,87 +62,112 @@ func (l *logFile) open() error {
 	return nil
 }
 
-// write appends entries in one system call. A disk that takes no more loses them, so that the container is not held up.
-func (l *logFile) write(stream string, entries []entry) {
+// write appends, in one system call, the lines that are put behind what is in a buffer, with one time for all of them. A
+// disk that takes no more loses them, so that the container is not held up.
+func (l *logFile) write(put func(line []byte, now time.Time) []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.line = l.line[:0]
 	now := time.Now()
-	for _, e := range entries {
-		l.line = now.AppendFormat(l.line, time.RFC3339Nano)
-		l.line = append(l.line, ' ')
-		l.line = append(l.line, stream...)
-		if e.partial {
-			l.line = append(l.line, " P "...)
-		} else {
-			l.line = append(l.line, " F "...)
+	l.line = put(l.line[:0], now)
+	if len(l.line) == 0 {
+		if cap(l.line) > idleLine {
+			l.line = nil
 		}
-		l.line = append(l.line, e.text...)
-		l.line = append(l.line, '\n')
+		return
 	}
 	n, _ := l.file.Write(l.line)
 	l.size += int64(n)
-	if cap(l.line) > scratchSize {
-		l.line = nil
-	}
-	if l.size >= l.maxSize {
+	if l.size >= l.maxSize && !now.Before(l.rotateAt) {
+		l.rotateAt = now.Add(rotateRetry)
 		l.rotate(now)
 	}
 }
 
 // rotate renames the file to one with the time behind its name, as the kubelet does, and begins a new one. Two rotations
-// in one second would have one name: the second waits.
+// in one second would have one name: the second waits. Where no new file can be had, such as on a full disk, the old one
+// gets its name back, for readers look for lines under no other.
 func (l *logFile) rotate(now time.Time) {
-	old := l.path + "." + now.Format("20060102-150405")
+	old := l.path + "." + now.Format(rotatedName)
 	for _, taken := range []string{old, old + gzSuffix} {
 		if _, err := os.Lstat(taken); err == nil {
 			return
 		}
 	}
-	if os.Rename(l.path, old) != nil {
+	// Where an earlier try could not even do that, the file has no name to be renamed from.
+	if err := os.Rename(l.path, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	full := l.file
 	if l.open() != nil {
-		return // writes go on to the renamed file, and the next one tries again
+		_ = os.Rename(old, l.path)
+		return
 	}
 	_ = full.Close()
-	l.tidying.Wait() // at most one round behind
-	l.tidying.Go(func() { tidyRotated(l.path, l.maxFiles-1) })
+	pruneRotated(l.path, l.maxFiles-1)
+	l.compress()
 }
 
-// Close waits for a rotation to be done.
-func (l *logFile) Close() error {
+// compress has rotated files compressed while writing goes on. It is called with the lock held.
+func (l *logFile) compress() {
+	l.rotated = true
+	if l.compressing {
+		return
+	}
+	l.compressing = true
+	l.tidying.Go(func() {
+		for l.again() {
+			compressRotated(l.path, &l.closing)
+		}
+	})
+}
+
+// again says whether files were rotated since it was last asked; else compressing is over.
+func (l *logFile) again() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.compressing, l.rotated = l.rotated && !l.closing.Load(), false
+	return l.compressing
+}
+
+// Close does not wait for files to be compressed: one that is under way stays as it was.
+func (l *logFile) Close() error {
+	l.closing.Store(true)
 	l.tidying.Wait()
 	return l.file.Close()
 }
 
-const gzSuffix = ".gz"
+const (
+	gzSuffix  = ".gz"
+	tmpSuffix = ".tmp"
+)
 
-// tidyRotated keeps the newest rotated files and compresses all of them but the very newest, which a reader may still
-// follow. What an interrupted round left half-written is removed.
-func tidyRotated(path string, keep int) {
-	files, err := filepath.Glob(globEscape(path) + ".*")
-	if err != nil {
-		return
-	}
-	files = slices.DeleteFunc(files, func(f string) bool {
-		half := strings.HasSuffix(f, ".tmp")
-		if half {
-			_ = os.Remove(f)
-		}
-		return half
-	})
+// rotatedFiles are the rotated files of a log, the oldest first.
+func rotatedFiles(path string) []string {
+	files, _ := filepath.Glob(globEscape(path) + ".*")
+	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, tmpSuffix) })
 	slices.Sort(files)
-	for len(files) > max(keep, 0) {
-		_ = os.Remove(files[0])
-		files = files[1:]
+	return files
+}
+
+// pruneRotated keeps the newest rotated files.
+func pruneRotated(path string, keep int) {
+	files := rotatedFiles(path)
+	for _, f := range files[:max(0, len(files)-max(keep, 0))] {
+		_ = os.Remove(f)
 	}
-	for i, f := range files {
-		if i < len(files)-1 && !strings.HasSuffix(f, gzSuffix) {
-			_ = compress(f)
+}
+
+// compressRotated compresses all rotated files but the very newest, which a reader may still follow, until it is stopped.
+// What an agent that was killed has left half-written is removed.
+func compressRotated(path string, stop *atomic.Bool) {
+	halves, _ := filepath.Glob(globEscape(path) + ".*" + tmpSuffix)
+	for _, f := range halves {
+		_ = os.Remove(f)
+	}
+	files := rotatedFiles(path)
+	for _, f := range files[:max(0, len(files)-1)] {
+		if !strings.HasSuffix(f, gzSuffix) {
+			_ = compress(f, stop) // unless it was removed meanwhile
 		}
 	}
 }
@@ -137,28 +177,42 @@ func globEscape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// compress replaces a file by its gzip.
-func compress(path string) error {
+// compress replaces a file by its gzip, unless it is stopped.
+func compress(path string, stop *atomic.Bool) error {
 	in, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("compress log: %w", err)
 	}
 	defer in.Close()
-	tmp := path + gzSuffix + ".tmp"
+	tmp := path + gzSuffix + tmpSuffix
 	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return fmt.Errorf("compress log: %w", err)
 	}
 	zip := gzip.NewWriter(out)
-	_, err = io.Copy(zip, in)
-	if err = errors.Join(err, zip.Close(), out.Close()); err != nil {
-		return fmt.Errorf("compress log: %w", err)
+	_, err = io.Copy(zip, stoppable{in, stop})
+	if err = errors.Join(err, zip.Close(), out.Close()); err == nil {
+		err = os.Rename(tmp, path+gzSuffix)
 	}
-	if err := os.Rename(tmp, path+gzSuffix); err != nil {
-		return fmt.Errorf("compress log: %w", err)
+	if err != nil {
+		return errors.Join(fmt.Errorf("compress log: %w", err), os.Remove(tmp))
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("compress log: %w", err)
 	}
 	return nil
+}
+
+// stoppable is a reader that fails as soon as it is to stop.
+type stoppable struct {
+	io.Reader
+	stop *atomic.Bool
+}
+
+// Read reads unless it is to stop.
+func (r stoppable) Read(p []byte) (int, error) {
+	if r.stop.Load() {
+		return 0, errors.New("stopped")
+	}
+	return r.Reader.Read(p)
 }

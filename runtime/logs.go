@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -14,8 +13,7 @@ import (
 
 // Sizes of the log path.
 const (
-	maxLogLine   = 16 << 10 // a longer line is written in pieces, as CRI runtimes do
-	pipeCapacity = 1 << 20  // what a container may write while no agent runs before it has to wait
+	pipeCapacity = 1 << 20 // what a container may write while no agent runs before it has to wait
 	scratchSize  = 64 << 10
 )
 
@@ -61,6 +59,7 @@ func (l *Log) Finish() error {
 func (l *Log) Close() error {
 	var errs []error
 	for _, s := range l.streams {
+		s.closing.Store(true)
 		errs = append(errs, s.pipe.SetReadDeadline(time.Unix(1, 0)))
 	}
 	l.done.Wait()
@@ -76,6 +75,7 @@ type logStream struct {
 	pipe    *os.File
 	out     *logFile
 	scratch chan *scratch
+	closing atomic.Bool
 	final   atomic.Bool // the writer is gone: a last line without newline is whole
 }
 
@@ -102,61 +102,53 @@ func (s *logStream) run() {
 		return
 	}
 	// The wait ends by the deadline that Close sets, and by nothing else.
-	_ = raw.Read(func(fd uintptr) bool { s.carry(int(fd), false); return false })
+	_ = raw.Read(func(fd uintptr) bool { s.carry(int(fd)); return false })
 	if s.final.Load() {
 		// First whole lines only: what is seen of a full pipe at once may end inside of one.
-		_ = raw.Control(func(fd uintptr) { s.carry(int(fd), false); s.carry(int(fd), true) })
+		_ = raw.Control(func(fd uintptr) { s.empty(int(fd), false); s.empty(int(fd), true) })
 	}
 }
 
-// carry moves whole lines, and with final what is left too, until the pipe has no more of them.
-func (s *logStream) carry(pipe int, final bool) {
-	buffer := <-s.scratch
-	defer func() { s.scratch <- buffer }()
-	for {
-		seen, err := buffer.peek(pipe)
-		if err != nil || len(seen) == 0 {
-			return
-		}
-		entries, taken := splitLines(seen, final)
+// carry moves whole lines until the pipe has no more of them, or the log is closed: some writers never pause.
+func (s *logStream) carry(pipe int) {
+	for !s.closing.Load() && s.step(pipe, false) > 0 {
+	}
+}
+
+// empty moves what is in the pipe now: whole lines, and with final what is left too.
+func (s *logStream) empty(pipe int, final bool) {
+	for left := pipeCapacity; left > 0; {
+		taken := s.step(pipe, final)
 		if taken == 0 {
 			return
 		}
-		s.out.write(s.name, entries)
-		if buffer.drop(pipe, taken) != nil {
-			return
-		}
+		left -= taken
 	}
 }
 
-// entry is one line of a log file.
-type entry struct {
-	text    []byte
-	partial bool // the line goes on in the next entry
-}
-
-// splitLines cuts what was seen into entries and says how many bytes they are. An unfinished line is left for later
-// unless it is long, or final says that nothing will come after it.
-func splitLines(seen []byte, final bool) ([]entry, int) {
-	var entries []entry
-	taken := 0
-	for rest := seen; len(rest) > 0; rest = seen[taken:] {
-		end := bytes.IndexByte(rest, '\n')
-		switch {
-		case end >= 0 && end <= maxLogLine:
-			entries = append(entries, entry{text: rest[:end]})
-			taken += end + 1
-		case len(rest) > maxLogLine:
-			entries = append(entries, entry{text: rest[:maxLogLine], partial: true})
-			taken += maxLogLine
-		case final:
-			entries = append(entries, entry{text: rest})
-			taken += len(rest)
-		default:
-			return entries, taken
+// step moves what can be moved at once, and answers how many bytes that were. The buffers are everybody's: one is held for a
+// copy, never while something is waited for, and then others have their turn.
+func (s *logStream) step(pipe int, final bool) (taken int) {
+	s.out.write(func(line []byte, now time.Time) []byte {
+		buffer := <-s.scratch
+		defer func() { s.scratch <- buffer }()
+		seen, err := buffer.peek(pipe)
+		if err != nil {
+			return line
 		}
+		var entries []entry
+		entries, taken = splitLines(seen, final)
+		return appendEntries(line, now, s.name, entries)
+	})
+	if taken == 0 {
+		return 0
 	}
-	return entries, taken
+	buffer := <-s.scratch
+	defer func() { s.scratch <- buffer }()
+	if buffer.drop(pipe, taken) != nil {
+		return 0
+	}
+	return taken
 }
 
 // scratch is a pipe to look at another one's content with, and memory for it. A few serve all streams.

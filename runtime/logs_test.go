@@ -12,12 +12,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func long(n int) string { return strings.Repeat("x", n) }
@@ -102,12 +104,12 @@ type piped struct {
 func newPiped(t *testing.T) *piped {
 	t.Helper()
 	dir := t.TempDir()
-	scratch, err := newScratch(2)
+	scratch, err := newScratch(4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for range 2 {
+		for range 4 {
 			s := <-scratch
 			_ = syscall.Close(s.read)
 			_ = syscall.Close(s.write)
@@ -265,7 +267,7 @@ func TestKilledBetweenPeekAndDropRepeatsButNeverLoses(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, _ := splitLines(seen, false)
-	out.write("stdout", entries)
+	out.write(func(line []byte, now time.Time) []byte { return appendEntries(line, now, "stdout", entries) })
 	p.runtime.scratch <- buffer // here the agent is killed
 	if err := s.pipe.Close(); err != nil {
 		t.Fatal(err)
@@ -350,6 +352,13 @@ func logFiles(t *testing.T, dir string) []string {
 	return names
 }
 
+// say writes one line to a log file.
+func say(l *logFile, stream, text string) {
+	l.write(func(line []byte, now time.Time) []byte {
+		return appendEntries(line, now, stream, []entry{{text: []byte(text)}})
+	})
+}
+
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "0.log")
@@ -360,8 +369,8 @@ func TestRotation(t *testing.T) {
 		}
 		start := time.Now()
 		for i := range 6 {
-			l.write("stdout", []entry{{text: fmt.Appendf(nil, "%d %s", i, long(100))}})
-			l.write("stdout", []entry{{text: []byte(long(100))}}) // in the same second: it stays
+			say(l, "stdout", fmt.Sprintf("%d %s", i, long(100)))
+			say(l, "stdout", long(100)) // in the same second: it stays
 			time.Sleep(time.Second)
 		}
 		if err := l.Close(); err != nil {
@@ -401,7 +410,7 @@ func TestRotationLosesNoLine(t *testing.T) {
 		for _, stream := range []string{"stdout", "stderr"} {
 			streams.Go(func() {
 				for i := range 300 {
-					l.write(stream, []entry{{text: fmt.Appendf(nil, "line %d", i)}})
+					say(l, stream, fmt.Sprintf("line %d", i))
 					time.Sleep(100 * time.Millisecond)
 				}
 			})
@@ -436,7 +445,71 @@ func TestRotationLosesNoLine(t *testing.T) {
 	})
 }
 
-func TestTidyRotated(t *testing.T) {
+func TestClosingStopsCompression(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "0.log")
+	for _, f := range []string{".1", ".2"} {
+		if err := os.WriteFile(path+f, []byte("x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := &atomic.Bool{}
+	stop.Store(true)
+	compressRotated(path, stop)
+	if diff := cmp.Diff([]string{"0.log.1", "0.log.2"}, logFiles(t, filepath.Dir(path))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestRotationOnAFullDisk has no room for a new file, though for a new name and for more lines.
+func TestRotationOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=3"); err != nil {
+		t.Skipf("no file system that can be full: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	path := filepath.Join(dir, "0.log")
+	l, err := openLogFile(path, 200, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for range 5 { // at each of them it is to be rotated
+		l.rotateAt = time.Time{}
+		say(l, "stdout", long(200))
+		lines++
+		content, err := os.ReadFile(path)
+		if got := bytes.Count(content, []byte("\n")); err != nil || got != lines {
+			t.Fatalf("a reader finds %d lines of %d: %v", got, lines, err)
+		}
+	}
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	l.rotateAt = time.Time{}
+	say(l, "stdout", long(200))
+	say(l, "stdout", "after it")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if files := logFiles(t, dir); len(files) != 2 {
+		t.Errorf("with room it is not rotated: %q", files)
+	}
+	if content, err := os.ReadFile(path); err != nil || !strings.HasSuffix(string(content), " after it\n") || len(content) > 100 {
+		t.Errorf("the new file holds %q: %v", content, err)
+	}
+}
+
+func TestRotatedFilesAreTidied(t *testing.T) {
 	t.Parallel()
 	for sentence, r := range map[string]struct {
 		files []string
@@ -462,7 +535,8 @@ func TestTidyRotated(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			tidyRotated(filepath.Join(dir, "0.log"), r.keep)
+			pruneRotated(filepath.Join(dir, "0.log"), r.keep)
+			compressRotated(filepath.Join(dir, "0.log"), &atomic.Bool{})
 			if diff := cmp.Diff(r.want, logFiles(t, dir)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -17,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/runtime"
@@ -236,10 +242,106 @@ func TestSystemdGivesContainersTheirGracePeriod(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		scope := strings.TrimSpace(string(group[bytes.LastIndexByte(group, '/')+1:]))
+		scope := string(regexp.MustCompile(`[^/]+\.scope`).Find(group)) // crun makes a cgroup more in it
 		out, err := exec.Command("systemctl", "show", "--property", "TimeoutStopUSec", "--value", scope).CombinedOutput()
 		if strings.TrimSpace(string(out)) != "2min 3s" {
 			t.Errorf("systemd gives %s %s: %v", scope, out, err)
 		}
 	}
+}
+
+// TestCommandsThatTimeOutLeaveNothing has many commands time out, each after it has sent a child out of its reach. The
+// environment's PODKEEPER_TEST_EXECS says how many.
+func TestCommandsThatTimeOutLeaveNothing(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	commands := 50
+	if more, err := strconv.Atoi(os.Getenv("PODKEEPER_TEST_EXECS")); err == nil {
+		commands = more
+	}
+	n.apply("probed.yaml", simple("probed", forever))
+	pod := n.awaitReady("probed")
+	id := strings.TrimPrefix(containerStatus(pod, "app").ContainerID, "containerd://")
+	main := n.pid(pod, "app")
+	r, dir := n.runtime(), n.path("out", "exec")
+	shim := parentOf(t, main)
+	before := []int{len(processesIn(t, main)), files(t, shim, "fd"), files(t, shim, "task")}
+
+	command := []string{"/bin/sh", "-c", "echo said; (setsid sh -c 'sleep 1000 & setsid sleep 1000' &); sleep 1000"}
+	var work errgroup.Group
+	work.SetLimit(5)
+	var worst atomic.Int64
+	for range commands {
+		work.Go(func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, _, err := r.Exec(ctx, id, dir, command, 100)
+			deadline, _ := ctx.Deadline()
+			worst.Store(max(worst.Load(), int64(time.Since(deadline))))
+			if !errors.Is(err, runtime.ErrExecTimeout) || errors.Is(err, context.Canceled) {
+				return fmt.Errorf("a command that does not end: %w", err)
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("killed %v after the timeout at worst", time.Duration(worst.Load()))
+	n.eventually("all is as before", func() error {
+		after := []int{len(processesIn(t, main)), files(t, shim, "fd"), files(t, shim, "task")}
+		left, err := os.ReadDir(dir)
+		if err != nil {
+			return stop(err)
+		}
+		// Threads come and go with the shim's load, but not by the hundred.
+		if after[0] != before[0] || after[1] > before[1] || after[2] > before[2]+20 || len(left) > 0 {
+			return fmt.Errorf("processes, and files and threads of the shim: %v, were %v; %d pipes", after, before, len(left))
+		}
+		return nil
+	})
+	code, out, err := r.Exec(t.Context(), id, dir, []string{"/bin/sh", "-c", "echo well; exit 3"}, 100)
+	if code != 3 || string(out) != "well\n" || err != nil {
+		t.Errorf("a command after them: %d, %q, %v", code, out, err)
+	}
+}
+
+// parentOf is the pid of a process's parent.
+func parentOf(t *testing.T, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, err := strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parent
+}
+
+// files are how many entries there are in a folder of a process.
+func files(t *testing.T, pid int, folder string) int {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", pid, folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// processesIn are the processes that share a PID namespace with this one, also those that nobody has buried.
+func processesIn(t *testing.T, pid int) (pids []string) {
+	t.Helper()
+	want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*/ns/pid")
+	for _, link := range all {
+		if got, _ := os.Readlink(link); got == want {
+			pids = append(pids, link)
+		}
+	}
+	return pids
 }

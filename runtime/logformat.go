@@ -1,0 +1,117 @@
+package runtime
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// The format of log files is CRI's, `RFC3339Nano stdout|stderr F|P text`: this file writes it and reads it.
+
+// maxLogLine is how many bytes of text an entry has at most: a longer line is written in pieces, as CRI runtimes do.
+const maxLogLine = 16 << 10
+
+// entry is one line of a log file.
+type entry struct {
+	text    []byte
+	partial bool // the line goes on in the next entry
+}
+
+// appendEntries writes entries of one stream behind what is in a buffer.
+func appendEntries(buffer []byte, now time.Time, stream string, entries []entry) []byte {
+	for _, e := range entries {
+		buffer = now.AppendFormat(buffer, time.RFC3339Nano)
+		buffer = append(buffer, ' ')
+		buffer = append(buffer, stream...)
+		if e.partial {
+			buffer = append(buffer, " P "...)
+		} else {
+			buffer = append(buffer, " F "...)
+		}
+		buffer = append(buffer, e.text...)
+		buffer = append(buffer, '\n')
+	}
+	return buffer
+}
+
+// splitLines cuts what was seen into entries and says how many bytes they are. An unfinished line is left for later
+// unless it is long, or final says that nothing will come after it.
+func splitLines(seen []byte, final bool) ([]entry, int) {
+	var entries []entry
+	taken := 0
+	for rest := seen; len(rest) > 0; rest = seen[taken:] {
+		end := bytes.IndexByte(rest, '\n')
+		switch {
+		case end >= 0 && end <= maxLogLine:
+			entries = append(entries, entry{text: rest[:end]})
+			taken += end + 1
+		case len(rest) > maxLogLine:
+			entries = append(entries, entry{text: rest[:maxLogLine], partial: true})
+			taken += maxLogLine
+		case final:
+			entries = append(entries, entry{text: rest})
+			taken += len(rest)
+		default:
+			return entries, taken
+		}
+	}
+	return entries, taken
+}
+
+// tailPiece is how much of a log LastLines reads at once, from its end.
+const tailPiece = 16 << 10
+
+// LastLines answers the text of the last lines of a log file, without times and streams, and of that no more than its last
+// limit bytes. A line that was written in pieces is put together again; each piece counts as a line. What is not in the
+// format is left out.
+func LastLines(file string, lines, limit int) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
+	}
+	defer f.Close()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
+	}
+	var content, text []byte
+	for begin := end; begin > 0; {
+		from := max(0, begin-tailPiece)
+		piece := make([]byte, begin-from, int(begin-from)+len(content))
+		if _, err := f.ReadAt(piece, from); err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read log: %w", err)
+		}
+		content, begin = append(piece, content...), from
+		whole := content
+		if begin > 0 { // it begins somewhere in a line
+			_, whole, _ = bytes.Cut(content, []byte("\n"))
+		}
+		var enough bool
+		if text, enough = tail(whole, lines); enough || len(text) >= limit {
+			break
+		}
+	}
+	return string(text[max(0, len(text)-limit):]), nil
+}
+
+// tail is the text of the last of these entries, and whether there were as many as wanted.
+func tail(content []byte, lines int) (text []byte, enough bool) {
+	if len(content) == 0 {
+		return nil, lines <= 0
+	}
+	all := bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n"))
+	for _, line := range all[max(0, len(all)-lines):] {
+		fields := bytes.SplitN(line, []byte(" "), 4)
+		if len(fields) != 4 {
+			continue
+		}
+		text = append(text, fields[3]...)
+		if string(fields[2]) != "P" {
+			text = append(text, '\n')
+		}
+	}
+	return text, len(all) >= lines
+}
