@@ -24,6 +24,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent"
 	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/doctor"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
@@ -125,6 +126,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		ImageDir: f.imageDir, Log: log, AtRest: giveMemoryBack,
 	}, node)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "cgroups", node.Cgroups.Config().Driver, "go", goruntime.Version())
+	for _, rival := range doctor.RivalKubelets(cfg.CgroupRoot) {
+		log.Error("a kubelet on this host kills Pods", "fault", rival.Text)
+	}
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
