@@ -291,7 +291,7 @@ func (n *Node) Signal(ctx context.Context, t target, kill bool) error {
 	err := n.Runtime.Signal(ctx, t.id(), sig, kill)
 	if err != nil && kill {
 		// A runtime that does not answer must not keep a container alive.
-		return errors.Join(err, n.Cgroups.Kill(t.pod, t.id()))
+		return errors.Join(err, n.Cgroups.Kill(context.WithoutCancel(ctx), t.pod, t.id()))
 	}
 	return err
 }
@@ -372,7 +372,7 @@ func (n *Node) remove(ctx context.Context, t target) error {
 func (n *Node) Sweep(pod *v1.Pod) error {
 	if err := n.Cgroups.Remove(pod); err != nil {
 		// A process that the runtime has lost sight of is still in there.
-		if err := errors.Join(n.Cgroups.Kill(pod, ""), n.Cgroups.Remove(pod)); err != nil {
+		if err := errors.Join(n.Cgroups.Kill(context.Background(), pod, ""), n.Cgroups.Remove(pod)); err != nil {
 			return fmt.Errorf("remove cgroup: %w", err)
 		}
 	}

@@ -51,7 +51,7 @@ func TestSlicesHaveTheirLimitsAndKeepThem(t *testing.T) {
 	tree := openSystemd(t)
 	all := list("cpu", "333m", "memory", "64Mi")
 	g, b := uid(pod(container(all, all)), "g-1"), burstable("b-1", "250m")
-	online, err := onlineCPUs()
+	online, err := CPUs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,17 +132,30 @@ func TestScopesAreMeasuredAndKilled(t *testing.T) {
 	}
 	cmd := scope(t, tree, p, "one", "sleep 1000 & wait")
 	await(t, "two processes in the scope", func() bool {
-		u, err := tree.Usage(p, "one")
-		return err == nil && u.Processes == 2
+		n, err := tree.Processes(p, "one")
+		return err == nil && n == 2
 	})
 	if err := tree.Remove(p); err == nil {
 		t.Error("a slice with processes was removed")
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	if err := tree.Kill(p, "one"); err != nil {
+	if err := tree.Kill(t.Context(), p, "one"); err != nil {
 		t.Fatal(err)
 	}
+	<-ended
+	sandbox, main := scope(t, tree, p, "sandbox", "sleep 1000"), scope(t, tree, p, "main", "sleep 1000")
+	await(t, "both run", func() bool {
+		n, err := tree.Processes(p, "")
+		return err == nil && n == 2
+	})
+	for _, cmd := range []*exec.Cmd{sandbox, main} {
+		go func() { ended <- cmd.Wait() }()
+	}
+	if err := tree.Kill(t.Context(), p, ""); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
 	<-ended
 	if err := errors.Join(tree.Remove(p), tree.Remove(p)); err != nil {
 		t.Error(err)

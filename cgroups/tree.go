@@ -4,7 +4,7 @@
 //	[root/]kubepods              shares of the whole node
 //	├── pod<uid>                 Guaranteed Pods
 //	│   └── <container id>       made by the container runtime, limits from ContainerResources
-//	├── burstable                shares: the sum of the Pods below, read from the kernel, never remembered
+//	├── burstable                shares: the sum of the Pods below
 //	│   └── pod<uid>
 //	└── besteffort               shares 2
 //	    └── pod<uid>
@@ -12,7 +12,7 @@
 // These are the names of the driver cgroupfs; driver.go has those of systemd, and what is done through it.
 //
 // It must not know when a Pod starts or stops, nor anything of containerd: it is handed Pods and container ids, and all
-// its state is in the kernel.
+// its state is in the kernel; what it remembers of that (shares.go) it can lose.
 package cgroups
 
 import (
@@ -23,7 +23,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -38,9 +37,8 @@ import (
 )
 
 const (
-	mountpoint    = "/sys/fs/cgroup"
-	kubepods      = "kubepods"
-	balanceRounds = 16
+	mountpoint = "/sys/fs/cgroup"
+	kubepods   = "kubepods"
 )
 
 // Config says where the Pods' cgroups live and which limits are enforced.
@@ -62,7 +60,8 @@ type Tree struct {
 	controllers []string // v2: what can be enabled for the Pods
 	systemd     *systemd // nil where it makes no cgroups: not PID 1, or v1
 
-	balancing sync.Mutex // one update of a class at a time; another process is met by reading again
+	balancing sync.Mutex         // one update of the classes at a time, and guards what follows
+	ledgers   map[string]*ledger // by the cgroup of a class
 }
 
 // Open looks at the host's cgroups. It makes nothing.
@@ -135,7 +134,7 @@ func (t *Tree) Ensure(pod *v1.Pod) error {
 	if err := t.create(driver, pod, PodResources(pod, t.cfg)); err != nil {
 		return fmt.Errorf("make cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	if err := t.balance(driver); err != nil {
+	if err := t.balance(driver, pod); err != nil {
 		return fmt.Errorf("share cpu among pods: %w", err)
 	}
 	return nil
@@ -205,7 +204,7 @@ func (t *Tree) Remove(pod *v1.Pod) error {
 		if err := errors.Join(errs...); err != nil {
 			return fmt.Errorf("remove cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 		}
-		if err := t.balance(driver); err != nil {
+		if err := t.balance(driver, pod); err != nil {
 			return fmt.Errorf("share cpu among pods: %w", err)
 		}
 	}
@@ -285,66 +284,6 @@ func folders(folder string) ([]string, error) {
 	return out, nil
 }
 
-// balance gives kubepods the shares of all CPUs, BestEffort the smallest and Burstable the sum of its Pods'. Where
-// another agent changed the sum meanwhile, it looks again.
-func (t *Tree) balance(driver Driver) error {
-	t.balancing.Lock()
-	defer t.balancing.Unlock()
-	if err := t.shareNode(driver); err != nil {
-		return err
-	}
-	if err := t.writeShares(driver, t.classPath(driver, v1.PodQOSBestEffort), minShares); err != nil {
-		return err
-	}
-	burstable := t.classPath(driver, v1.PodQOSBurstable)
-	sum, err := t.sumShares(burstable)
-	for range balanceRounds {
-		if err != nil {
-			return err
-		}
-		if err := t.writeShares(driver, burstable, sum); err != nil {
-			return err
-		}
-		var again uint64
-		if again, err = t.sumShares(burstable); err == nil && again == sum {
-			return nil
-		}
-		sum = again
-	}
-	return err // the Pods change faster than we count; whoever changed them counts too
-}
-
-// shareNode raises kubepods from the kernel's default of one CPU to all of them. Any other value is someone's choice.
-func (t *Tree) shareNode(driver Driver) error {
-	root := t.classPath(driver, v1.PodQOSGuaranteed)
-	shares, err := t.readShares(root)
-	if err != nil || shares != 1024 {
-		return ignoreGone(err)
-	}
-	cpus, err := onlineCPUs()
-	if err != nil {
-		return err
-	}
-	return t.writeShares(driver, root, Shares(int64(cpus)*1000))
-}
-
-// sumShares is what the Pods below a class have, at least the smallest shares.
-func (t *Tree) sumShares(class string) (uint64, error) {
-	pods, err := folders(filepath.Join(t.cpuMount(), class))
-	if err != nil {
-		return 0, err
-	}
-	var sum uint64
-	for _, pod := range pods {
-		shares, err := t.readShares(path.Join(class, pod))
-		if err := ignoreGone(err); err != nil {
-			return 0, err
-		}
-		sum += shares
-	}
-	return min(max(sum, minShares), maxShares), nil
-}
-
 // cpuMount is the hierarchy that has the cpu controller.
 func (t *Tree) cpuMount() string { return t.controllerMount("cpu") }
 
@@ -354,38 +293,4 @@ func (t *Tree) controllerMount(name string) string {
 		return t.mount
 	}
 	return filepath.Join(t.mount, name)
-}
-
-// cpuFile is the file that holds a cgroup's shares or weight.
-func (t *Tree) cpuFile(group string) string {
-	name := "cpu.shares"
-	if t.cfg.Unified {
-		name = "cpu.weight"
-	}
-	return filepath.Join(t.cpuMount(), group, name)
-}
-
-// readShares reads a cgroup's shares; on v2, the largest that have its weight (the default 100 is 1024).
-func (t *Tree) readShares(group string) (uint64, error) {
-	n, err := readNumber(t.cpuFile(group))
-	if err != nil || !t.cfg.Unified {
-		return n, err
-	}
-	return sharesOf(n), nil
-}
-
-// writeShares writes a cgroup's shares or weight, unless it has them, or is gone.
-func (t *Tree) writeShares(driver Driver, group string, shares uint64) error {
-	value := shares
-	if t.cfg.Unified {
-		value = Weight(shares)
-	}
-	now, err := readNumber(t.cpuFile(group))
-	if err != nil || now == value {
-		return ignoreGone(err)
-	}
-	if driver == Systemd {
-		return t.systemd.weigh(path.Base(group), value)
-	}
-	return ignoreGone(os.WriteFile(t.cpuFile(group), strconv.AppendUint(nil, value, 10), 0o644))
 }
