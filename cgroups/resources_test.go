@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 )
 
 // list makes a resource list of "cpu", "100m", "memory", "1Gi" …
@@ -145,6 +146,10 @@ func TestContainerResources(t *testing.T) {
 			&v1.ResourceRequirements{Limits: list("cpu", "2", "memory", "1Gi")}, enforced,
 			specs.LinuxResources{CPU: linuxCPU(102, 200000, 100000), Memory: memory(32 << 20)},
 		},
+		"where the kernel counts swap, none comes on top of a limit": {
+			container(nil, list("memory", "32Mi")), nil, Config{NoSwap: true},
+			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Memory: &specs.LinuxMemory{Limit: ptr.To[int64](32 << 20), Swap: ptr.To[int64](32 << 20)}},
+		},
 		"huge pages": {
 			container(nil, list("hugepages-2Mi", "4Mi", "hugepages-1Gi", "1Gi")), nil, enforced,
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), HugepageLimits: []specs.LinuxHugepageLimit{
@@ -231,6 +236,18 @@ func TestPodResourcesWithoutQuota(t *testing.T) {
 	p := pod(container(nil, list("cpu", "1", "memory", "1Mi")))
 	if diff := cmp.Diff(&specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Memory: memory(1 << 20)}, PodResources(p, Config{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestPodsDoNotSwapBeyondTheirLimit(t *testing.T) {
+	t.Parallel()
+	p := pod(container(nil, list("cpu", "1", "memory", "1Mi")))
+	r := PodResources(p, Config{NoSwap: true})
+	if diff := cmp.Diff(&specs.LinuxMemory{Limit: ptr.To[int64](1 << 20), Swap: ptr.To[int64](1 << 20)}, r.Memory); diff != "" {
+		t.Error(diff)
+	}
+	if got := unified(r).Memory; got.Swap == nil || *got.Swap != 0 || *got.Max != 1<<20 {
+		t.Errorf("on v2: got %+v, want no swap", got)
 	}
 }
 

@@ -217,11 +217,11 @@ func TestPropertiesForSystemd(t *testing.T) {
 	}{
 		"no limits": {
 			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}},
-			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": math.MaxUint64, "MemoryMax": math.MaxUint64},
+			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": math.MaxUint64, "MemoryMax": math.MaxUint64, "MemorySwapMax": math.MaxUint64},
 		},
-		"a quota, rounded up to a percent": {
-			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares, Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &bytes}},
-			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": 340_000, "CPUQuotaPeriodUSec": 100_000, "MemoryMax": 1 << 20},
+		"a quota, rounded up to a percent, and no swap": {
+			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares, Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &bytes, Swap: &bytes}},
+			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": 340_000, "CPUQuotaPeriodUSec": 100_000, "MemoryMax": 1 << 20, "MemorySwapMax": 0},
 		},
 	} {
 		got := map[string]uint64{}

@@ -23,6 +23,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ type Config struct {
 	CFSPeriod            time.Duration // cpuCFSQuotaPeriod; 0 means 100 ms
 	SingleProcessOOMKill bool          // on v2, let the kernel kill one process of a container instead of all (singleProcessOOMKill)
 	Unified              bool          // the host has cgroup v2 only; Open sets it
+	NoSwap               bool          // what has a memory limit may not swap beyond it; Open sets it where the kernel counts swap
 }
 
 // Tree is the host's tree of Pod cgroups. All its methods are safe for concurrent use, and another agent may share
@@ -81,7 +83,22 @@ func Open(cfg Config) (*Tree, error) {
 	default:
 		return nil, fmt.Errorf("open cgroups: nothing is mounted at %s: mount cgroup2 there", mountpoint)
 	}
+	t.cfg.NoSwap = t.countsSwap()
 	return t, t.chooseDriver(util.IsRunningSystemd())
+}
+
+// swapLimit is v1's limit of memory and swap together.
+const swapLimit = "memory.memsw.limit_in_bytes"
+
+// countsSwap says whether the kernel counts what cgroups have swapped out. On v2 the top has no such file, but its
+// children, one of which is there on every host with an init or a container runtime.
+func (t *Tree) countsSwap() bool {
+	pattern := filepath.Join(t.mount, "memory", swapLimit)
+	if t.cfg.Unified {
+		pattern = filepath.Join(t.mount, "*", "memory.swap.max")
+	}
+	found, _ := filepath.Glob(pattern)
+	return len(found) > 0
 }
 
 // readControllers reads which of the controllers Pods need this kernel offers on v2.
@@ -144,6 +161,9 @@ func (t *Tree) Ensure(pod *v1.Pod) error {
 func (t *Tree) create(driver Driver, pod *v1.Pod, r *specs.LinuxResources) error {
 	group := t.podPath(driver, Class(pod), pod)
 	if !t.cfg.Unified {
+		if err := t.makeRoomForSwap(group, r.Memory); err != nil {
+			return err
+		}
 		_, err := cgroup1.New(cgroup1.StaticPath(group), r)
 		return err
 	}
@@ -186,8 +206,26 @@ func unified(r *specs.LinuxResources) *cgroup2.Resources {
 	}
 	if r.Memory != nil {
 		out.Memory = &cgroup2.Memory{Max: r.Memory.Limit}
+		if r.Memory.Swap != nil { // v1 counts memory and swap together: as much as the limit is no swap
+			none := int64(0)
+			out.Memory.Swap = &none
+		}
 	}
 	return out
+}
+
+// makeRoomForSwap raises the limit of memory and swap of a v1 cgroup that is there before that of memory alone, which must
+// never be above it.
+func (t *Tree) makeRoomForSwap(group string, m *specs.LinuxMemory) error {
+	if m == nil || m.Swap == nil {
+		return nil
+	}
+	file := filepath.Join(t.controllerMount("memory"), group, swapLimit)
+	now, err := readNumber(file)
+	if err != nil || now >= uint64(*m.Swap) {
+		return ignoreGone(err)
+	}
+	return ignoreGone(write(file, strconv.FormatInt(*m.Swap, 10)))
 }
 
 // Remove removes the Pod's cgroup and those of its containers from every hierarchy, whatever class it was made in and by

@@ -143,6 +143,16 @@ func TestAPodHasItsLimitsInEveryHierarchy(t *testing.T) {
 	tree.want(t, "cpu", group, "cpu.shares", "512")
 	tree.want(t, "cpu", group, "cpu.cfs_quota_us", "50000")
 	tree.want(t, "memory", group, "memory.limit_in_bytes", strconv.Itoa(64<<20))
+	if tree.cfg.NoSwap {
+		tree.want(t, "memory", group, "memory.memsw.limit_in_bytes", strconv.Itoa(64<<20))
+		for _, size := range []string{"96Mi", "32Mi"} { // neither may be set first in both cases
+			more := list("cpu", "500m", "memory", size)
+			if err := tree.Ensure(uid(pod(container(more, more)), "g1")); err != nil {
+				t.Errorf("resized to %s: %v", size, err)
+			}
+		}
+		tree.want(t, "memory", group, "memory.memsw.limit_in_bytes", strconv.Itoa(32<<20))
+	}
 	cpus, err := os.ReadFile(filepath.Join(tree.controllerMount("cpuset"), "cpuset.cpus"))
 	if err != nil {
 		t.Fatal(err)
@@ -182,9 +192,7 @@ func TestTheBurstableClassHasTheSumOfItsPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree.want(t, "cpu", class, "cpu.shares", "356")
-	written := func() error {
-		return os.WriteFile(filepath.Join(tree.cpuMount(), class, "cpu.shares"), []byte("50"), 0o644)
-	}
+	written := func() error { return os.WriteFile(filepath.Join(tree.cpuMount(), class, "cpu.shares"), []byte("50"), 0o644) }
 	if err := errors.Join(tree.Remove(b), os.Remove(foreign), written(), tree.Remove(b)); err != nil {
 		t.Fatal(err)
 	}
