@@ -1,7 +1,10 @@
 package cgroups
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -303,5 +306,29 @@ func TestMemoryCapacity(t *testing.T) {
 	t.Parallel()
 	if got, err := MemoryCapacity(); err != nil || got < 16<<20 {
 		t.Errorf("got %d, %v", got, err)
+	}
+}
+
+func TestLowestOOMScoreAdj(t *testing.T) {
+	t.Parallel()
+	for sentence, c := range map[string]struct {
+		status, own string
+		want        int
+		refused     bool
+	}{
+		"with CAP_SYS_RESOURCE any":           {"CapEff:\t000001ffffffffff\n", "5", -1000, false},
+		"without it, the process's own":       {"CapEff:\t000001fffeffffff\n", "-5\n", -5, false},
+		"what cannot be read is an error":     {"CapEff:\tx\n", "0", 0, true},
+		"a score that is none is an error":    {"CapEff:\t0\n", "x", 0, true},
+		"a status without it is an error too": {"", "0", 0, true},
+	} {
+		proc := t.TempDir()
+		if err := errors.Join(os.WriteFile(filepath.Join(proc, "status"), []byte("Name:\tx\n"+c.status), 0o600),
+			os.WriteFile(filepath.Join(proc, "oom_score_adj"), []byte(c.own), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := LowestOOMScoreAdj(proc); got != c.want || (err != nil) != c.refused {
+			t.Errorf("%s: got %d, %v", sentence, got, err)
+		}
 	}
 }

@@ -192,7 +192,9 @@ func TestTheBurstableClassHasTheSumOfItsPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree.want(t, "cpu", class, "cpu.shares", "356")
-	written := func() error { return os.WriteFile(filepath.Join(tree.cpuMount(), class, "cpu.shares"), []byte("50"), 0o644) }
+	written := func() error {
+		return os.WriteFile(filepath.Join(tree.cpuMount(), class, "cpu.shares"), []byte("50"), 0o644)
+	}
 	if err := errors.Join(tree.Remove(b), os.Remove(foreign), written(), tree.Remove(b)); err != nil {
 		t.Fatal(err)
 	}

@@ -62,9 +62,11 @@ type Agent struct {
 	PluginDir   string // of CNI
 	CgroupRoot  string // the parent of all Pods' cgroups; empty is the top
 	LowestScore int    // the lowest oom_score_adj that anything of a Pod is given
-	Containerd  func(ctx context.Context, endpoint string) (Containerd, error)
-	Cgroups     func() (Cgroups, error)
-	Network     func(ctx context.Context) (Network, error)
+	// LowestScoreOf is the lowest oom_score_adj that a process can give, by its folder in /proc; -1000 is any.
+	LowestScoreOf func(proc string) (int, error)
+	Containerd    func(ctx context.Context, endpoint string) (Containerd, error)
+	Cgroups       func() (Cgroups, error)
+	Network       func(ctx context.Context) (Network, error)
 }
 
 // Examine runs every check.
@@ -74,7 +76,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 		findings = append(findings, configuration(a))
 	}
 	daemon, err := a.Containerd(ctx, a.Endpoint)
-	findings = append(findings, h.root(), h.capabilities(daemon.PID, a.LowestScore), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
+	findings = append(findings, h.root(), h.capabilities(daemon.PID, a), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
 		h.inotify(), h.cgroups(a.Cgroups))
 	findings = append(findings, h.kubelets(a.CgroupRoot)...)
 	findings = append(findings, h.containerd(a.Endpoint, daemon, err)...)

@@ -33,11 +33,3 @@ func (c counter) next(r Result) (after counter, reached Result, changed bool) {
 	c.verdict = r
 	return c, r, changed
 }
-
-// failures is how many checks in a row have failed.
-func (c counter) failures() int {
-	if c.last != Failure {
-		return 0
-	}
-	return c.run
-}

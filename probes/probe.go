@@ -69,8 +69,6 @@ type Report struct {
 	Output  string // of this check, at most 10 KiB
 	Changed bool   // the verdict is another one now: Result, with Warning read as Success
 	Err     error  // the check could not be made; it has no bearing on the verdict
-	// Failures is how many checks in a row have failed, this one included.
-	Failures int
 }
 
 // Config says what to probe and how.
@@ -183,7 +181,6 @@ func (p *Probe) round(ctx context.Context, cfg Config, c counter) (counter, bool
 		c, reached, r.Changed = c.next(result)
 		p.verdict.Store(c.verdict)
 	}
-	r.Failures = c.failures()
 	if cfg.Report != nil && (r.Changed || result != Success) {
 		cfg.Report(r)
 	}

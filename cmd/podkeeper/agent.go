@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -256,30 +255,13 @@ func parseHandlers(args []string) (map[string]runtime.Handler, error) {
 	return handlers, nil
 }
 
-// lowestOOMScoreAdj is the lowest oom_score_adj that may be written: without CAP_SYS_RESOURCE it is this process's own.
+// lowestOOMScoreAdj is the lowest oom_score_adj that may be written. Where that cannot be told, writing will say so.
 func lowestOOMScoreAdj(log *slog.Logger) int {
 	const lowest = -1000
-	own, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err != nil {
-		return lowest
-	}
-	value, err := strconv.Atoi(strings.TrimSpace(string(own)))
-	if err != nil || hasCapSysResource() {
+	value, err := cgroups.LowestOOMScoreAdj("/proc/self")
+	if err != nil || value == lowest {
 		return lowest
 	}
 	log.Warn("oom_score_adj cannot be lowered without CAP_SYS_RESOURCE: Pods get the lowest value allowed instead", "lowest", value)
 	return value
-}
-
-// hasCapSysResource reads the effective capabilities.
-func hasCapSysResource() bool {
-	const capSysResource = 24
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return false
-	}
-	_, after, _ := strings.Cut(string(status), "CapEff:\t")
-	line, _, _ := strings.Cut(after, "\n")
-	effective, err := strconv.ParseUint(line, 16, 64)
-	return err == nil && effective&(1<<capSysResource) != 0
 }
