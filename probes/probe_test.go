@@ -18,8 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errRuntime = errors.New("the runtime is away")
 
-// script is a Check that answers what it is told, the last answer for ever, and
-// keeps when it was asked.
+// script is a Check that answers what it is told, the last answer for ever, and keeps when it was asked.
 type script struct {
 	answers []string      // "ok", "fail", "warn", "unknown", "error"
 	takes   time.Duration // each check
