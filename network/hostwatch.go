@@ -88,7 +88,7 @@ func (h *HostAddresses) follow(ctx context.Context, changed func([]netip.Addr)) 
 		case u, ok := <-events.routes:
 			matters, open = isDefault(u.Route), ok
 		case u, ok := <-events.links:
-			matters, open = ok && (u.Link.Type() != "veth" || u.Link.Attrs().Index == link), ok
+			matters, open = ok && (u.Type() != "veth" || u.Attrs().Index == link), ok
 		case <-rescan.C:
 			matters = true
 		case <-settled:

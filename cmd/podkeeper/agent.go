@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,13 +106,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
-	listener, err := server.Listen(f.runDir)
+	listener, lock, err := claim(f)
 	if err != nil {
 		return err
-	}
-	lock, err := server.LockNamespace(f.endpoint, f.namespace, f.rootDir)
-	if err != nil {
-		return errors.Join(err, listener.Close())
 	}
 	defer lock.Close()
 	node, err := newNode(f, cfg, log)
@@ -125,9 +123,6 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		ImageDir: f.imageDir, Log: log, AtRest: giveMemoryBack,
 	}, node)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", node.Network.Describe(), "cgroups", node.Cgroups.Config().Driver, "go", goruntime.Version())
-	for _, rival := range doctor.RivalKubelets(cfg.CgroupRoot) {
-		log.Error("a kubelet on this host kills Pods", "fault", rival.Text)
-	}
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -163,6 +158,19 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	return err
 }
 
+// claim takes what only one agent at a time may have: the run directory and the namespace in containerd.
+func claim(f *flags) (net.Listener, io.Closer, error) {
+	listener, err := server.Listen(f.runDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	lock, err := server.LockNamespace(f.endpoint, f.namespace, f.rootDir)
+	if err != nil {
+		return nil, nil, errors.Join(err, listener.Close())
+	}
+	return listener, lock, nil
+}
+
 // newNode wires the rooms that the agent works with.
 func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*agent.Node, error) {
 	handlers, err := parseHandlers(f.handlers)
@@ -183,6 +191,9 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	net, err := network.Open(f.network(log))
 	if err != nil {
 		return nil, err
+	}
+	for _, rival := range doctor.RivalKubelets(cfg.CgroupRoot) {
+		log.Error("a kubelet on this host kills Pods", "fault", rival.Text)
 	}
 	tree, err := cgroups.Open(cgroups.Config{
 		Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver), CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true),
