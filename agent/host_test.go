@@ -226,7 +226,7 @@ func (h *pretended) Clean(_ context.Context, t node.Target) error {
 }
 
 func (h *pretended) OOMKills(node.Target) (node.OOMKills, error) {
-	return node.OOMKills{Own: h.oomKills}, nil
+	return node.OOMKills{Own: h.oomKills, Shmem: 40 << 20}, nil
 }
 
 func (h *pretended) Exit(_ node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated {

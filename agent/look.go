@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -169,7 +170,7 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	}
 	t := w.target(c.Name)
 	rec.Exit = w.host.Exit(t, found, rec.StartedAt)
-	if found.ExitCode != 0 && w.newOOMs(c.Name) > 0 {
+	if found.ExitCode != 0 && w.ranOut(c.Name, fmt.Sprintf("Container %s ran out of memory", c.Name)) {
 		rec.Exit.Reason = "OOMKilled"
 	}
 	rec.Started, rec.Ready = false, false

@@ -343,7 +343,7 @@ func TestDeathOfAChildIsTold(t *testing.T) {
 		a.w.OOM(a.w.target("app").ID())
 		a.pass(10)
 		i := slices.IndexFunc(a.w.events.List(), func(e v1.Event) bool { return e.Reason == "OOMKilling" })
-		if i < 0 || !strings.Contains(a.w.events.List()[i].Message, `the memory-backed volume "cache"`) {
+		if i < 0 || !strings.Contains(a.w.events.List()[i].Message, `40 MiB of the Pod's memory are files in tmpfs, such as those of volume "cache"`) {
 			t.Errorf("events: %+v", a.w.events.List())
 		}
 		a.host.exit("app", 137) // by a signal from outside: the kill for want of memory is of the past

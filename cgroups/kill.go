@@ -1,6 +1,7 @@
 package cgroups
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,8 +23,9 @@ const (
 )
 
 // Kill sends SIGKILL to every process in a container's cgroup or, with no id, in the Pod's, and returns when none is
-// left. A cgroup that is gone is no error; processes that do not die within about two seconds are.
-func (t *Tree) Kill(pod *v1.Pod, id string) error {
+// left. A cgroup that is gone is no error; processes that do not die within about two seconds, or before ctx ends, are:
+// those that wait for a device or a file system.
+func (t *Tree) Kill(ctx context.Context, pod *v1.Pod, id string) error {
 	group := t.path(pod, id)
 	pause, left := firstPause, 0
 	for range killRounds {
@@ -37,10 +39,24 @@ func (t *Tree) Kill(pod *v1.Pod, id string) error {
 		if left = len(pids); left == 0 {
 			return nil
 		}
-		time.Sleep(pause)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("kill cgroup %s: %d processes are left: %w", group, left, ctx.Err())
+		case <-time.After(pause):
+		}
 		pause = min(2*pause, lastPause)
 	}
 	return fmt.Errorf("kill cgroup %s: %d processes do not die", group, left)
+}
+
+// Processes counts the processes of a container or, with no id, of the whole Pod: 0 when its cgroup is gone. A container
+// whose runtime cannot tell of it lives as long as there are any.
+func (t *Tree) Processes(pod *v1.Pod, id string) (int, error) {
+	pids, err := t.processes(t.path(pod, id))
+	if err != nil {
+		return 0, fmt.Errorf("count processes of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return len(pids), nil
 }
 
 // killAll sends one round of SIGKILL: at once where the kernel can (v2), else to each process. On v1 they are frozen
@@ -125,23 +141,4 @@ func (t *Tree) processes(group string) ([]int, error) {
 		}
 	}
 	return out, nil
-}
-
-// write writes to a file of the kernel, which must exist.
-func write(file, value string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
-}
-
-// Processes counts the processes in a container's cgroup or, with no id, in the Pod's. A cgroup that is gone has none.
-func (t *Tree) Processes(pod *v1.Pod, id string) (int, error) {
-	pids, err := t.processes(t.path(pod, id))
-	if err != nil {
-		return 0, fmt.Errorf("read processes of pod %s/%s: %w", pod.Namespace, pod.Name, err)
-	}
-	return len(pids), nil
 }

@@ -85,11 +85,22 @@ func ContainerResources(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxRe
 		CPU:            cpu(request.MilliValue(), limit.Cpu().MilliValue(), cfg),
 		HugepageLimits: hugepages(limit),
 	}
-	if bytes := limit.Memory().Value(); bytes > 0 {
-		out.Memory = &specs.LinuxMemory{Limit: &bytes}
-	}
+	out.Memory = memoryLimit(limit.Memory().Value(), cfg)
 	if cfg.Unified && !cfg.SingleProcessOOMKill {
 		out.Unified = map[string]string{"memory.oom.group": "1"}
+	}
+	return out
+}
+
+// memoryLimit is a limit in bytes, if there is one. Swap comes on top of no limit (the kubelet's NoSwap): in v1's terms, memory
+// and swap together are limited to the same.
+func memoryLimit(limit int64, cfg Config) *specs.LinuxMemory {
+	if limit <= 0 {
+		return nil
+	}
+	out := &specs.LinuxMemory{Limit: &limit}
+	if cfg.NoSwap {
+		out.Swap = &limit
 	}
 	return out
 }
@@ -111,9 +122,7 @@ func PodResources(pod *v1.Pod, cfg Config) *specs.LinuxResources {
 	}
 	out := &specs.LinuxResources{CPU: cpu(requests.Cpu().MilliValue(), milliCPU, cfg)}
 	if class == v1.PodQOSGuaranteed || limited(pod, v1.ResourceMemory) {
-		if bytes := limits.Memory().Value(); bytes > 0 {
-			out.Memory = &specs.LinuxMemory{Limit: &bytes}
-		}
+		out.Memory = memoryLimit(limits.Memory().Value(), cfg)
 	}
 	return out
 }

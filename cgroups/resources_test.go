@@ -1,7 +1,10 @@
 package cgroups
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 )
 
 // list makes a resource list of "cpu", "100m", "memory", "1Gi" …
@@ -145,6 +149,10 @@ func TestContainerResources(t *testing.T) {
 			&v1.ResourceRequirements{Limits: list("cpu", "2", "memory", "1Gi")}, enforced,
 			specs.LinuxResources{CPU: linuxCPU(102, 200000, 100000), Memory: memory(32 << 20)},
 		},
+		"where the kernel counts swap, none comes on top of a limit": {
+			container(nil, list("memory", "32Mi")), nil, Config{NoSwap: true},
+			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Memory: &specs.LinuxMemory{Limit: ptr.To[int64](32 << 20), Swap: ptr.To[int64](32 << 20)}},
+		},
 		"huge pages": {
 			container(nil, list("hugepages-2Mi", "4Mi", "hugepages-1Gi", "1Gi")), nil, enforced,
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), HugepageLimits: []specs.LinuxHugepageLimit{
@@ -234,6 +242,18 @@ func TestPodResourcesWithoutQuota(t *testing.T) {
 	}
 }
 
+func TestPodsDoNotSwapBeyondTheirLimit(t *testing.T) {
+	t.Parallel()
+	p := pod(container(nil, list("cpu", "1", "memory", "1Mi")))
+	r := PodResources(p, Config{NoSwap: true})
+	if diff := cmp.Diff(&specs.LinuxMemory{Limit: ptr.To[int64](1 << 20), Swap: ptr.To[int64](1 << 20)}, r.Memory); diff != "" {
+		t.Error(diff)
+	}
+	if got := unified(r).Memory; got.Swap == nil || *got.Swap != 0 || *got.Max != 1<<20 {
+		t.Errorf("on v2: got %+v, want no swap", got)
+	}
+}
+
 func TestOOMScoreAdj(t *testing.T) {
 	t.Parallel()
 	const capacity = 4 << 30
@@ -286,5 +306,29 @@ func TestMemoryCapacity(t *testing.T) {
 	t.Parallel()
 	if got, err := MemoryCapacity(); err != nil || got < 16<<20 {
 		t.Errorf("got %d, %v", got, err)
+	}
+}
+
+func TestLowestOOMScoreAdj(t *testing.T) {
+	t.Parallel()
+	for sentence, c := range map[string]struct {
+		status, own string
+		want        int
+		refused     bool
+	}{
+		"with CAP_SYS_RESOURCE any":           {"CapEff:\t000001ffffffffff\n", "5", -1000, false},
+		"without it, the process's own":       {"CapEff:\t000001fffeffffff\n", "-5\n", -5, false},
+		"what cannot be read is an error":     {"CapEff:\tx\n", "0", 0, true},
+		"a score that is none is an error":    {"CapEff:\t0\n", "x", 0, true},
+		"a status without it is an error too": {"", "0", 0, true},
+	} {
+		proc := t.TempDir()
+		if err := errors.Join(os.WriteFile(filepath.Join(proc, "status"), []byte("Name:\tx\n"+c.status), 0o600),
+			os.WriteFile(filepath.Join(proc, "oom_score_adj"), []byte(c.own), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := LowestOOMScoreAdj(proc); got != c.want || (err != nil) != c.refused {
+			t.Errorf("%s: got %d, %v", sentence, got, err)
+		}
 	}
 }

@@ -145,7 +145,7 @@ const percent = 10_000
 // properties are limits as systemd wants them. It must know them, for it writes what it knows anew whenever it reloads.
 // What it keeps only roughly is rounded up, lest it bind tighter than was asked for.
 func properties(r *specs.LinuxResources) []systemdbus.Property {
-	var perSecond, memory uint64 = math.MaxUint64, math.MaxUint64 // no limit
+	var perSecond, memory, swap uint64 = math.MaxUint64, math.MaxUint64, math.MaxUint64 // no limit
 	out := []systemdbus.Property{property("CPUWeight", Weight(*r.CPU.Shares))}
 	if r.CPU.Quota != nil {
 		perSecond = (uint64(*r.CPU.Quota)*1_000_000 / *r.CPU.Period + percent - 1) / percent * percent
@@ -153,8 +153,11 @@ func properties(r *specs.LinuxResources) []systemdbus.Property {
 	}
 	if r.Memory != nil {
 		memory = uint64(*r.Memory.Limit)
+		if r.Memory.Swap != nil {
+			swap = uint64(*r.Memory.Swap - *r.Memory.Limit)
+		}
 	}
-	return append(out, property("CPUQuotaPerSecUSec", perSecond), property("MemoryMax", memory))
+	return append(out, property("CPUQuotaPerSecUSec", perSecond), property("MemoryMax", memory), property("MemorySwapMax", swap))
 }
 
 // removeSlice stops a slice that has no processes any more.

@@ -51,7 +51,7 @@ func TestSlicesHaveTheirLimitsAndKeepThem(t *testing.T) {
 	tree := openSystemd(t)
 	all := list("cpu", "333m", "memory", "64Mi")
 	g, b := uid(pod(container(all, all)), "g-1"), burstable("b-1", "250m")
-	online, err := onlineCPUs()
+	online, err := CPUs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,17 +132,30 @@ func TestScopesAreMeasuredAndKilled(t *testing.T) {
 	}
 	cmd := scope(t, tree, p, "one", "sleep 1000 & wait")
 	await(t, "two processes in the scope", func() bool {
-		u, err := tree.Usage(p, "one")
-		return err == nil && u.Processes == 2
+		n, err := tree.Processes(p, "one")
+		return err == nil && n == 2
 	})
 	if err := tree.Remove(p); err == nil {
 		t.Error("a slice with processes was removed")
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	if err := tree.Kill(p, "one"); err != nil {
+	if err := tree.Kill(t.Context(), p, "one"); err != nil {
 		t.Fatal(err)
 	}
+	<-ended
+	sandbox, main := scope(t, tree, p, "sandbox", "sleep 1000"), scope(t, tree, p, "main", "sleep 1000")
+	await(t, "both run", func() bool {
+		n, err := tree.Processes(p, "")
+		return err == nil && n == 2
+	})
+	for _, cmd := range []*exec.Cmd{sandbox, main} {
+		go func() { ended <- cmd.Wait() }()
+	}
+	if err := tree.Kill(t.Context(), p, ""); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
 	<-ended
 	if err := errors.Join(tree.Remove(p), tree.Remove(p)); err != nil {
 		t.Error(err)
@@ -162,12 +175,11 @@ func TestAnOOMKillIsToldAfterItsScopeIsGone(t *testing.T) {
 		_, err := os.Stat(filepath.Join(tree.mount, tree.path(p, "one")))
 		return errors.Is(err, fs.ErrNotExist)
 	})
-	killed, told, err := tree.OOMKilled(p, "one", 0)
-	if err != nil || !killed || told == 0 {
-		t.Errorf("got %v, %d, %v", killed, told, err)
+	if n, err := tree.OOMKills(p, ""); n == 0 || err != nil {
+		t.Errorf("of the Pod: got %d, %v", n, err)
 	}
-	if killed, _, err := tree.OOMKilled(p, "other", told); killed || err != nil {
-		t.Errorf("another container, without a new kill: got %v, %v", killed, err)
+	if _, err := tree.OOMKills(p, "one"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of the scope: got %v", err)
 	}
 }
 
@@ -204,11 +216,11 @@ func TestPropertiesForSystemd(t *testing.T) {
 	}{
 		"no limits": {
 			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}},
-			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": math.MaxUint64, "MemoryMax": math.MaxUint64},
+			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": math.MaxUint64, "MemoryMax": math.MaxUint64, "MemorySwapMax": math.MaxUint64},
 		},
-		"a quota, rounded up to a percent": {
-			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares, Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &bytes}},
-			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": 340_000, "CPUQuotaPeriodUSec": 100_000, "MemoryMax": 1 << 20},
+		"a quota, rounded up to a percent, and no swap": {
+			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares, Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &bytes, Swap: &bytes}},
+			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": 340_000, "CPUQuotaPeriodUSec": 100_000, "MemoryMax": 1 << 20, "MemorySwapMax": 0},
 		},
 	} {
 		got := map[string]uint64{}

@@ -4,7 +4,7 @@
 //	[root/]kubepods              shares of the whole node
 //	├── pod<uid>                 Guaranteed Pods
 //	│   └── <container id>       made by the container runtime, limits from ContainerResources
-//	├── burstable                shares: the sum of the Pods below, read from the kernel, never remembered
+//	├── burstable                shares: the sum of the Pods below
 //	│   └── pod<uid>
 //	└── besteffort               shares 2
 //	    └── pod<uid>
@@ -12,7 +12,7 @@
 // These are the names of the driver cgroupfs; driver.go has those of systemd, and what is done through it.
 //
 // It must not know when a Pod starts or stops, nor anything of containerd: it is handed Pods and container ids, and all
-// its state is in the kernel.
+// its state is in the kernel; what it remembers of that (shares.go) it can lose.
 package cgroups
 
 import (
@@ -38,9 +38,8 @@ import (
 )
 
 const (
-	mountpoint    = "/sys/fs/cgroup"
-	kubepods      = "kubepods"
-	balanceRounds = 16
+	mountpoint = "/sys/fs/cgroup"
+	kubepods   = "kubepods"
 )
 
 // Config says where the Pods' cgroups live and which limits are enforced.
@@ -51,6 +50,7 @@ type Config struct {
 	CFSPeriod            time.Duration // cpuCFSQuotaPeriod; 0 means 100 ms
 	SingleProcessOOMKill bool          // on v2, let the kernel kill one process of a container instead of all (singleProcessOOMKill)
 	Unified              bool          // the host has cgroup v2 only; Open sets it
+	NoSwap               bool          // what has a memory limit may not swap beyond it; Open sets it where the kernel counts swap
 }
 
 // Tree is the host's tree of Pod cgroups. All its methods are safe for concurrent use, and another agent may share
@@ -62,7 +62,8 @@ type Tree struct {
 	controllers []string // v2: what can be enabled for the Pods
 	systemd     *systemd // nil where it makes no cgroups: not PID 1, or v1
 
-	balancing sync.Mutex // one update of a class at a time; another process is met by reading again
+	balancing sync.Mutex         // one update of the classes at a time, and guards what follows
+	ledgers   map[string]*ledger // by the cgroup of a class
 }
 
 // Open looks at the host's cgroups. It makes nothing.
@@ -82,7 +83,22 @@ func Open(cfg Config) (*Tree, error) {
 	default:
 		return nil, fmt.Errorf("open cgroups: nothing is mounted at %s: mount cgroup2 there", mountpoint)
 	}
+	t.cfg.NoSwap = t.countsSwap()
 	return t, t.chooseDriver(util.IsRunningSystemd())
+}
+
+// swapLimit is v1's limit of memory and swap together.
+const swapLimit = "memory.memsw.limit_in_bytes"
+
+// countsSwap says whether the kernel counts what cgroups have swapped out. On v2 the top has no such file, but its
+// children, one of which is there on every host with an init or a container runtime.
+func (t *Tree) countsSwap() bool {
+	pattern := filepath.Join(t.mount, "memory", swapLimit)
+	if t.cfg.Unified {
+		pattern = filepath.Join(t.mount, "*", "memory.swap.max")
+	}
+	found, _ := filepath.Glob(pattern)
+	return len(found) > 0
 }
 
 // readControllers reads which of the controllers Pods need this kernel offers on v2.
@@ -135,7 +151,7 @@ func (t *Tree) Ensure(pod *v1.Pod) error {
 	if err := t.create(driver, pod, PodResources(pod, t.cfg)); err != nil {
 		return fmt.Errorf("make cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	if err := t.balance(driver); err != nil {
+	if err := t.balance(driver, pod); err != nil {
 		return fmt.Errorf("share cpu among pods: %w", err)
 	}
 	return nil
@@ -145,6 +161,9 @@ func (t *Tree) Ensure(pod *v1.Pod) error {
 func (t *Tree) create(driver Driver, pod *v1.Pod, r *specs.LinuxResources) error {
 	group := t.podPath(driver, Class(pod), pod)
 	if !t.cfg.Unified {
+		if err := t.makeRoomForSwap(group, r.Memory); err != nil {
+			return err
+		}
 		_, err := cgroup1.New(cgroup1.StaticPath(group), r)
 		return err
 	}
@@ -187,8 +206,26 @@ func unified(r *specs.LinuxResources) *cgroup2.Resources {
 	}
 	if r.Memory != nil {
 		out.Memory = &cgroup2.Memory{Max: r.Memory.Limit}
+		if r.Memory.Swap != nil { // v1 counts memory and swap together: as much as the limit is no swap
+			none := int64(0)
+			out.Memory.Swap = &none
+		}
 	}
 	return out
+}
+
+// makeRoomForSwap raises the limit of memory and swap of a v1 cgroup that is there before that of memory alone, which must
+// never be above it.
+func (t *Tree) makeRoomForSwap(group string, m *specs.LinuxMemory) error {
+	if m == nil || m.Swap == nil {
+		return nil
+	}
+	file := filepath.Join(t.controllerMount("memory"), group, swapLimit)
+	now, err := readNumber(file)
+	if err != nil || now >= uint64(*m.Swap) {
+		return ignoreGone(err)
+	}
+	return ignoreGone(write(file, strconv.FormatInt(*m.Swap, 10)))
 }
 
 // Remove removes the Pod's cgroup and those of its containers from every hierarchy, whatever class it was made in and by
@@ -205,7 +242,7 @@ func (t *Tree) Remove(pod *v1.Pod) error {
 		if err := errors.Join(errs...); err != nil {
 			return fmt.Errorf("remove cgroup of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 		}
-		if err := t.balance(driver); err != nil {
+		if err := t.balance(driver, pod); err != nil {
 			return fmt.Errorf("share cpu among pods: %w", err)
 		}
 	}
@@ -285,66 +322,6 @@ func folders(folder string) ([]string, error) {
 	return out, nil
 }
 
-// balance gives kubepods the shares of all CPUs, BestEffort the smallest and Burstable the sum of its Pods'. Where
-// another agent changed the sum meanwhile, it looks again.
-func (t *Tree) balance(driver Driver) error {
-	t.balancing.Lock()
-	defer t.balancing.Unlock()
-	if err := t.shareNode(driver); err != nil {
-		return err
-	}
-	if err := t.writeShares(driver, t.classPath(driver, v1.PodQOSBestEffort), minShares); err != nil {
-		return err
-	}
-	burstable := t.classPath(driver, v1.PodQOSBurstable)
-	sum, err := t.sumShares(burstable)
-	for range balanceRounds {
-		if err != nil {
-			return err
-		}
-		if err := t.writeShares(driver, burstable, sum); err != nil {
-			return err
-		}
-		var again uint64
-		if again, err = t.sumShares(burstable); err == nil && again == sum {
-			return nil
-		}
-		sum = again
-	}
-	return err // the Pods change faster than we count; whoever changed them counts too
-}
-
-// shareNode raises kubepods from the kernel's default of one CPU to all of them. Any other value is someone's choice.
-func (t *Tree) shareNode(driver Driver) error {
-	root := t.classPath(driver, v1.PodQOSGuaranteed)
-	shares, err := t.readShares(root)
-	if err != nil || shares != 1024 {
-		return ignoreGone(err)
-	}
-	cpus, err := onlineCPUs()
-	if err != nil {
-		return err
-	}
-	return t.writeShares(driver, root, Shares(int64(cpus)*1000))
-}
-
-// sumShares is what the Pods below a class have, at least the smallest shares.
-func (t *Tree) sumShares(class string) (uint64, error) {
-	pods, err := folders(filepath.Join(t.cpuMount(), class))
-	if err != nil {
-		return 0, err
-	}
-	var sum uint64
-	for _, pod := range pods {
-		shares, err := t.readShares(path.Join(class, pod))
-		if err := ignoreGone(err); err != nil {
-			return 0, err
-		}
-		sum += shares
-	}
-	return min(max(sum, minShares), maxShares), nil
-}
-
 // cpuMount is the hierarchy that has the cpu controller.
 func (t *Tree) cpuMount() string { return t.controllerMount("cpu") }
 
@@ -354,38 +331,4 @@ func (t *Tree) controllerMount(name string) string {
 		return t.mount
 	}
 	return filepath.Join(t.mount, name)
-}
-
-// cpuFile is the file that holds a cgroup's shares or weight.
-func (t *Tree) cpuFile(group string) string {
-	name := "cpu.shares"
-	if t.cfg.Unified {
-		name = "cpu.weight"
-	}
-	return filepath.Join(t.cpuMount(), group, name)
-}
-
-// readShares reads a cgroup's shares; on v2, the largest that have its weight (the default 100 is 1024).
-func (t *Tree) readShares(group string) (uint64, error) {
-	n, err := readNumber(t.cpuFile(group))
-	if err != nil || !t.cfg.Unified {
-		return n, err
-	}
-	return sharesOf(n), nil
-}
-
-// writeShares writes a cgroup's shares or weight, unless it has them, or is gone.
-func (t *Tree) writeShares(driver Driver, group string, shares uint64) error {
-	value := shares
-	if t.cfg.Unified {
-		value = Weight(shares)
-	}
-	now, err := readNumber(t.cpuFile(group))
-	if err != nil || now == value {
-		return ignoreGone(err)
-	}
-	if driver == Systemd {
-		return t.systemd.weigh(path.Base(group), value)
-	}
-	return ignoreGone(os.WriteFile(t.cpuFile(group), strconv.AppendUint(nil, value, 10), 0o644))
 }

@@ -2,6 +2,7 @@ package cgroups
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -20,7 +23,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // open makes a tree of its own on the host's cgroups, which is gone after the test.
-func open(t *testing.T) *Tree {
+func open(t testing.TB) *Tree {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for cgroups")
@@ -140,6 +143,16 @@ func TestAPodHasItsLimitsInEveryHierarchy(t *testing.T) {
 	tree.want(t, "cpu", group, "cpu.shares", "512")
 	tree.want(t, "cpu", group, "cpu.cfs_quota_us", "50000")
 	tree.want(t, "memory", group, "memory.limit_in_bytes", strconv.Itoa(64<<20))
+	if tree.cfg.NoSwap {
+		tree.want(t, "memory", group, "memory.memsw.limit_in_bytes", strconv.Itoa(64<<20))
+		for _, size := range []string{"96Mi", "32Mi"} { // neither may be set first in both cases
+			more := list("cpu", "500m", "memory", size)
+			if err := tree.Ensure(uid(pod(container(more, more)), "g1")); err != nil {
+				t.Errorf("resized to %s: %v", size, err)
+			}
+		}
+		tree.want(t, "memory", group, "memory.memsw.limit_in_bytes", strconv.Itoa(32<<20))
+	}
 	cpus, err := os.ReadFile(filepath.Join(tree.controllerMount("cpuset"), "cpuset.cpus"))
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +175,7 @@ func TestTheBurstableClassHasTheSumOfItsPods(t *testing.T) {
 	}
 	tree.want(t, "cpu", class, "cpu.shares", "768")
 	tree.want(t, "cpu", tree.classPath(Cgroupfs, v1.PodQOSBestEffort), "cpu.shares", "2")
-	online, err := onlineCPUs()
+	online, err := CPUs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,14 +185,83 @@ func TestTheBurstableClassHasTheSumOfItsPods(t *testing.T) {
 	if err := errors.Join(os.Mkdir(foreign, 0o755), os.WriteFile(filepath.Join(foreign, "cpu.shares"), []byte("100"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(tree.cpuMount(), class, "cpu.shares"), []byte("868"), 0o644); err != nil {
+		t.Fatal(err) // that agent counts, too
+	}
 	if err := tree.Remove(a); err != nil {
 		t.Fatal(err)
 	}
 	tree.want(t, "cpu", class, "cpu.shares", "356")
-	if err := errors.Join(tree.Remove(b), os.Remove(foreign), tree.Remove(b)); err != nil {
+	written := func() error {
+		return os.WriteFile(filepath.Join(tree.cpuMount(), class, "cpu.shares"), []byte("50"), 0o644)
+	}
+	if err := errors.Join(tree.Remove(b), os.Remove(foreign), written(), tree.Remove(b)); err != nil {
 		t.Fatal(err)
 	}
 	tree.want(t, "cpu", class, "cpu.shares", "2")
+}
+
+// TestAgentsThatShareAClassAgreeOnItsSum has two agents make and remove Pods at the same time.
+func TestAgentsThatShareAClassAgreeOnItsSum(t *testing.T) {
+	one := open(t)
+	v1Only(t, one)
+	other, err := Open(one.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var work errgroup.Group
+	for i, tree := range []*Tree{one, other} {
+		for j := range 4 {
+			work.Go(func() error {
+				for k := range 10 {
+					p := burstable(fmt.Sprintf("s%d-%d-%d", i, j, k), fmt.Sprintf("%dm", 100+10*j+k))
+					if err := tree.Ensure(p); err != nil {
+						return err
+					}
+					if k%3 > 0 {
+						if err := tree.Remove(p); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		}
+	}
+	if err := work.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	class := one.classPath(Cgroupfs, v1.PodQOSBurstable)
+	pods, err := folders(filepath.Join(one.cpuMount(), class))
+	if err != nil || len(pods) != 32 {
+		t.Fatalf("got %d Pods, %v; want 32", len(pods), err)
+	}
+	var sum uint64
+	for _, pod := range pods {
+		shares, err := one.readShares(filepath.Join(class, pod))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += shares
+	}
+	one.want(t, "cpu", class, "cpu.shares", strconv.FormatUint(sum, 10))
+}
+
+// TestASumIsCountedAnewAfterAWhile has a Pod vanish that no agent removed.
+func TestASumIsCountedAnewAfterAWhile(t *testing.T) {
+	tree := open(t)
+	v1Only(t, tree)
+	class := tree.classPath(Cgroupfs, v1.PodQOSBurstable)
+	a, b := burstable("a", "500m"), burstable("b", "250m")
+	if err := errors.Join(tree.Ensure(a), tree.Ensure(b), tree.remove(Cgroupfs, tree.path(a, "")), tree.Ensure(b)); err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpu", class, "cpu.shares", "768")
+	tree.ledgers[class].counted = time.Now().Add(-recountEvery - time.Second)
+	if err := tree.Ensure(b); err != nil {
+		t.Fatal(err)
+	}
+	tree.want(t, "cpu", class, "cpu.shares", "256")
 }
 
 func TestRemoveTakesContainersAlongInEveryHierarchy(t *testing.T) {
@@ -276,13 +358,15 @@ func TestKillLeavesNothingAlive(t *testing.T) {
 			one, other := start(t, tree, p, "one"), start(t, tree, p, "other")
 			exited := make(chan error, 2)
 			go func() { exited <- one.Wait() }()
-			if u, err := tree.Usage(p, "one"); err != nil || u.Processes != 2 {
-				t.Errorf("usage: got %+v, %v; want 2 processes", u, err)
+			for id, want := range map[string]int{"one": 2, "other": 2, "": 4, "never was": 0} {
+				if got, err := tree.Processes(p, id); got != want || err != nil {
+					t.Errorf("processes of %q: got %d, %v; want %d", id, got, err, want)
+				}
 			}
 			if err := prepare(tree, tree.path(p, "one")); err != nil {
 				t.Fatal(err)
 			}
-			if err := tree.Kill(p, "one"); err != nil {
+			if err := tree.Kill(t.Context(), p, "one"); err != nil {
 				t.Fatal(err)
 			}
 			<-exited
@@ -293,11 +377,11 @@ func TestKillLeavesNothingAlive(t *testing.T) {
 				t.Error("a cgroup with processes was removed")
 			}
 			go func() { exited <- other.Wait() }()
-			if err := tree.Kill(p, ""); err != nil {
+			if err := tree.Kill(t.Context(), p, ""); err != nil {
 				t.Fatal(err)
 			}
 			<-exited
-			if err := errors.Join(tree.Kill(p, "never was"), tree.Remove(p), tree.Kill(p, "")); err != nil {
+			if err := errors.Join(tree.Kill(t.Context(), p, "never was"), tree.Remove(p), tree.Kill(t.Context(), p, "")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -314,11 +398,11 @@ func TestAProcessThatMovedAwayIsNotKilled(t *testing.T) {
 func TestFiguresOfACgroupThatIsGone(t *testing.T) {
 	tree := open(t)
 	p := burstable("gone", "1")
-	if killed, told, err := tree.OOMKilled(p, "c", 3); killed || told != 0 || err != nil {
-		t.Errorf("got %v, %d, %v", killed, told, err)
+	if _, err := tree.OOMKills(p, "c"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("oom kills: got %v", err)
 	}
-	if _, err := tree.Usage(p, "c"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
+	if _, err := tree.Shmem(p); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("shared memory: got %v", err)
 	}
 }
 
@@ -341,9 +425,54 @@ func TestOOMKillsAreCounted(t *testing.T) {
 	if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("the process was not killed: %v", err)
 	}
-	killed, told, err := tree.OOMKilled(p, leaf, 0)
-	if err != nil || !killed || told != 1 {
-		t.Errorf("got %v, %d, %v; want one kill", killed, told, err)
+	if n, err := tree.OOMKills(p, leaf); n != 1 || err != nil {
+		t.Errorf("got %d, %v; want one kill", n, err)
+	}
+}
+
+func TestFilesInTmpfsAreTold(t *testing.T) {
+	tree := open(t)
+	p := burstable("shm", "1")
+	if err := tree.Ensure(p); err != nil {
+		t.Fatal(err)
+	}
+	leaf := filepath.Join(tree.controllerMount("memory"), tree.path(p, "c"))
+	if err := os.MkdirAll(leaf, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("/dev/shm", filepath.Base(tree.cfg.Root))
+	t.Cleanup(func() {
+		if err := os.Remove(file); err != nil {
+			t.Error(err)
+		}
+	})
+	script := "echo $$ > " + leaf + "/cgroup.procs; dd if=/dev/zero of=" + file + " bs=1M count=4 2>/dev/null"
+	if out, err := exec.Command("/bin/sh", "-ec", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got, err := tree.Shmem(p); err != nil || got < 3<<20 || got > 5<<20 { // what each CPU has counted for itself may be missing
+		t.Errorf("got %d, %v; want about 4 MiB", got, err)
+	}
+}
+
+// TestWhatDoesNotDieIsAnError has a cgroup that lists a process which no signal reaches: this one, which is not in it.
+func TestWhatDoesNotDieIsAnError(t *testing.T) {
+	t.Parallel()
+	tree := unifiedTree(t, "kubepods/burstable/poda/c")
+	a := burstable("a", "1")
+	procs := filepath.Join(tree.mount, tree.path(a, "c"), "cgroup.procs")
+	if err := os.WriteFile(procs, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := tree.Kill(t.Context(), a, ""); err == nil || !strings.Contains(err.Error(), "1 processes do not die") || time.Since(begin) > 5*time.Second {
+		t.Errorf("got %v after %v", err, time.Since(begin))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	begin = time.Now()
+	if err := tree.Kill(ctx, a, "c"); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > time.Second {
+		t.Errorf("in less time: got %v after %v", err, time.Since(begin))
 	}
 }
 
@@ -411,21 +540,14 @@ func TestFilesOnV2(t *testing.T) {
 	if err := os.WriteFile(events, []byte("low 0\noom 2\noom_kill 3\noom_group_kill 1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for told, want := range map[uint64]bool{0: true, 2: true, 3: false, 5: true} {
-		if killed, now, err := tree.OOMKilled(a, "gone", told); killed != want || now != 3 || err != nil {
-			t.Errorf("oom kills, %d of them told: got %v, %d, %v; want %v, 3", told, killed, now, err, want)
-		}
+	if n, err := tree.OOMKills(a, ""); n != 3 || err != nil {
+		t.Errorf("oom kills: got %d, %v; want 3", n, err)
 	}
-	for file, content := range map[string]string{
-		"cpu.stat": "usage_usec 5\nuser_usec 2\n", "memory.current": "100\n", "memory.stat": "anon 1\ninactive_file 40\n", "pids.current": "7\n",
-	} {
-		if err := os.WriteFile(filepath.Join(filepath.Dir(events), file), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(events), "memory.stat"), []byte("anon 1\nshmem 40\ninactive_file 7\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	want := Usage{CPUNanoseconds: 5000, MemoryBytes: 100, WorkingSetBytes: 60, Processes: 7}
-	if got, err := tree.Usage(a, ""); got != want || err != nil {
-		t.Errorf("usage: got %+v, %v; want %+v", got, err, want)
+	if n, err := tree.Shmem(a); n != 40 || err != nil {
+		t.Errorf("shared memory: got %d, %v; want 40", n, err)
 	}
 }
 

@@ -3,6 +3,7 @@
 //
 //	host.go       a host as the checks see it: files, programs, file systems
 //	kernel.go     rights, kernel, cgroups
+//	kubelet.go    a kubelet that would kill our Pods
 //	containerd.go containerd, and what it starts: shims and OCI runtimes
 //	network.go    CNI plugins, iptables, forwarding
 //	place.go      folders, disk, systemd
@@ -59,10 +60,13 @@ type Agent struct {
 	Endpoint    string // containerd's
 	Handlers    map[string]Handler
 	PluginDir   string // of CNI
+	CgroupRoot  string // the parent of all Pods' cgroups; empty is the top
 	LowestScore int    // the lowest oom_score_adj that anything of a Pod is given
-	Containerd  func(ctx context.Context, endpoint string) (Containerd, error)
-	Cgroups     func() (Cgroups, error)
-	Network     func(ctx context.Context) (Network, error)
+	// LowestScoreOf is the lowest oom_score_adj that a process can give, by its folder in /proc; -1000 is any.
+	LowestScoreOf func(proc string) (int, error)
+	Containerd    func(ctx context.Context, endpoint string) (Containerd, error)
+	Cgroups       func() (Cgroups, error)
+	Network       func(ctx context.Context) (Network, error)
 }
 
 // Examine runs every check.
@@ -72,8 +76,9 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 		findings = append(findings, configuration(a))
 	}
 	daemon, err := a.Containerd(ctx, a.Endpoint)
-	findings = append(findings, h.root(), h.capabilities(daemon.PID, a.LowestScore), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
+	findings = append(findings, h.root(), h.capabilities(daemon.PID, a), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
 		h.inotify(), h.cgroups(a.Cgroups))
+	findings = append(findings, h.kubelets(a.CgroupRoot)...)
 	findings = append(findings, h.containerd(a.Endpoint, daemon, err)...)
 	findings = append(findings, h.handlers(ctx, a.Handlers, daemon)...)
 	findings = append(findings, h.network(ctx, a)...)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -67,7 +68,7 @@ func healthy(t *testing.T) *world {
 	}
 	w.a = Agent{
 		Manifests: "/etc/podkeeper/manifests", RootDir: "/var/lib/podkeeper", LogsDir: "/var/log/pods",
-		Endpoint: "unix:///run/containerd/containerd.sock", PluginDir: "/usr/lib/cni", LowestScore: -998,
+		Endpoint: "unix:///run/containerd/containerd.sock", PluginDir: "/usr/lib/cni", LowestScore: -998, LowestScoreOf: lowestScore,
 		Handlers:   map[string]Handler{"runc": {Type: "io.containerd.runc.v2"}},
 		Containerd: func(context.Context, string) (Containerd, error) { return w.d, nil },
 		Cgroups:    func() (Cgroups, error) { return w.c, nil },
@@ -98,6 +99,19 @@ func (w *world) script(path, text string) {
 func (w *world) remove(path string) {
 	w.t.Helper()
 	w.must(os.RemoveAll(w.h.at(path)))
+}
+
+// lowestScore is what the agent's rooms know to tell: any, unless noSysResource was called for the process.
+func lowestScore(proc string) (int, error) {
+	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	if err != nil || !strings.Contains(string(status), "01fffeffffff") {
+		return -1000, err
+	}
+	own, err := os.ReadFile(filepath.Join(proc, "oom_score_adj"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(own)))
 }
 
 // noContainerd has Ask fail, so that nothing is known of a containerd.
@@ -242,7 +256,7 @@ func TestRightsAndKernel(t *testing.T) {
 			func(w *world) { w.noSysResource("42", "x") },
 			[]Finding{{"capabilities", Fail, "oom_score_adj of containerd cannot be told"}},
 		},
-		"a kernel without pidfd_open": {
+		"a kernel without openat2": {
 			func(w *world) { w.write("/proc/sys/kernel/osrelease", "5.4.0-150-generic") },
 			[]Finding{{"kernel", Fail, "Linux 5.4.0-150-generic: install 5.6 or newer"}},
 		},

@@ -44,23 +44,23 @@ var containersHave = []capability{
 }
 
 // capabilities are podkeeper's own and those of containerd, which OCI runtimes inherit. Where containerd's cannot be seen,
-// it is taken to have no more than we have. score is the lowest oom_score_adj that anything of a Pod is given.
-func (h Host) capabilities(containerd, score int) Finding {
+// it is taken to have no more than we have.
+func (h Host) capabilities(containerd int, a Agent) Finding {
 	const name = "capabilities"
 	all := slices.Concat(agentNeeds, containersHave)
 	if containerd == 0 || !h.exists(fmt.Sprintf("/proc/%d/status", containerd)) {
-		_, found := h.capable("podkeeper", "self", all, score)
+		_, found := h.capable("podkeeper", "self", all, a)
 		return found
 	}
-	own, found := h.capable("podkeeper", "self", agentNeeds, score)
+	own, found := h.capable("podkeeper", "self", agentNeeds, a)
 	if found.Level == Fail {
 		return found
 	}
-	lowest, its := h.capable("containerd", strconv.Itoa(containerd), all, score)
+	lowest, its := h.capable("containerd", strconv.Itoa(containerd), all, a)
 	switch {
 	case its.Level == Fail:
 		return its
-	case lowest > max(own, score): // podkeeper asks for no less than it could do itself
+	case lowest > max(own, a.LowestScore): // podkeeper asks for no less than it could do itself
 		return fail(name, "containerd lacks CAP_SYS_RESOURCE: it cannot lower oom_score_adj below its own %d, as podkeeper will ask it to: "+
 			"give it the capability, or OOMScoreAdjust=-999 in its service", lowest)
 	default:
@@ -69,7 +69,7 @@ func (h Host) capabilities(containerd, score int) Finding {
 }
 
 // capable judges the capabilities of one process. It also answers the lowest oom_score_adj that this can give.
-func (h Host) capable(who, pid string, needs []capability, score int) (lowest int, found Finding) {
+func (h Host) capable(who, pid string, needs []capability, a Agent) (lowest int, found Finding) {
 	const name = "capabilities"
 	text, err := h.status(pid, "CapEff")
 	if err != nil {
@@ -88,24 +88,17 @@ func (h Host) capable(who, pid string, needs []capability, score int) (lowest in
 	if len(missing) > 0 {
 		return 0, fail(name, "%s lacks %s: start it as root, and, in a container, in a privileged one", who, strings.Join(missing, ", "))
 	}
-	if effective&(1<<unix.CAP_SYS_RESOURCE) != 0 {
-		return -1000, ok(name, "all that Pods need")
-	}
-	own, err := h.read("/proc/" + pid + "/oom_score_adj")
-	if err != nil {
+	if lowest, err = a.LowestScoreOf(h.at("/proc/" + pid)); err != nil {
 		return 0, fail(name, "oom_score_adj of %s cannot be told: %v: mount /proc", who, err)
 	}
-	if lowest, err = strconv.Atoi(own); err != nil {
-		return 0, fail(name, "oom_score_adj of %s cannot be told: it is %q", who, own)
-	}
-	if lowest <= score {
+	if lowest <= a.LowestScore {
 		return lowest, ok(name, "all that Pods need")
 	}
 	return lowest, warn(name, "%s lacks CAP_SYS_RESOURCE: it cannot lower oom_score_adj below its own %d, so that under memory pressure "+
 		"Guaranteed Pods are not the last to be killed: give it that capability", who, lowest)
 }
 
-// kernel wants Linux 5.6, which has pidfd_open.
+// kernel wants Linux 5.6, which has openat2: without it no path in a volume is safe from symlinks.
 func (h Host) kernel() Finding {
 	const name = "kernel"
 	release, err := h.read("/proc/sys/kernel/osrelease")

@@ -25,13 +25,8 @@ const (
 	hostsAliases = "\n# Entries added by HostAliases.\n"
 )
 
-// Hosts is a Pod's /etc/hosts as the kubelet writes it, on a node without a cluster domain. hostFile is the node's own,
-// for Pods in its network.
-func Hosts(pod *v1.Pod, ips []netip.Addr, hostFile []byte) []byte {
-	return ClusterDNS{}.Hosts(pod, ips, hostFile)
-}
-
-// Hosts is Hosts on a node with this cluster domain, which a Pod with a subdomain has at the end of its name.
+// Hosts is a Pod's /etc/hosts as the kubelet writes it. hostFile is the node's own, for Pods in its network. With a cluster
+// domain, a Pod with a subdomain has that at the end of its name.
 func (d ClusterDNS) Hosts(pod *v1.Pod, ips []netip.Addr, hostFile []byte) []byte {
 	var b bytes.Buffer
 	if pod.Spec.HostNetwork {

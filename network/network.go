@@ -73,9 +73,8 @@ type Network struct {
 	files    string // fingerprint of the files current was read from
 	prepared bool   // the host's part of the built-in network was set up
 
-	portsMu    sync.Mutex               // guards what follows, and is never held while a program runs
-	ports      map[string]bool          // sandboxes with host ports
-	portsRead  bool                     // those of an earlier agent are among them
+	recordMu   sync.Mutex               // guards what follows, and is never held while a program runs
+	recorded   map[string]bool          // sandboxes in libcni's cache, and whether they have host ports; nil before it was read
 	otherPorts bool                     // portmap does not use iptables
 	held       map[string]chan struct{} // sandboxes that are being changed; closed when that is done
 }
@@ -100,7 +99,7 @@ func Open(cfg Config) (*Network, error) {
 	}
 	return &Network{
 		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, &plugins{}), bridge: bridgeOf(cfg.Name),
-		ports: map[string]bool{}, held: map[string]chan struct{}{},
+		held: map[string]chan struct{}{},
 	}, nil
 }
 
@@ -140,9 +139,7 @@ func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
 	}
-	if len(s.Ports) > 0 {
-		n.notePorts(s.ID, true)
-	}
+	n.note(s.ID, len(s.Ports) > 0)
 	ips, err := addresses(result)
 	if err != nil {
 		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
@@ -153,9 +150,9 @@ func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 // attached answers the addresses of a sandbox that was added before, none if it was not. A cache that outlived the
 // namespace (a reboot) is not believed: what it speaks of is freed first.
 func (n *Network) attached(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
-	attachments, err := n.cni.GetCachedAttachments(s.ID)
+	attachments, err := n.attachments(s.ID)
 	if err != nil {
-		return nil, fmt.Errorf("read attachments of sandbox %s: %w", s.ID, err)
+		return nil, err
 	}
 	for _, a := range attachments {
 		if a.IfName == interfaceName && n.hasInterface(s.ID) {
@@ -214,9 +211,9 @@ func (n *Network) Remove(ctx context.Context, s Sandbox) error {
 	if err := checkID(s.ID); err != nil {
 		return fmt.Errorf("remove sandbox from network: %w", err)
 	}
-	attachments, err := n.cni.GetCachedAttachments(s.ID)
+	attachments, err := n.attachments(s.ID)
 	if err != nil {
-		return fmt.Errorf("read attachments of sandbox %s: %w", s.ID, err)
+		return err
 	}
 	for _, a := range attachments {
 		if err := n.detach(ctx, a); err != nil {
@@ -228,7 +225,6 @@ func (n *Network) Remove(ctx context.Context, s Sandbox) error {
 			return fmt.Errorf("remove sandbox %s from network: %w", s.ID, err)
 		}
 	}
-	n.notePorts(s.ID, false)
 	return n.unpin(s.ID)
 }
 
@@ -247,7 +243,7 @@ func (n *Network) detach(ctx context.Context, a *libcni.NetworkAttachment) error
 		ContainerID: a.ContainerID, NetNS: n.pinned(a.ContainerID), IfName: a.IfName, Args: a.CniArgs, CapabilityArgs: a.CapabilityArgs,
 	})
 	if err == nil {
-		n.notePorts(a.ContainerID, false)
+		n.forget(a.ContainerID)
 	}
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -45,8 +44,8 @@ func (n *Network) restorePorts(ctx context.Context) error {
 		n.cfg.Log.Warn("rules of host ports were gone from the firewall, and are back", "pods", restored)
 		return nil
 	}
-	n.portsMu.Lock()
-	defer n.portsMu.Unlock()
+	n.recordMu.Lock()
+	defer n.recordMu.Unlock()
 	n.otherPorts = true
 	return nil
 }
@@ -57,37 +56,24 @@ func (n *Network) hasPortChain(ctx context.Context) bool {
 	return err != nil || strings.Contains(string(out), portChain)
 }
 
-// withPorts are the sandboxes that have host ports by iptables. Those of an earlier agent are read from the cache once.
+// withPorts are the sandboxes that have host ports by iptables.
 func (n *Network) withPorts() ([]string, error) {
-	n.portsMu.Lock()
-	defer n.portsMu.Unlock()
+	n.recordMu.Lock()
+	defer n.recordMu.Unlock()
 	if n.otherPorts {
 		return nil, nil
 	}
-	if !n.portsRead {
-		attachments, err := n.cni.GetCachedAttachments("")
-		if err != nil {
-			return nil, fmt.Errorf("list attachments: %w", err)
-		}
-		for _, a := range attachments {
-			if a.CapabilityArgs[portCapability] != nil {
-				n.ports[a.ContainerID] = true
-			}
-		}
-		n.portsRead = true
+	if err := n.readRecords(); err != nil {
+		return nil, err
 	}
-	return slices.Sorted(maps.Keys(n.ports)), nil
-}
-
-// notePorts notes whether a sandbox has host ports.
-func (n *Network) notePorts(id string, has bool) {
-	n.portsMu.Lock()
-	defer n.portsMu.Unlock()
-	if has {
-		n.ports[id] = true
-		return
+	var out []string
+	for id, ports := range n.recorded {
+		if ports {
+			out = append(out, id)
+		}
 	}
-	delete(n.ports, id)
+	slices.Sort(out)
+	return out, nil
 }
 
 // restorePortsOf adds a sandbox's host ports again, by the plugin and the configuration that added them. A sandbox that is
@@ -98,9 +84,9 @@ func (n *Network) restorePortsOf(ctx context.Context, id string) (added bool, er
 		return false, err
 	}
 	defer release()
-	attachments, err := n.cni.GetCachedAttachments(id)
+	attachments, err := n.attachments(id)
 	if err != nil {
-		return false, fmt.Errorf("read attachments: %w", err)
+		return false, err
 	}
 	for _, a := range attachments {
 		list, err := libcni.NetworkConfFromBytes(a.Config)
@@ -145,32 +131,4 @@ func (n *Network) addPorts(ctx context.Context, list *libcni.NetworkConfigList, 
 		Command: "ADD", ContainerID: a.ContainerID, NetNS: n.pinned(a.ContainerID), PluginArgs: a.CniArgs, IfName: a.IfName, Path: n.cfg.BinDir,
 	}, &plugins{})
 	return err
-}
-
-// hold keeps others from a sandbox's attachments until it is released: a host port that is restored while its Pod is
-// removed would stay for ever.
-func (n *Network) hold(ctx context.Context, id string) (release func(), err error) {
-	mine := make(chan struct{})
-	for {
-		n.portsMu.Lock()
-		theirs := n.held[id]
-		if theirs == nil {
-			n.held[id] = mine
-		}
-		n.portsMu.Unlock()
-		if theirs == nil {
-			break
-		}
-		select {
-		case <-theirs:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another change of sandbox %s: %w", id, ctx.Err())
-		}
-	}
-	return func() {
-		n.portsMu.Lock()
-		defer n.portsMu.Unlock()
-		delete(n.held, id)
-		close(mine)
-	}, nil
 }

@@ -11,23 +11,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// maxOutput is how much of what a check answered is kept, in bytes
-// (pkg/probe/http and pkg/probe/exec: 10 KiB).
+// maxOutput is how much of what a check answered is kept, in bytes (pkg/probe/http and pkg/probe/exec: 10 KiB).
 const maxOutput = 10 << 10
 
 // userAgent is what Kubernetes 1.37 calls itself when it probes.
 const userAgent = "kube-probe/1.37"
 
-// Check asks a container once how it is. The context carries the timeout. It
-// returns the result and at most 10 KiB of what was answered; an error only when
-// the check itself could not be made, which says nothing about the container.
+// Check asks a container once how it is. The context carries the timeout. It returns the result and at most 10 KiB of
+// what was answered; an error only when the check itself could not be made, which says nothing about the container.
 type Check func(ctx context.Context) (result Result, output string, err error)
 
-// ExecFunc runs a command in the container and returns its exit status and
-// output (stdout and stderr together). An error that wraps
-// [context.DeadlineExceeded] means that the command did not end in time, any
-// other that it could not be run. It gets the command as the manifest has it:
-// putting in the values of $(VAR) is the caller's, who knows the environment.
+// ExecFunc runs a command in the container and returns its exit status and output (stdout and stderr together). An
+// error that wraps [context.DeadlineExceeded] means that the command did not end in time, any other that it could not
+// be run. It gets the command as the manifest has it: putting in the values of $(VAR) is the caller's, who knows the
+// environment.
 type ExecFunc func(ctx context.Context, command []string) (exitCode int, output []byte, err error)
 
 // Target is the container instance that a check asks.
@@ -39,10 +36,9 @@ type Target struct {
 // errNoAddress is the answer to a handler without a host in a Pod without an IP.
 var errNoAddress = errors.New("the Pod has no IP and the probe names no host")
 
-// NewCheck makes the check that a probe's handler asks for; exec may be nil
-// where the handler is another one. The errors are those of a probe that can
-// never be made: no handler, a port name that the container does not have, a
-// port out of range. A Pod without an IP is one of each check.
+// NewCheck makes the check that a probe's handler asks for; exec may be nil where the handler is another one. The
+// errors are those of a probe that can never be made: no handler, a port name that the container does not have, a port
+// out of range. A Pod without an IP is one of each check.
 func NewCheck(p *v1.Probe, t Target, exec ExecFunc) (Check, error) {
 	switch {
 	case p.Exec != nil:
@@ -107,9 +103,8 @@ func tcpCheck(at endpoint) Check {
 	}
 }
 
-// dial connects for a probe. Closing such a connection leaves the port in
-// TIME-WAIT for a second, not a minute: many probes would use up the node's
-// ports otherwise (kubernetes/kubernetes#89898).
+// dial connects for a probe. Closing such a connection leaves the port in TIME-WAIT for a second, not a minute: many
+// probes would use up the node's ports otherwise (kubernetes/kubernetes#89898).
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
 	conn, err := d.DialContext(ctx, network, addr)
@@ -127,7 +122,8 @@ func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 // endpoint is where a handler's host and port point to now.
 type endpoint func() (addr string, err error)
 
-// newEndpoint points to the Pod where no host is named, and to the container's port of that name where the port is a name.
+// newEndpoint points to the Pod where no host is named, and to the container's port of that name where the port is a
+// name.
 func newEndpoint(host string, port intstr.IntOrString, t Target) (endpoint, error) {
 	number, err := portNumber(port, t.Container)
 	if err != nil {

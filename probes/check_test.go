@@ -423,8 +423,8 @@ func TestAddressOfIPv6(t *testing.T) {
 // fixed is an address that does not change.
 func fixed(ip string) func() string { return func() string { return ip } }
 
-// TestEveryCheckAsksWhereThePodIsNow has a Pod whose address is that of its node: unknown at first, then one where nothing
-// listens, then the right one.
+// TestEveryCheckAsksWhereThePodIsNow has a Pod whose address is that of its node: unknown at first, then one where
+// nothing listens, then the right one.
 func TestEveryCheckAsksWhereThePodIsNow(t *testing.T) {
 	t.Parallel()
 	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

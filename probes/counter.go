@@ -1,8 +1,7 @@
 package probes
 
-// counter turns single checks into a verdict: as many equal results in a row as
-// the threshold of that result asks for make it the verdict, fewer leave the
-// verdict as it is. It is a value; next returns the counter after one more check.
+// counter turns single checks into a verdict: as many equal results in a row as the threshold of that result asks for
+// make it the verdict, fewer leave the verdict as it is. It is a value; next returns the counter after one more check.
 type counter struct {
 	verdict          Result
 	success, failure int // thresholds, at least 1
@@ -11,9 +10,8 @@ type counter struct {
 	run  int    // how many checks in a row ended so
 }
 
-// next counts one check that could be made. It returns the counter after it,
-// the verdict that this check reached (Unknown below the threshold), and whether
-// that is another verdict than before. A Warning counts as a Success.
+// next counts one check that could be made. It returns the counter after it, the verdict that this check reached
+// (Unknown below the threshold), and whether that is another verdict than before. A Warning counts as a Success.
 func (c counter) next(r Result) (after counter, reached Result, changed bool) {
 	if r == Warning {
 		r = Success
@@ -32,12 +30,4 @@ func (c counter) next(r Result) (after counter, reached Result, changed bool) {
 	changed = r != c.verdict
 	c.verdict = r
 	return c, r, changed
-}
-
-// failures is how many checks in a row have failed.
-func (c counter) failures() int {
-	if c.last != Failure {
-		return 0
-	}
-	return c.run
 }

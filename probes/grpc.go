@@ -16,12 +16,11 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// grpcBuffer is the size in bytes of a connection's read and write buffers: a
-// health check is two small messages.
+// grpcBuffer is the size in bytes of a connection's read and write buffers: a health check is two small messages.
 const grpcBuffer = 4 << 10
 
-// grpcCheck calls grpc.health.v1.Health/Check: SERVING is Success, anything else
-// a Failure. It waits for a server that is not there yet until the time is up.
+// grpcCheck calls grpc.health.v1.Health/Check: SERVING is Success, anything else a Failure. It waits for a server that
+// is not there yet until the time is up.
 func grpcCheck(at endpoint, action *v1.GRPCAction) Check {
 	creds := insecure.NewCredentials()
 	if action.Mode != nil && *action.Mode == v1.GRPCProbeModeTLS {

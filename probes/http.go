@@ -13,12 +13,11 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// maxRedirects is how many redirects within the host are followed, as by
-// [http.Client] left to itself.
+// maxRedirects is how many redirects within the host are followed, as by [http.Client] left to itself.
 const maxRedirects = 10
 
-// newHTTPCheck asks with a GET: a status from 200 to 399 is Success, though a
-// redirect to another host is not followed and is a Warning.
+// newHTTPCheck asks with a GET: a status from 200 to 399 is Success, though a redirect to another host is not followed
+// and is a Warning.
 func newHTTPCheck(get *v1.HTTPGetAction, t Target) (Check, error) {
 	at, err := newEndpoint(get.Host, get.Port, t)
 	if err != nil {
@@ -46,15 +45,14 @@ func newHTTPCheck(get *v1.HTTPGetAction, t Target) (Check, error) {
 		}
 		req.Header = header.Clone()
 		req.Host = header.Get("Host")
-		// A client for each check: it keeps no connection, so nothing of it is
-		// worth keeping for the next.
+		// A client for each check: it keeps no connection, so nothing of it is worth keeping for the next.
 		client := http.Client{Transport: transport(scheme, h2c), CheckRedirect: sameHost}
 		return ask(&client, req)
 	}, nil
 }
 
-// ask makes the request. Whatever goes wrong on the way to the whole answer is
-// a Failure: the container was asked and did not answer.
+// ask makes the request. Whatever goes wrong on the way to the whole answer is a Failure: the container was asked and
+// did not answer.
 func ask(client *http.Client, req *http.Request) (result Result, output string, err error) {
 	res, err := client.Do(req)
 	if err != nil {
@@ -66,8 +64,7 @@ func ask(client *http.Client, req *http.Request) (result Result, output string, 
 	}
 	switch {
 	case res.StatusCode < http.StatusOK || res.StatusCode >= http.StatusBadRequest:
-		// Without the body, which may hold what must not be in an event
-		// (kubernetes/kubernetes#99425).
+		// Without the body, which may hold what must not be in an event (kubernetes/kubernetes#99425).
 		return Failure, fmt.Sprintf("HTTP probe failed with statuscode: %d", res.StatusCode), nil
 	case res.StatusCode >= http.StatusMultipleChoices:
 		return Warning, truncate("Probe terminated redirects, Response body: " + string(body)), nil
@@ -76,9 +73,8 @@ func ask(client *http.Client, req *http.Request) (result Result, output string, 
 	}
 }
 
-// transport is how a check speaks HTTP: no proxy of the node, no connection
-// kept, no compression, certificates not verified; HTTP/2 where TLS agrees on
-// it, or where the probe asks for it in clear text.
+// transport is how a check speaks HTTP: no proxy of the node, no connection kept, no compression, certificates not
+// verified; HTTP/2 where TLS agrees on it, or where the probe asks for it in clear text.
 func transport(scheme string, h2c bool) *http.Transport {
 	t := &http.Transport{
 		DialContext:        dial,
@@ -96,8 +92,7 @@ func transport(scheme string, h2c bool) *http.Transport {
 	return t
 }
 
-// sameHost follows redirects within the host only, so that a probe cannot be
-// sent around the node's network.
+// sameHost follows redirects within the host only, so that a probe cannot be sent around the node's network.
 func sameHost(req *http.Request, via []*http.Request) error {
 	if req.URL.Hostname() != via[0].URL.Hostname() {
 		return http.ErrUseLastResponse
@@ -118,8 +113,8 @@ func httpURL(scheme, addr, path string) *url.URL {
 	return u
 }
 
-// httpHeader are the handler's headers and the two that a probe always has. An
-// empty Accept of the handler's takes that header away.
+// httpHeader are the handler's headers and the two that a probe always has. An empty Accept of the handler's takes that
+// header away.
 func httpHeader(list []v1.HTTPHeader) http.Header {
 	h := http.Header{}
 	for _, e := range list {

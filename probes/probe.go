@@ -1,16 +1,14 @@
-// Package probes asks one container instance how it is: a goroutine for each
-// probe, the thresholds that turn single checks into a verdict, and the four
-// kinds of check (exec, HTTP, TCP, gRPC).
+// Package probes asks one container instance how it is: a goroutine for each probe, the thresholds that turn single
+// checks into a verdict, and the four kinds of check (exec, HTTP, TCP, gRPC).
 //
 //	            NewCheck                      Start
 //	v1.Probe ──────────────▶ Check ─▶ every period: up to 3 attempts ─▶ counter ─▶ Verdict
 //	                                               │                                 │
 //	                                               └────────────▶ Report ◀───────────┘
 //
-// It knows nothing of Pods, of the runtime or of what a verdict leads to: one
-// [Start] is one container instance, and whoever started it decides which
-// probes run when (the startup probe first, then the others), what a verdict
-// means, and when to [Probe.Stop].
+// It knows nothing of Pods, of the runtime or of what a verdict leads to: one [Start] is one container instance, and
+// whoever started it decides which probes run when (the startup probe first, then the others), what a verdict means,
+// and when to [Probe.Stop].
 //
 // The rules are those of Kubernetes' prober (pkg/kubelet/prober/worker.go).
 package probes
@@ -24,8 +22,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// Kind is which of a container's three probes this is, in the words of
-// Kubernetes' events ("Readiness probe failed: …").
+// Kind is which of a container's three probes this is, in the words of Kubernetes' events ("Readiness probe failed:
+// …").
 type Kind string
 
 // The three probes a container can have.
@@ -38,9 +36,8 @@ const (
 // Result is what one check found, or what the checks so far add up to.
 type Result string
 
-// Warning is a success that deserves an event (ProbeWarning): the answer was a
-// redirect to another host, which is not followed. It counts as Success and is
-// never a verdict.
+// Warning is a success that deserves an event (ProbeWarning): the answer was a redirect to another host, which is not
+// followed. It counts as Success and is never a verdict.
 const (
 	Success Result = "Success"
 	Failure Result = "Failure"
@@ -48,8 +45,8 @@ const (
 	Warning Result = "Warning"
 )
 
-// What Kubernetes' defaulting fills in (pkg/apis/core/v1/defaults.go,
-// SetDefaults_Probe), for a spec that did not pass through it.
+// What Kubernetes' defaulting fills in (pkg/apis/core/v1/defaults.go, SetDefaults_Probe), for a spec that did not pass
+// through it.
 const (
 	defaultPeriod           = 10
 	defaultTimeout          = 1
@@ -57,20 +54,17 @@ const (
 	defaultFailureThreshold = 3
 )
 
-// attempts is how often a check that could not be made is tried at once before
-// its round is given up (maxProbeRetries).
+// attempts is how often a check that could not be made is tried at once before its round is given up (maxProbeRetries).
 const attempts = 3
 
-// Report tells of one round of a probe: a check that failed, warned or could
-// not be made, or a check that changed the verdict.
+// Report tells of one round of a probe: a check that failed, warned or could not be made, or a check that changed the
+// verdict.
 type Report struct {
 	Kind    Kind
 	Result  Result // of this check; Unknown when Err is set
 	Output  string // of this check, at most 10 KiB
 	Changed bool   // the verdict is another one now: Result, with Warning read as Success
 	Err     error  // the check could not be made; it has no bearing on the verdict
-	// Failures is how many checks in a row have failed, this one included.
-	Failures int
 }
 
 // Config says what to probe and how.
@@ -78,35 +72,29 @@ type Config struct {
 	Kind  Kind
 	Probe *v1.Probe // periods and thresholds; its handler has become Check
 	Check Check
-	// StartedAt is when the container instance started; initialDelaySeconds
-	// counts from it, cut to the second.
+	// StartedAt is when the container instance started; initialDelaySeconds counts from it, cut to the second.
 	StartedAt time.Time
-	// Initial is the verdict until a threshold is reached. Empty means what a
-	// new instance has: Failure for readiness, Success for liveness, Unknown for
-	// startup. An agent that takes over a running instance gives what it knew.
+	// Initial is the verdict until a threshold is reached. Empty means what a new instance has: Failure for readiness,
+	// Success for liveness, Unknown for startup. An agent that takes over a running instance gives what it knew.
 	Initial Result
-	// Jitter puts the first check off, for an agent that has just started and
-	// would otherwise check everything at once.
+	// Jitter puts the first check off, for an agent that has just started and would otherwise check everything at once.
 	Jitter time.Duration
-	// Report is called from the probe's goroutine for every check that did not
-	// succeed and for each change of the verdict, after Verdict shows it. It must
-	// not call Stop, which waits for that goroutine. May be nil.
+	// Report is called from the probe's goroutine for every check that did not succeed and for each change of the
+	// verdict, after Verdict shows it. It must not call Stop, which waits for that goroutine. May be nil.
 	Report func(Report)
 }
 
-// Probe is one probe of one container instance, running until it is stopped or
-// has said all it can say.
+// Probe is one probe of one container instance, running until it is stopped or has said all it can say.
 type Probe struct {
 	verdict atomic.Value // Result
 	cancel  context.CancelFunc
 	done    chan struct{}
 }
 
-// Start runs a probe in a goroutine of its own. The first check is made as soon
-// as the initial delay (and cfg.Jitter) have passed, the following ones each
-// period after it; a slow check does not shift those after it, and none overlap.
-// A liveness probe that reached Failure and a startup probe that reached any
-// verdict end by themselves: what comes next is a new instance, or nothing.
+// Start runs a probe in a goroutine of its own. The first check is made as soon as the initial delay (and cfg.Jitter)
+// have passed, the following ones each period after it; a slow check does not shift those after it, and none overlap. A
+// liveness probe that reached Failure and a startup probe that reached any verdict end by themselves: what comes next
+// is a new instance, or nothing.
 func Start(ctx context.Context, cfg Config) *Probe {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &Probe{cancel: cancel, done: make(chan struct{})}
@@ -120,8 +108,8 @@ func Start(ctx context.Context, cfg Config) *Probe {
 	return p
 }
 
-// Stop ends the probe, cutting short a check that is being made, and returns
-// when its goroutine has ended. Its last verdict stays. Stop may be called again.
+// Stop ends the probe, cutting short a check that is being made, and returns when its goroutine has ended. Its last
+// verdict stays. Stop may be called again.
 func (p *Probe) Stop() {
 	p.cancel()
 	<-p.done
@@ -149,8 +137,8 @@ func (p *Probe) run(ctx context.Context, cfg Config) {
 	if !sleep(ctx, untilFirst(cfg, time.Now())) {
 		return
 	}
-	// The ticker keeps at most one tick for a check that took longer than the
-	// period, so the next one follows at once and the rhythm stays.
+	// The ticker keeps at most one tick for a check that took longer than the period, so the next one follows at once
+	// and the rhythm stays.
 	ticker := time.NewTicker(seconds(cfg.Probe.PeriodSeconds, defaultPeriod))
 	defer ticker.Stop()
 	c := counter{
@@ -170,8 +158,7 @@ func (p *Probe) run(ctx context.Context, cfg Config) {
 	}
 }
 
-// round makes one check, counts it and tells of it. It says whether the probe
-// is over.
+// round makes one check, counts it and tells of it. It says whether the probe is over.
 func (p *Probe) round(ctx context.Context, cfg Config, c counter) (counter, bool) {
 	result, output, err := attempt(ctx, cfg)
 	if ctx.Err() != nil {
@@ -183,15 +170,14 @@ func (p *Probe) round(ctx context.Context, cfg Config, c counter) (counter, bool
 		c, reached, r.Changed = c.next(result)
 		p.verdict.Store(c.verdict)
 	}
-	r.Failures = c.failures()
 	if cfg.Report != nil && (r.Changed || result != Success) {
 		cfg.Report(r)
 	}
 	return c, onHold(cfg.Kind, reached)
 }
 
-// onHold says whether a probe of kind k, having reached a verdict just now
-// (Unknown: none), has nothing more to ask of this container instance.
+// onHold says whether a probe of kind k, having reached a verdict just now (Unknown: none), has nothing more to ask of
+// this container instance.
 func onHold(k Kind, reached Result) bool {
 	switch k {
 	case Liveness:
@@ -203,8 +189,8 @@ func onHold(k Kind, reached Result) bool {
 	}
 }
 
-// attempt makes a check, again at once when it could not be made. Its result is
-// Success, Warning or Failure, or Unknown with an error.
+// attempt makes a check, again at once when it could not be made. Its result is Success, Warning or Failure, or Unknown
+// with an error.
 func attempt(ctx context.Context, cfg Config) (result Result, output string, err error) {
 	timeout := seconds(cfg.Probe.TimeoutSeconds, defaultTimeout)
 	for range attempts {

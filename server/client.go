@@ -25,8 +25,8 @@ type Client struct {
 	http http.Client
 }
 
-// NewClient returns a client of the agent with that run directory. It connects
-// for each request, so the agent may come and go.
+// NewClient returns a client of the agent with that run directory. It connects for each request, so the agent may come
+// and go.
 func NewClient(runDir string) *Client {
 	path := filepath.Join(runDir, socketName)
 	return &Client{path: path, http: http.Client{Transport: &http.Transport{

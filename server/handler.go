@@ -14,9 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Handler answers GET /pods (a v1.PodList, sorted by namespace and name),
-// /events (a v1.EventList), /manifests ([Manifests]), /healthz and /metrics.
-// ?namespace= narrows /pods and /events down. Another path is a 404 and another
+// Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
+// ([Manifests]), /healthz and /metrics. ?namespace= narrows /pods and /events down. Another path is a 404 and another
 // method a 405, both saying what there is.
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
@@ -92,8 +91,8 @@ func healthz(src Source) http.HandlerFunc {
 	}
 }
 
-// inNamespace are the items of the namespace that the request asks for, or all
-// of them. It is never nil, which JSON would show as null.
+// inNamespace are the items of the namespace that the request asks for, or all of them. It is never nil, which JSON
+// would show as null.
 func inNamespace[T any](items []T, r *http.Request, namespace func(T) string) []T {
 	want := r.URL.Query().Get("namespace")
 	kept := make([]T, 0, len(items))
@@ -105,8 +104,7 @@ func inNamespace[T any](items []T, r *http.Request, namespace func(T) string) []
 	return kept
 }
 
-// writeJSON answers with v. It is encoded in full first, so that a fault of
-// encoding is still a 500.
+// writeJSON answers with v. It is encoded in full first, so that a fault of encoding is still a 500.
 func writeJSON(w http.ResponseWriter, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -116,8 +114,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 	writeBody(w, "application/json", append(body, '\n'))
 }
 
-// writeBody sends the answer. When that fails the reader has gone away, and
-// there is nobody left to tell.
+// writeBody sends the answer. When that fails the reader has gone away, and there is nobody left to tell.
 func writeBody(w http.ResponseWriter, contentType string, body []byte) {
 	w.Header().Set("Content-Type", contentType)
 	_, _ = w.Write(body)

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A lock that is taken is waited for: a child that an agent was making as it was killed holds that agent's lock until the
-// child becomes another program.
+// A lock that is taken is waited for: a child that an agent was making as it was killed holds that agent's lock until
+// the child becomes another program.
 const (
 	lockPatience = 2 * time.Second
 	lockPause    = 10 * time.Millisecond
@@ -47,10 +47,10 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 // LockNamespace takes the lock on a namespace of containerd for an agent with this root directory: two agents would end
-// each other's containers as strays, also where their directories differ. The lock's file is beside containerd's socket,
-// however that is named (podkeeper-<namespace>.lock), or, where it cannot be made there, in /run; it stays, for whoever
-// waits for it has it open. The lock is held until it is closed, or its process ends, however it does. An error names the
-// agent that holds it.
+// each other's containers as strays, also where their directories differ. The lock's file is beside containerd's
+// socket, however that is named (podkeeper-<namespace>.lock), or, where it cannot be made there, in /run; it stays, for
+// whoever waits for it has it open. The lock is held until it is closed, or its process ends, however it does. An error
+// names the agent that holds it.
 func LockNamespace(endpoint, namespace, rootDir string) (io.Closer, error) {
 	f, err := openLock(lockFiles(endpoint, namespace))
 	if err != nil {

@@ -16,11 +16,9 @@ import (
 // jsonPath is how the output format that is a template starts.
 const jsonPath = "jsonpath="
 
-// PrintPods prints the Pods of a namespace, or of all where it is empty, as
-// `kubectl get pods` does: output is "" or "wide" (a table, with a NAMESPACE
-// column where namespace is empty), "json", "yaml", "name" or
-// "jsonpath=TEMPLATE". Instead of an empty table it says that nothing was found.
-// Ages count to now.
+// PrintPods prints the Pods of a namespace, or of all where it is empty, as `kubectl get pods` does: output is "" or
+// "wide" (a table, with a NAMESPACE column where namespace is empty), "json", "yaml", "name" or "jsonpath=TEMPLATE".
+// Instead of an empty table it says that nothing was found. Ages count to now.
 func PrintPods(w io.Writer, list *v1.PodList, output, namespace string, now time.Time) error {
 	pods := slices.Clone(list.Items)
 	if namespace != "" {
@@ -71,8 +69,7 @@ func printObjects(w io.Writer, pods []v1.Pod, output string) error {
 	return p.PrintObj(list, w)
 }
 
-// kubectlList makes Pods the list that kubectl prints: kind List, each item with
-// its own apiVersion and kind.
+// kubectlList makes Pods the list that kubectl prints: kind List, each item with its own apiVersion and kind.
 func kubectlList(pods []v1.Pod) (*unstructured.UnstructuredList, error) {
 	list := &unstructured.UnstructuredList{Object: map[string]any{
 		"apiVersion": "v1", "kind": "List",
@@ -93,8 +90,8 @@ func kubectlList(pods []v1.Pod) (*unstructured.UnstructuredList, error) {
 	return list, nil
 }
 
-// PrintRefused prints, a line each, what a user has to mend: file, line and
-// column, field, reason. It prints nothing where nothing is refused.
+// PrintRefused prints, a line each, what a user has to mend: file, line and column, field, reason. It prints nothing
+// where nothing is refused.
 func PrintRefused(w io.Writer, m *Manifests) error {
 	var b strings.Builder
 	if m.Error != "" {

@@ -39,8 +39,7 @@ func restarted(c v1.ContainerStatus, n int32, ago time.Duration) v1.ContainerSta
 	return c
 }
 
-// pod has the containers of its statuses in its spec; an init container whose
-// name starts with "side" is a sidecar.
+// pod has the containers of its statuses in its spec; an init container whose name starts with "side" is a sidecar.
 func pod(phase v1.PodPhase, init, main []v1.ContainerStatus, edits ...func(*v1.Pod)) v1.Pod {
 	p := v1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", CreationTimestamp: metav1.NewTime(now.Add(-90 * time.Second))},

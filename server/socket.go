@@ -16,8 +16,8 @@ import (
 const (
 	// socketName is the file in the run directory that the API listens on.
 	socketName = "podkeeper.sock"
-	// maxSocketPath is the longest path in bytes that an address of a Unix socket
-	// has room for (struct sockaddr_un, less the final zero).
+	// maxSocketPath is the longest path in bytes that an address of a Unix socket has room for (struct sockaddr_un,
+	// less the final zero).
 	maxSocketPath = 107
 	// shutdownTime is how long requests that are being answered have to end.
 	shutdownTime = 5 * time.Second
@@ -25,12 +25,10 @@ const (
 	headerTime = 10 * time.Second
 )
 
-// Listen listens on runDir/podkeeper.sock, for its owner only, and makes runDir
-// where it is missing. The agent that listens holds a lock on runDir, which the
-// kernel drops however that agent ends: so the socket of a dead agent is
-// replaced, and where one lives Listen is an error that says so, after two
-// seconds in which one that was just killed lets go. The socket
-// appears under its name only when it is ready.
+// Listen listens on runDir/podkeeper.sock, for its owner only, and makes runDir where it is missing. The agent that
+// listens holds a lock on runDir, which the kernel drops however that agent ends: so the socket of a dead agent is
+// replaced, and where one lives Listen is an error that says so, after two seconds in which one that was just killed
+// lets go. The socket appears under its name only when it is ready.
 func Listen(runDir string) (_ net.Listener, err error) {
 	path := filepath.Join(runDir, socketName)
 	fresh := path + ".new"
@@ -99,12 +97,11 @@ func newSocket(l *net.UnixListener, path string, lock *os.File) *socket {
 // Addr is the path that clients use.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
-// Close stops listening, removes the socket and lets another agent have the run
-// directory. It may be called again.
+// Close stops listening, removes the socket and lets another agent have the run directory. It may be called again.
 func (s *socket) Close() error { return s.close() }
 
-// Serve answers requests until the context ends, then lets those that are being
-// answered end (for 5 seconds) and returns nil. It closes l.
+// Serve answers requests until the context ends, then lets those that are being answered end (for 5 seconds) and
+// returns nil. It closes l.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTime}
 	down := make(chan error, 1)

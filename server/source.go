@@ -1,21 +1,18 @@
-// Package server is how people and programs look at the node: a small HTTP API
-// on a Unix socket, the client of that API, and its answers printed for people
-// as kubectl prints them.
+// Package server is how people and programs look at the node: a small HTTP API on a Unix socket, the client of that
+// API, and its answers printed for people as kubectl prints them.
 //
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
-// It only tells. It changes nothing, and knows nothing of how the agent comes by
-// what it tells: everything it has is a [Source] and a metrics gatherer.
+// It only tells. It changes nothing, and knows nothing of how the agent comes by what it tells: everything it has is a
+// [Source] and a metrics gatherer.
 package server
 
 import v1 "k8s.io/api/core/v1"
 
-// Source is what there is to tell. Its methods are called from many goroutines
-// at once; what they return is the caller's, who may sort it but not change the
-// objects in it.
+// Source is what there is to tell. Its methods are called from many goroutines at once; what they return is the
+// caller's, who may sort it but not change the objects in it.
 type Source interface {
-	// Pods are the node's Pods with their status; a refused one that has a name
-	// is among them, Pending with the reason.
+	// Pods are the node's Pods with their status; a refused one that has a name is among them, Pending with the reason.
 	Pods() []v1.Pod
 	// Manifests is what was read from the manifest directory.
 	Manifests() Manifests
@@ -25,12 +22,10 @@ type Source interface {
 	Healthy() error
 }
 
-// Manifests is the answer to GET /manifests: what the manifest directory holds
-// and what in it has to be mended.
+// Manifests is the answer to GET /manifests: what the manifest directory holds and what in it has to be mended.
 type Manifests struct {
 	Directory string `json:"directory"`
-	// Error is why the directory could not be read; Pods and Refused are then
-	// those of the last time it could.
+	// Error is why the directory could not be read; Pods and Refused are then those of the last time it could.
 	Error   string        `json:"error,omitempty"`
 	Pods    []ManifestPod `json:"pods"`
 	Refused []Refused     `json:"refused"`
@@ -44,8 +39,8 @@ type ManifestPod struct {
 	Revision  string `json:"revision"`
 }
 
-// Refused is a fault of a manifest: where it is and what would be right. Fields
-// that are not known are empty; lines and columns count from 1.
+// Refused is a fault of a manifest: where it is and what would be right. Fields that are not known are empty; lines and
+// columns count from 1.
 type Refused struct {
 	File      string `json:"file"`
 	Line      int    `json:"line,omitempty"`

@@ -13,11 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
-// The columns and what stands in them are those of kubectl: printPod in
-// kubernetes/kubernetes, pkg/printers/internalversion/printers.go.
+// The columns and what stands in them are those of kubectl: printPod in kubernetes/kubernetes,
+// pkg/printers/internalversion/printers.go.
 
-// table is the table of `kubectl get pods`; the columns of priority 1 are those
-// of -o wide.
+// table is the table of `kubectl get pods`; the columns of priority 1 are those of -o wide.
 func table(pods []v1.Pod, now time.Time) *metav1.Table {
 	t := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
 		{Name: "Name", Type: "string", Format: "name"},
@@ -58,8 +57,7 @@ type restarts struct {
 	last  time.Time // the zero time where it is not known
 }
 
-// add counts a container's restarts; the latest one was when its previous
-// instance ended.
+// add counts a container's restarts; the latest one was when its previous instance ended.
 func (r *restarts) add(c v1.ContainerStatus) {
 	r.count += int(c.RestartCount)
 	if t := c.LastTerminationState.Terminated; t != nil && t.FinishedAt.After(r.last) {
@@ -75,8 +73,7 @@ func (r restarts) cell(now time.Time) string {
 	return fmt.Sprintf("%d (%s ago)", r.count, age(r.last, now))
 }
 
-// look reads a Pod's status from its init containers to its main ones, later
-// facts overruling earlier ones.
+// look reads a Pod's status from its init containers to its main ones, later facts overruling earlier ones.
 func look(pod *v1.Pod) glance {
 	l := glance{status: cmp.Or(pod.Status.Reason, string(pod.Status.Phase))}
 	if c := condition(pod, v1.PodScheduled); c != nil && c.Reason == v1.PodReasonSchedulingGated {
@@ -93,9 +90,8 @@ func look(pod *v1.Pod) glance {
 	return l
 }
 
-// lookInit reads the init containers up to the first that is not done, which
-// gives the status; it says whether there is one. A sidecar is done once it has
-// started.
+// lookInit reads the init containers up to the first that is not done, which gives the status; it says whether there is
+// one. A sidecar is done once it has started.
 func (l *glance) lookInit(pod *v1.Pod) (initializing bool) {
 	for i, c := range pod.Status.InitContainerStatuses {
 		l.restarts.add(c)
@@ -123,9 +119,8 @@ func (l *glance) lookInit(pod *v1.Pod) (initializing bool) {
 	return false
 }
 
-// lookMain reads the main containers, last to first, so that the first one that
-// is not simply running gives the status. Of the init containers only the
-// sidecars' restarts still count.
+// lookMain reads the main containers, last to first, so that the first one that is not simply running gives the status.
+// Of the init containers only the sidecars' restarts still count.
 func (l *glance) lookMain(pod *v1.Pod) {
 	l.restarts = l.sidecars
 	running, failure := false, ""

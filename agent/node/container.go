@@ -199,7 +199,7 @@ func (n *Node) Signal(ctx context.Context, t Target, kill bool) error {
 	if !kill {
 		return err
 	}
-	if kernelErr := n.Cgroups.Kill(t.Pod, t.ID()); kernelErr != nil {
+	if kernelErr := n.Cgroups.Kill(ctx, t.Pod, t.ID()); kernelErr != nil {
 		return errors.Join(err, kernelErr)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/runtime"
 )
 
 // Limits of a termination message (kubernetes/kubernetes pkg/kubelet/container).
@@ -40,6 +40,8 @@ type OOMKills struct {
 	Own  uint64 // of the container
 	Gone bool   // its cgroup is gone, and its count with it: systemd removes a scope with its last process
 	Pod  uint64 // of the whole Pod, on cgroup v2
+
+	Shmem uint64 // bytes of the Pod's memory that are files in tmpfs, and so outlive its processes
 }
 
 // OOMKills counts. It is called before the task of a container that has ended is deleted, and its cgroup with it.
@@ -52,6 +54,7 @@ func (n *Node) OOMKills(t Target) (OOMKills, error) {
 	if kills.Own, err = n.Cgroups.OOMKills(t.Pod, t.ID()); errors.Is(err, fs.ErrNotExist) {
 		kills.Gone, err = true, nil
 	}
+	kills.Shmem, _ = n.Cgroups.Shmem(t.Pod) // only a hint
 	return kills, err
 }
 
@@ -62,7 +65,8 @@ func messageLimit(pod *v1.Pod) int {
 
 // LogMessage is the end of a log, for a container that failed without a word. The log must be complete: after Clean.
 func (n *Node) LogMessage(t Target) string {
-	return lastLines(n.logFile(t), min(maxMessageLog, messageLimit(t.Pod)))
+	text, _ := runtime.LastLines(n.logFile(t), maxMessageLines, min(maxMessageLog, messageLimit(t.Pod))) // no log is no text
+	return text
 }
 
 func head(file string, limit int) string {
@@ -73,24 +77,4 @@ func head(file string, limit int) string {
 	defer f.Close()
 	content, _ := io.ReadAll(io.LimitReader(f, int64(limit)))
 	return string(content)
-}
-
-// lastLines are the last lines of a log in CRI's format, without time and stream.
-func lastLines(file string, limit int) string {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	lines := bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n"))
-	lines = lines[max(0, len(lines)-maxMessageLines):]
-	var text []byte
-	for _, line := range lines {
-		if fields := bytes.SplitN(line, []byte(" "), 4); len(fields) == 4 {
-			text = append(text, fields[3]...)
-			if string(fields[2]) != "P" { // else the line goes on in the next one
-				text = append(text, '\n')
-			}
-		}
-	}
-	return string(text[max(0, len(text)-limit):])
 }

@@ -60,7 +60,9 @@ func (n *Node) Remove(ctx context.Context, i Item) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if i.IsSandbox() {
-		return n.Runtime.DeleteSandbox(ctx, i.ID, "")
+		if err := n.Runtime.DeleteSandbox(ctx, i.ID, ""); err != nil {
+			return err
+		}
 	}
 	return n.Runtime.Delete(ctx, i.ID)
 }

@@ -44,7 +44,7 @@ func (n *Node) Teardown(ctx context.Context, t Target, attempts map[string]int) 
 	cancel()
 	if err != nil && !IsAway(err) {
 		n.Log.Warn("the runtime does not remove a pod: its shim is ended", "pod", podName(t.Pod), "error", err)
-		killErr := n.Cgroups.Kill(t.Pod, "")
+		killErr := n.Cgroups.Kill(ctx, t.Pod, "")
 		n.Runtime.EndLostShims(func(sandbox string) bool { return sandbox != t.SandboxID() })
 		err = errors.Join(killErr, n.removeContainers(ctx, t, attempts))
 	}
@@ -82,7 +82,7 @@ func (n *Node) Release(ctx context.Context, t Target, detached bool) error {
 	}
 	if err := n.Cgroups.Remove(t.Pod); err != nil {
 		// A process that the runtime has lost sight of is still in there.
-		if err := errors.Join(n.Cgroups.Kill(t.Pod, ""), n.Cgroups.Remove(t.Pod)); err != nil {
+		if err := errors.Join(n.Cgroups.Kill(ctx, t.Pod, ""), n.Cgroups.Remove(t.Pod)); err != nil {
 			errs = append(errs, fmt.Errorf("remove cgroup: %w", err))
 		}
 	}

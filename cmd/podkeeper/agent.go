@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/podkeeper/podkeeper/agent"
 	podnode "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/cgroups"
+	"github.com/podkeeper/podkeeper/doctor"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
@@ -107,13 +109,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
-	listener, err := server.Listen(f.runDir)
+	listener, lock, err := claim(f)
 	if err != nil {
 		return err
-	}
-	lock, err := server.LockNamespace(f.endpoint, f.namespace, f.rootDir)
-	if err != nil {
-		return errors.Join(err, listener.Close())
 	}
 	defer lock.Close()
 	n, err := newNode(f, cfg, log)
@@ -159,6 +157,19 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	return err
 }
 
+// claim takes what only one agent at a time may have: the run directory and the namespace in containerd.
+func claim(f *flags) (net.Listener, io.Closer, error) {
+	listener, err := server.Listen(f.runDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	lock, err := server.LockNamespace(f.endpoint, f.namespace, f.rootDir)
+	if err != nil {
+		return nil, nil, errors.Join(err, listener.Close())
+	}
+	return listener, lock, nil
+}
+
 // newNode wires the rooms that the agent works with.
 func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*podnode.Node, error) {
 	handlers, err := parseHandlers(f.handlers)
@@ -179,6 +190,9 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	net, err := network.Open(f.network(log))
 	if err != nil {
 		return nil, err
+	}
+	for _, rival := range doctor.RivalKubelets(cfg.CgroupRoot) {
+		log.Error("a kubelet on this host kills Pods", "fault", rival.Text)
 	}
 	tree, err := cgroups.Open(cgroups.Config{
 		Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver), CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true),
@@ -267,30 +281,13 @@ func parseHandlers(args []string) (map[string]runtime.Handler, error) {
 	return handlers, nil
 }
 
-// lowestOOMScoreAdj is the lowest oom_score_adj that may be written: without CAP_SYS_RESOURCE it is this process's own.
+// lowestOOMScoreAdj is the lowest oom_score_adj that may be written. Where that cannot be told, writing will say so.
 func lowestOOMScoreAdj(log *slog.Logger) int {
 	const lowest = -1000
-	own, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err != nil {
-		return lowest
-	}
-	value, err := strconv.Atoi(strings.TrimSpace(string(own)))
-	if err != nil || hasCapSysResource() {
+	value, err := cgroups.LowestOOMScoreAdj("/proc/self")
+	if err != nil || value == lowest {
 		return lowest
 	}
 	log.Warn("oom_score_adj cannot be lowered without CAP_SYS_RESOURCE: Pods get the lowest value allowed instead", "lowest", value)
 	return value
-}
-
-// hasCapSysResource reads the effective capabilities.
-func hasCapSysResource() bool {
-	const capSysResource = 24
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return false
-	}
-	_, after, _ := strings.Cut(string(status), "CapEff:\t")
-	line, _, _ := strings.Cut(after, "\n")
-	effective, err := strconv.ParseUint(line, 16, 64)
-	return err == nil && effective&(1<<capSysResource) != 0
 }

@@ -47,7 +47,7 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
 		Config: f.config, ConfigErr: errors.Join(err, sizeErr, handlersErr),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
-		LowestScore: cgroups.SandboxOOMScoreAdj,
+		CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
 		Containerd: doctor.Ask,
 		Cgroups:    func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },

@@ -3,7 +3,11 @@ package cgroups
 import (
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
@@ -14,19 +18,11 @@ import (
 const SandboxOOMScoreAdj = -998
 
 const (
+	lowestOOMScoreAdj     = -1000
 	guaranteedOOMScoreAdj = -997
 	bestEffortOOMScoreAdj = 1000
 	nodeCritical          = "system-node-critical"
 )
-
-// MemoryCapacity is the node's memory in bytes, as the kernel counts it (MemTotal).
-func MemoryCapacity() (int64, error) {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 0, fmt.Errorf("read memory capacity: %w", err)
-	}
-	return int64(info.Totalram * uint64(info.Unit)), nil
-}
 
 // OOMScoreAdj is the oom_score_adj of a container's processes on a node with this many bytes of memory, by the rules of
 // the kubelet's pkg/kubelet/qos: node-critical and Guaranteed Pods are killed last, BestEffort ones first, Burstable ones
@@ -83,4 +79,31 @@ func unclaimedShare(pod *v1.Pod) int64 {
 	asked := pod.Spec.Resources.Requests.Memory()
 	claimed := resourcehelper.AggregateContainerRequests(pod, resourcehelper.PodResourcesOptions{})
 	return max(asked.Value()-claimed.Memory().Value(), 0) / containers
+}
+
+// LowestOOMScoreAdj is the lowest oom_score_adj that a process can give to others, by its folder in /proc: without
+// CAP_SYS_RESOURCE, its own.
+func LowestOOMScoreAdj(proc string) (int, error) {
+	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	if err != nil {
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	_, after, _ := strings.Cut(string(status), "\nCapEff:")
+	line, _, _ := strings.Cut(after, "\n")
+	effective, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read capabilities: CapEff in %s/status: %w", proc, err)
+	}
+	if effective&(1<<unix.CAP_SYS_RESOURCE) != 0 {
+		return lowestOOMScoreAdj, nil
+	}
+	own, err := os.ReadFile(filepath.Join(proc, "oom_score_adj"))
+	if err != nil {
+		return 0, fmt.Errorf("read oom_score_adj: %w", err)
+	}
+	score, err := strconv.Atoi(strings.TrimSpace(string(own)))
+	if err != nil {
+		return 0, fmt.Errorf("read oom_score_adj of %s: %w", proc, err)
+	}
+	return score, nil
 }
