@@ -82,6 +82,11 @@ func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.T
 	}
 }
 
+// succeeded says whether an init container has done its work. What was stopped for an edit has not: it runs again.
+func succeeded(c plan.Container) bool {
+	return c.State == plan.Exited && c.ExitCode == 0 && (c.Stop == nil || c.Stop.Why != plan.SpecChanged)
+}
+
 // runs says whether a container runs, for all that is known.
 func runs(c plan.Container) bool { return c.State == plan.Running || c.State == plan.Unknown }
 
@@ -127,7 +132,7 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	case plan.Exited:
 		m.exited(c, &s)
 		if isInit && !plan.IsSidecar(c) {
-			s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+			s.Ready = s.State.Terminated != nil && succeeded(seen)
 		}
 	case plan.None:
 		s.State.Waiting = m.waiting(facts)
@@ -218,7 +223,7 @@ func (m *maker) phase() v1.PodPhase {
 func (m *maker) initFailed() bool {
 	return m.pod.Spec.RestartPolicy == v1.RestartPolicyNever && slices.ContainsFunc(m.pod.Spec.InitContainers, func(c v1.Container) bool {
 		seen := m.facts.Seen.Containers[c.Name]
-		return !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode != 0
+		return !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode != 0 && !plan.Restarts(m.pod, m.facts.Seen, &c)
 	})
 }
 
@@ -251,7 +256,7 @@ func (m *maker) uninitialized() []string {
 		seen := m.facts.Seen.Containers[c.Name]
 		switch {
 		case plan.IsSidecar(&c) && runs(seen) && seen.Started:
-		case !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode == 0:
+		case !plan.IsSidecar(&c) && succeeded(seen):
 		default:
 			names = append(names, c.Name)
 		}
