@@ -141,6 +141,21 @@ func (a *Agent) Rule(pod types.NamespacedName, ruling Ruling) {
 	}
 }
 
+// Retry makes everything be tried at once that waits in a Pod: restarts, whose back-off starts over, and what has failed
+// before. What has ended for good stays so. The error says why there is no such Pod.
+func (a *Agent) Retry(pod types.NamespacedName) error {
+	if w := a.named(pod); w != nil {
+		w.Retry()
+		return nil
+	}
+	for _, r := range a.refused() {
+		if r.Pod == pod {
+			return fmt.Errorf("%s has nothing to retry: its manifest is refused: %s", pod, r.Error())
+		}
+	}
+	return fmt.Errorf("there is no Pod %s", pod)
+}
+
 // handOut gives each worker what is wanted of its Pod.
 func (a *Agent) handOut() {
 	a.handing.Lock()

@@ -208,7 +208,7 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 	seen := plan.Container{
 		Attempt: rec.Attempt, Sandbox: rec.Sandbox, CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt,
 		Backoff: rec.Backoff, Started: rec.Started,
-		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name),
+		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name), Changed: rec.Asked != "" && rec.Asked != c.Image,
 	}
 	if stop := rec.Stop; stop != nil && (rec.Signalled || rec.Exit != nil || !time.Now().Before(stop.Since.Add(stop.Grace))) {
 		seen.Stop = stop // else the signal is still to be sent: an agent was killed before, or the runtime refused
@@ -223,7 +223,7 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 		seen.State = plan.Unknown
 	case rec.Launched && !rec.StartedAt.IsZero():
 		seen.State, seen.Lost = plan.Running, found[c.Name].State == node.Lost
-		seen.Failed, seen.Changed = w.failed(c.Name), rec.Asked != "" && rec.Asked != c.Image
+		seen.Failed = w.failed(c.Name)
 		if rec.Stop != nil && (rec.Stop.Why == plan.LivenessFailed || rec.Stop.Why == plan.StartupFailed) {
 			seen.Failed = rec.Stop.Why // of a verdict that an earlier agent has heard
 		}

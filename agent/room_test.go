@@ -391,6 +391,50 @@ func TestEditsThatNeedNoNewInstance(t *testing.T) {
 	})
 }
 
+func TestAnotherImageDoesNotWaitForTheBackoffOfTheOneBefore(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.started = func(t node.Target) {
+			if t.Container.Image == "app:1" {
+				time.AfterFunc(time.Second, func() { a.host.exit("app", 1) })
+			}
+		}
+		p := a.pod("app")
+		a.wantPod(p)
+		a.pass(40)
+		mended := p.DeepCopy()
+		mended.Spec.Containers[0].Image = "app:2"
+		a.wish(mended, "2")
+		a.pass(41)
+		a.expect("start", "0 start app 0", "1 start app 1", "12 start app 2", "33 start app 3", "40 start app 4")
+		a.host.exit("app", 1)
+		a.pass(60)
+		if got := a.host.noted("start"); len(got) != 6 || got[5] != "41 start app 5" {
+			t.Errorf("back-off has not started over: %q", got)
+		}
+	})
+}
+
+func TestAnInitContainerThatIsStoppedForItsImageIsNotDone(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		p := a.pod("app")
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+		p.Spec.InitContainers = []v1.Container{{Name: "init", Image: "init:1"}}
+		a.wantPod(p)
+		a.pass(5)
+		edited := p.DeepCopy()
+		edited.Spec.InitContainers[0].Image = "init:2"
+		a.wish(edited, "2")
+		a.pass(6)
+		a.expect("start", "0 start init 0", "5 start init 1")
+		if phase := a.w.published.Load().Status.Phase; phase != v1.PodPending {
+			t.Errorf("the Pod is %s", phase)
+		}
+		a.host.exit("init", 0)
+		a.pass(7)
+		a.expect("start app", "6 start app 0")
+	})
+}
+
 func TestDifference(t *testing.T) {
 	t.Parallel()
 	base := func() *v1.Pod {

@@ -51,6 +51,13 @@ func (r *roster) all() []*worker {
 	return out
 }
 
+// named is the worker of a Pod, nil where there is none.
+func (r *roster) named(key types.NamespacedName) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.workers[key]
+}
+
 // hand gives a wish to the worker of its Pod, which is hired where there is none.
 func (r *roster) hand(key types.NamespacedName, wish *Wish, hire func() *worker) (hired *worker) {
 	r.mu.Lock()

@@ -73,6 +73,7 @@ type worker struct {
 	awaiting  bool   // no source has spoken yet, and what is there is not known well enough to go on
 	wantedAt  time.Time
 	forgiving forgiveness          // which failures to forget: what they were about may have been mended
+	retrying  bool                 // back-off between restarts starts over, too
 	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
 	stepping  atomic.Int64  // when the present step began, in nanoseconds since 1970; 0 between steps
@@ -185,6 +186,14 @@ func (w *worker) Forgive(which forgiveness) {
 	if w.forgiving != forgiveAll {
 		w.forgiving = which
 	}
+	w.mu.Unlock()
+	w.Wake()
+}
+
+// Retry makes the worker do at once whatever waits: what had failed, and restarts, whose back-off starts over.
+func (w *worker) Retry() {
+	w.mu.Lock()
+	w.forgiving, w.retrying = forgiveAll, true
 	w.mu.Unlock()
 	w.Wake()
 }
@@ -343,12 +352,11 @@ func (w *worker) save() bool {
 // as it is, has to end, and one that differs in little is the one that is wanted from here on.
 func (w *worker) adjust(ctx context.Context) {
 	w.mu.Lock()
-	wanted, wantedAt, forgiving, awaiting := w.wanted, w.wantedAt, w.forgiving, w.awaiting
-	w.forgiving = forgiveNone
+	wanted, wantedAt, awaiting := w.wanted, w.wantedAt, w.awaiting
+	forgiving, retrying := w.forgiving, w.retrying
+	w.forgiving, w.retrying = forgiveNone, false
 	w.mu.Unlock()
-	maps.DeleteFunc(w.faults, func(_ string, f *fault) bool {
-		return forgiving == forgiveAll || forgiving == forgiveAway && f.away
-	})
+	w.pardon(forgiving, retrying)
 	if w.inst != nil && w.inst.TornDown && (wanted == nil || wanted.Ruling.Verdict != Evicted || wanted.Pod.Revision != w.inst.Revision) {
 		w.dismissEvicted()
 	}
@@ -369,6 +377,21 @@ func (w *worker) adjust(ctx context.Context) {
 		w.recognise(ctx, wanted)
 	case wanted.Pod.Revision != w.inst.Revision:
 		w.follow(wanted)
+	}
+}
+
+// pardon forgets failures and, for a retry, what restarts have to wait. That goes for containers that run as well: the end of
+// one may not have been seen yet.
+func (w *worker) pardon(forgiving forgiveness, retrying bool) {
+	maps.DeleteFunc(w.faults, func(_ string, f *fault) bool {
+		return forgiving == forgiveAll || forgiving == forgiveAway && f.away
+	})
+	if !retrying || w.inst == nil {
+		return
+	}
+	w.log.Info("what waits is tried at once", "pod", w.key.String())
+	for _, rec := range w.inst.Containers {
+		rec.Backoff = 0
 	}
 }
 

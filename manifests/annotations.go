@@ -1,5 +1,56 @@
 package manifests
 
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// annotationPrefix is what podkeeper's own annotations begin with, and no others.
+const annotationPrefix = "podkeeper/"
+
 // MaxRestartPeriod is the annotation of a Pod that bounds the wait between restarts of its containers: a duration from 1s
 // to 300s, such as 30s, in place of the agent's crashLoopBackOff.maxContainerRestartPeriod.
-const MaxRestartPeriod = "podkeeper/max-restart-period"
+const MaxRestartPeriod = annotationPrefix + "max-restart-period"
+
+// The bounds of MaxRestartPeriod are those that Kubernetes has for maxContainerRestartPeriod (KEP-4603).
+const (
+	leastMaxRestartPeriod = time.Second
+	mostMaxRestartPeriod  = 300 * time.Second
+)
+
+// wrongAnnotations finds annotations that would be ignored in silence: Kubernetes' own that are not followed, and
+// podkeeper's own that are misspelt or say nothing that can be done.
+func wrongAnnotations(pod *v1.Pod, at *field.Path) []fault {
+	var faults []fault
+	wrong := func(name, reason string) {
+		faults = append(faults, fault{field: at.Child("metadata", "annotations").Key(name).String(), reason: reason})
+	}
+	for _, name := range slices.Sorted(maps.Keys(pod.Annotations)) {
+		switch value := pod.Annotations[name]; {
+		case strings.HasPrefix(name, v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix):
+			wrong(name, "not supported: AppArmor profiles are not set by podkeeper")
+		case name == MaxRestartPeriod:
+			if d, err := time.ParseDuration(value); err != nil || d < leastMaxRestartPeriod || d > mostMaxRestartPeriod {
+				wrong(name, fmt.Sprintf("%q: must be a duration from 1s to 300s, such as 30s", value))
+			}
+		case strings.HasPrefix(strings.ToLower(name), annotationPrefix):
+			wrong(name, unknownAnnotation(name[len(annotationPrefix):]))
+		}
+	}
+	return faults
+}
+
+// unknownAnnotation says what of podkeeper's annotations was probably meant by a name without the prefix.
+func unknownAnnotation(name string) string {
+	known := []string{strings.TrimPrefix(MaxRestartPeriod, annotationPrefix)}
+	if near := nearest(name, known); near != "" {
+		return fmt.Sprintf("unknown annotation: did you mean %q?", annotationPrefix+near)
+	}
+	return fmt.Sprintf("unknown annotation: of those that begin with %s there is only %s", annotationPrefix, MaxRestartPeriod)
+}

@@ -269,17 +269,5 @@ func odd(pod *v1.Pod, at *field.Path) []fault {
 			})
 		}
 	}
-	annotations := make([]string, 0, len(pod.Annotations))
-	for name := range pod.Annotations {
-		annotations = append(annotations, name)
-	}
-	slices.Sort(annotations)
-	for _, name := range annotations {
-		if strings.HasPrefix(name, v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) {
-			faults = append(faults, fault{
-				field: at.Child("metadata", "annotations").Key(name).String(), reason: "not supported: AppArmor profiles are not set by podkeeper",
-			})
-		}
-	}
-	return faults
+	return append(faults, wrongAnnotations(pod, at)...)
 }

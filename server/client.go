@@ -9,12 +9,17 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"syscall"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
+
+// ErrNoPod says that the agent has no such Pod; it is found by errors.Is.
+var ErrNoPod = errors.New("no such Pod")
 
 // maxRefusal is how much of an answer that is an error is read, in bytes.
 const maxRefusal = 64 << 10
@@ -55,26 +60,56 @@ func (c *Client) Manifests(ctx context.Context) (*Manifests, error) {
 
 // Healthy is nil when the agent runs and is well, else what is wrong.
 func (c *Client) Healthy(ctx context.Context) error {
-	_, err := c.get(ctx, "/healthz")
+	_, err := c.do(ctx, http.MethodGet, "/healthz")
 	return err
 }
 
+// Retry has everything that waits in a Pod tried at once. It returns when the
+// agent knows, not when it is done. [ErrNoPod] is where there is no such Pod.
+func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
+	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}}
+	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode())
+	if said := (*answer)(nil); errors.As(err, &said) && said.code == http.StatusNotFound {
+		return noPod{said.words}
+	}
+	return err
+}
+
+// noPod is an ErrNoPod in the agent's words.
+type noPod struct{ words string }
+
+func (e noPod) Error() string { return e.words }
+
+func (noPod) Is(target error) bool { return target == ErrNoPod }
+
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (*T, error) {
-	body, err := c.get(ctx, path)
+	body, err := c.do(ctx, http.MethodGet, path)
 	if err != nil {
 		return nil, err
 	}
-	answer := new(T)
-	if err := json.Unmarshal(body, answer); err != nil {
+	said := new(T)
+	if err := json.Unmarshal(body, said); err != nil {
 		return nil, fmt.Errorf("decode the agent's answer to GET %s: %w", path, err)
 	}
-	return answer, nil
+	return said, nil
 }
 
-// get gets a path. An answer that is not 200 is an error in the agent's words.
-func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://podkeeper"+path, nil)
+// answer is one that is no success, in the agent's words.
+type answer struct {
+	method, path string
+	code         int
+	status       string
+	words        string
+}
+
+func (a *answer) Error() string {
+	return fmt.Sprintf("%s %s: the agent says (%s): %s", strings.ToLower(a.method), a.path, a.status, a.words)
+}
+
+// do makes a request. An answer that is no success is an error of type *answer.
+func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://podkeeper"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -83,15 +118,16 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 		return nil, c.unreachable(err)
 	}
 	from := io.Reader(res.Body)
-	if res.StatusCode != http.StatusOK {
+	failed := res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent
+	if failed {
 		from = io.LimitReader(res.Body, maxRefusal)
 	}
 	body, err := io.ReadAll(from)
 	if err := errors.Join(err, res.Body.Close()); err != nil {
-		return nil, fmt.Errorf("read the agent's answer to GET %s: %w", path, err)
+		return nil, fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
 	}
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("get %s: the agent says (%s): %s", path, res.Status, strings.TrimSpace(string(body)))
+	if failed {
+		return nil, &answer{method: method, path: path, code: res.StatusCode, status: res.Status, words: strings.TrimSpace(string(body))}
 	}
 	return body, nil
 }

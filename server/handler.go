@@ -12,23 +12,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
-// ([Manifests]), /healthz and /metrics. ?namespace= narrows /pods and /events down. Another path is a 404 and another
-// method a 405, both saying what there is.
+// ([Manifests]), /healthz and /metrics. ?namespace= narrows /pods and /events down. POST /retry?namespace=&name= has what
+// waits in a Pod tried at once: 204, or 404 where there is no such Pod. Another path is a 404 and another method a 405, both
+// saying what there is.
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	paths := map[string]http.Handler{
-		"/pods":      pods(src),
-		"/events":    events(src),
-		"/manifests": manifests(src),
-		"/healthz":   healthz(src),
-		"/metrics":   promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
+		"/pods":      readOnly(pods(src)),
+		"/events":    readOnly(events(src)),
+		"/manifests": readOnly(manifests(src)),
+		"/healthz":   readOnly(healthz(src)),
+		"/metrics":   readOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})),
+		"/retry":     retry(src),
 	}
 	var known []string
 	for path, h := range paths {
-		mux.Handle(path, readOnly(h))
+		mux.Handle(path, h)
 		known = append(known, path)
 	}
 	slices.Sort(known)
@@ -88,6 +91,26 @@ func healthz(src Source) http.HandlerFunc {
 			return
 		}
 		writeBody(w, "text/plain; charset=utf-8", []byte("ok"))
+	}
+}
+
+func retry(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", "POST")
+			http.Error(w, fmt.Sprintf("%s can only be asked for, with POST", r.URL.Path), http.StatusMethodNotAllowed)
+			return
+		}
+		pod := types.NamespacedName{Namespace: r.URL.Query().Get("namespace"), Name: r.URL.Query().Get("name")}
+		if pod.Namespace == "" || pod.Name == "" {
+			http.Error(w, "which Pod? ask with ?namespace=NAMESPACE&name=NAME", http.StatusBadRequest)
+			return
+		}
+		if err := src.Retry(pod); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,12 +29,21 @@ type node struct {
 	manifests Manifests
 	events    []v1.Event
 	sick      error
+	retried   *[]string // Pods; nil where there is none
 }
 
 func (n node) Pods() []v1.Pod       { return n.pods }
 func (n node) Manifests() Manifests { return n.manifests }
 func (n node) Events() []v1.Event   { return n.events }
 func (n node) Healthy() error       { return n.sick }
+
+func (n node) Retry(pod types.NamespacedName) error {
+	if n.retried == nil {
+		return fmt.Errorf("there is no Pod %s", pod)
+	}
+	*n.retried = append(*n.retried, pod.String())
+	return nil
+}
 
 // runDir is a folder whose name is short enough for a socket in it.
 func runDir(t *testing.T) string {
@@ -108,10 +119,14 @@ func TestHandler(t *testing.T) {
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods, /retry", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
+		"a retry is done and says nothing":      {node{retried: new([]string)}, "POST", "/retry?namespace=shop&name=web", 204, "", "", ""},
+		"a retry of an unknown Pod is told so":  {well, "POST", "/retry?namespace=shop&name=web", 404, "text/plain", "there is no Pod shop/web", ""},
+		"a retry of no Pod is told how to":      {well, "POST", "/retry?name=web", 400, "text/plain", "which Pod? ask with ?namespace=NAMESPACE&name=NAME", ""},
+		"a retry is nothing to read":            {well, "GET", "/retry?namespace=shop&name=web", 405, "text/plain", "/retry can only be asked for, with POST", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -177,6 +192,22 @@ func TestClient(t *testing.T) {
 	}
 	if err := c.Healthy(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestClientRetries(t *testing.T) {
+	t.Parallel()
+	var retried []string
+	web := types.NamespacedName{Namespace: "shop", Name: "web & more"}
+	if err := NewClient(run(t, Handler(node{retried: &retried}, prometheus.NewRegistry()))).Retry(t.Context(), web); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"shop/web & more"}, retried); diff != "" {
+		t.Errorf("retried (-want +got):\n%s", diff)
+	}
+	err := NewClient(run(t, Handler(node{}, prometheus.NewRegistry()))).Retry(t.Context(), web)
+	if !errors.Is(err, ErrNoPod) || err.Error() != "there is no Pod shop/web & more" {
+		t.Errorf("of no Pod: %v", err)
 	}
 }
 

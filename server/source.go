@@ -3,14 +3,17 @@
 //
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
-// It only tells. It changes nothing, and knows nothing of how the agent comes by what it tells: everything it has is a
-// [Source] and a metrics gatherer.
+// It tells, and lets one thing be asked for: that what waits in a Pod is tried at once. It changes nothing itself, and knows
+// nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
 package server
 
-import v1 "k8s.io/api/core/v1"
+import (
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
-// Source is what there is to tell. Its methods are called from many goroutines at once; what they return is the
-// caller's, who may sort it but not change the objects in it.
+// Source is what there is to tell and to ask for. Its methods are called from many goroutines at once; what they return is
+// the caller's, who may sort it but not change the objects in it.
 type Source interface {
 	// Pods are the node's Pods with their status; a refused one that has a name is among them, Pending with the reason.
 	Pods() []v1.Pod
@@ -20,6 +23,9 @@ type Source interface {
 	Events() []v1.Event
 	// Healthy is nil, or what is wrong with the agent.
 	Healthy() error
+	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
+	// there is no such Pod, in full.
+	Retry(pod types.NamespacedName) error
 }
 
 // Manifests is the answer to GET /manifests: what the manifest directory holds and what in it has to be mended.

@@ -51,7 +51,7 @@ func (n *next) initFailed() bool {
 	}
 	for i := range n.pod.Spec.InitContainers {
 		c := &n.pod.Spec.InitContainers[i]
-		if s := n.seen.Containers[c.Name]; !IsSidecar(c) && s.State == Exited && !succeeded(s) {
+		if s := n.seen.Containers[c.Name]; !IsSidecar(c) && s.State == Exited && !succeeded(s) && !s.Stop.forEdit() {
 			return true
 		}
 	}
@@ -153,11 +153,12 @@ func (n *next) stopOne(name string, why Why, grace time.Duration) bool {
 	return false
 }
 
-// terminate tells a container to end. A stop that was recorded for a longer time is shortened, not repeated.
+// terminate tells a container to end. A stop that was recorded for a longer time is shortened, not repeated, and none is
+// shorter than minGrace.
 func (n *next) terminate(name string, why Why, grace time.Duration) {
 	c := n.seen.Containers[name]
 	if n.ready(c.Busy, c.RetryAt) {
-		n.plan.do(Action{Verb: Terminate, Container: name, Why: why, Grace: grace})
+		n.plan.do(Action{Verb: Terminate, Container: name, Why: why, Grace: max(grace, minGrace)})
 	}
 }
 

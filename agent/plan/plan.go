@@ -60,7 +60,7 @@ type Container struct {
 	Stop       *Stop         // why it was told to stop, if it was
 
 	Started bool // its startup probe, if any, has passed
-	Changed bool // it was made from what the Pod no longer says of it
+	Changed bool // it was made from what the Pod no longer says of it, and runs or has ended
 	Failed  Why  // the verdict of a liveness or startup probe that wants it restarted
 
 	Lost     bool      // it runs, and the runtime has lost sight of it: only the kernel can end it
@@ -97,6 +97,9 @@ const (
 func (s *Stop) byProbe() bool {
 	return s != nil && (s.Why == LivenessFailed || s.Why == StartupFailed)
 }
+
+// forEdit says that an edit asked for the stop: then the exit counts as nothing, whatever its code.
+func (s *Stop) forEdit() bool { return s != nil && s.Why == SpecChanged }
 
 // Verb is what an action does.
 type Verb string

@@ -75,6 +75,9 @@ func told(why Why, since, grace float64) with {
 		c.Stop = &Stop{Why: why, Since: at(since), Grace: time.Duration(grace * float64(time.Second))}
 	}
 }
+func unknown(c *Container)    { c.State = Unknown }
+func lost(c *Container)       { c.Lost = true }
+func edited(c *Container)     { c.Changed = true }
 func busy(c *Container)       { c.Busy = true }
 func prepared(c *Container)   { c.Prepared = true }
 func leftover(c *Container)   { c.Leftover = true }
@@ -87,6 +90,7 @@ var (
 	box       = Sandbox{State: Running}
 	broken    = Sandbox{State: Exited}
 	gone      = Sandbox{}
+	hidden    = Sandbox{State: Unknown}
 )
 
 func ending(since float64) *Ending { return &Ending{Since: at(since), Reason: "test"} }
@@ -272,6 +276,138 @@ func TestProbeStops(t *testing.T) {
 			want: []string{"stop a (liveness failed) within 30s"}}
 	}
 	check(t, rows)
+}
+
+func TestUnknown(t *testing.T) {
+	next := func(c Container) Seen { return Seen{Sandbox: box, Containers: all{"a": c}} }
+	check(t, map[string]row{
+		"it is left alone":                              {pod: always("a"), seen: next(up(unknown))},
+		"even when its image was changed":               {pod: always("a"), seen: next(up(unknown, edited))},
+		"it delays no other":                            {pod: always("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": up(unknown), "b": ended(1)}}, want: []string{"prepare b (attempt 1)"}},
+		"what it was told before is waited for":         {pod: always("a"), seen: next(up(unknown, told(LivenessFailed, -10, 30))), wake: 20},
+		"and it is killed when its time is up":          {pod: always("a"), seen: next(up(unknown, told(LivenessFailed, -30, 30))), want: []string{"kill a"}},
+		"not while that is under way":                   {pod: always("a"), seen: next(up(unknown, told(LivenessFailed, -30, 30), busy))},
+		"a sidecar holds what waits for it":             {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(unknown)}}},
+		"so does an init container":                     {pod: always("init1", "a"), seen: Seen{Sandbox: box, Containers: all{"init1": up(unknown)}}},
+		"a sidecar holds nothing that has started once": {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(unknown), "a": ended(1)}}, want: []string{"prepare a (attempt 1)"}},
+		"nothing before it runs again":                  {pod: always("init1", "init2", "a"), seen: Seen{Sandbox: box, Containers: all{"init2": up(unknown)}}},
+		"Never: the Pod is not done while one may run":  {pod: never("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0), "b": up(unknown)}}},
+		"OnFailure: nor here":                           {pod: onFailure("a"), seen: next(up(unknown))},
+		"Never: the Pod is done though a sidecar may run, which is told": {pod: never("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(unknown), "a": ended(0, finished(-3))}},
+			want: []string{"stop side1 (pod is done) within 27s"}},
+		"Never: and its sandbox stays until that has ended": {pod: never("side1", "a"),
+			seen: Seen{Sandbox: box, Containers: all{"side1": up(unknown, told(PodDone, -5, 30)), "a": ended(0, finished(-5))}}, wake: 25},
+		"when the Pod ends it is told like any other": {pod: always("a"), seen: Seen{Ending: ending(-5), Sandbox: box, Containers: all{"a": up(unknown)}},
+			want: []string{"stop a (pod ends) within 25s"}},
+		"and killed in time":                     {pod: always("a"), seen: Seen{Ending: ending(-30), Sandbox: box, Containers: all{"a": up(unknown, told(PodEnds, -30, 30))}}, want: []string{"kill a"}},
+		"and again while it may still be there":  {pod: always("a"), seen: Seen{Ending: ending(-60), Sandbox: box, Containers: all{"a": up(unknown, told(PodEnds, -60, 30))}}, want: []string{"kill a"}},
+		"nothing is torn down before it is gone": {pod: always("a"), seen: Seen{Ending: ending(-5), Sandbox: box, Containers: all{"a": up(unknown, told(PodEnds, -5, 30))}}, wake: 25},
+		"a sidecar waits for it": {pod: always("side1", "a"), seen: Seen{Ending: ending(-5), Sandbox: box, Containers: all{"side1": up(), "a": up(unknown, told(PodEnds, -5, 30))}},
+			wake: 25},
+		"it is stopped when the sandbox is gone": {pod: always("a"), seen: Seen{Sandbox: broken, Containers: all{"a": up(unknown)}}, want: []string{"stop a (sandbox is gone) within 30s"}},
+		"and what is left of that stays till then": {pod: always("a"), seen: Seen{Sandbox: broken, Containers: all{"a": up(unknown, told(SandboxGone, -5, 30))}},
+			wake: 25},
+	})
+}
+
+func TestUnknownSandbox(t *testing.T) {
+	check(t, map[string]row{
+		"nothing is made or removed":         {pod: always("a"), seen: Seen{Sandbox: hidden}},
+		"nothing is started":                 {pod: always("a", "b"), seen: Seen{Sandbox: hidden, Containers: all{"a": up(), "b": fresh(prepared)}}},
+		"nothing is restarted, nor cleaned":  {pod: always("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": ended(1, prepared, leftover)}}},
+		"nothing is stopped for its probe":   {pod: always("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": up(failed(LivenessFailed))}}},
+		"nor for an edit":                    {pod: always("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": up(edited)}}},
+		"nor for being lost":                 {pod: always("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": up(lost)}}},
+		"what was told to stop has its time": {pod: always("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": up(told(LivenessFailed, -10, 30))}}, wake: 20},
+		"and is killed after it": {pod: always("side1", "a"),
+			seen: Seen{Sandbox: hidden, Containers: all{"side1": up(unknown, told(LivenessFailed, -30, 30)), "a": up(told(LivenessFailed, -30, 30))}},
+			want: []string{"kill side1", "kill a"}},
+		"Never: the Pod is not done for it":     {pod: never("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": up()}}},
+		"Never: a Pod that is done loses it":    {pod: never("a"), seen: Seen{Sandbox: hidden, Containers: all{"a": ended(0)}}, want: []string{"remove sandbox"}},
+		"a Pod that ends does so all the same":  {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: hidden, Containers: all{"a": up(unknown)}}, want: []string{"stop a (pod ends) within 30s"}},
+		"and is torn down when all have ended":  {pod: always("a"), seen: Seen{Ending: ending(-3), Sandbox: hidden, Containers: all{"a": ended(0)}}, want: []string{"tear down"}},
+		"the first one is awaited while made":   {pod: always("a"), seen: Seen{Sandbox: Sandbox{Busy: true}, Containers: all{"a": fresh(prepared)}}},
+		"Never: an init that failed is the end": {pod: never("init1", "a"), seen: Seen{Sandbox: hidden, Containers: all{"init1": ended(1)}}, want: []string{"remove sandbox"}},
+	})
+}
+
+func TestLost(t *testing.T) {
+	next := func(c Container) Seen { return Seen{Sandbox: box, Containers: all{"a": c}} }
+	check(t, map[string]row{
+		"it is killed at once":                {pod: always("a"), seen: next(up(lost)), want: []string{"kill a"}},
+		"it has no time left":                 {pod: always("a"), seen: next(up(lost, told(LivenessFailed, -1, 30))), want: []string{"kill a"}},
+		"not while that is under way":         {pod: always("a"), seen: next(up(lost, busy))},
+		"a kill that failed is tried in time": {pod: always("a"), seen: next(up(lost, retry(2))), wake: 2},
+		"then it is restarted":                {pod: always("a"), seen: next(ended(137, prepared)), want: []string{"start a (attempt 1), then after 10s"}},
+		"a sidecar too":                       {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(lost), "a": up()}}, want: []string{"kill side1"}},
+		"it is killed when the Pod ends":      {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"a": up(lost)}}, want: []string{"kill a"}},
+		"and when the sandbox is gone":        {pod: always("a"), seen: Seen{Sandbox: broken, Containers: all{"a": up(lost)}}, want: []string{"kill a"}},
+		"a sidecar has its turn all the same": {pod: always("side1", "a"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"side1": up(lost), "a": up()}},
+			want: []string{"stop a (pod ends) within 30s"}, wake: 30},
+	})
+}
+
+func TestChanged(t *testing.T) {
+	next := func(c Container) Seen { return Seen{Sandbox: box, Containers: all{"a": c}} }
+	stopped := told(SpecChanged, -1, 30)
+	rows := map[string]row{
+		"it is told once":                            {pod: always("a"), seen: next(up(edited, told(SpecChanged, -2, 30))), wake: 28},
+		"and killed when its time is up":             {pod: always("a"), seen: next(up(edited, told(SpecChanged, -30, 30))), want: []string{"kill a"}},
+		"a failed probe comes first":                 {pod: always("a"), seen: next(up(edited, failed(LivenessFailed))), want: []string{"stop a (liveness failed) within 30s"}},
+		"what a probe had stopped is not told again": {pod: always("a"), seen: next(up(edited, told(LivenessFailed, -2, 30))), wake: 28},
+		"no other is stopped":                        {pod: always("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": up(edited), "b": up()}}, want: []string{"stop a (its image was changed) within 30s"}},
+		"the restart is at once, and so is the next": {pod: always("a"), seen: next(ended(137, stopped, prepared, attempt(5), backoff(160))), want: []string{"start a (attempt 6)"}},
+		"an init container runs again, though it ended with 0": {pod: always("init1", "a"), seen: Seen{Sandbox: box, Containers: all{"init1": ended(0, stopped)}},
+			want: []string{"prepare init1 (attempt 1)"}},
+		"Never: that is no failure of the Pod": {pod: never("init1", "a"), seen: Seen{Sandbox: box, Containers: all{"init1": ended(143, stopped)}},
+			want: []string{"prepare init1 (attempt 1)"}},
+		"a sidecar is restarted":                    {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(edited), "a": up()}}, want: []string{"stop side1 (its image was changed) within 30s"}},
+		"what waits for its restart waits no more":  {pod: always("a"), seen: next(ended(1, edited, prepared, attempt(5), backoff(160))), want: []string{"start a (attempt 6)"}},
+		"Never: what has ended stays so":            {pod: never("a"), seen: next(ended(1, edited)), want: []string{"remove sandbox"}},
+		"OnFailure: what has succeeded stays ended": {pod: onFailure("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0, edited), "b": up()}}},
+	}
+	for _, policy := range []v1.RestartPolicy{v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever} {
+		rows[fmt.Sprintf("it is stopped with the Pod's period under %s", policy)] = row{pod: pod(policy, "a"), seen: next(up(edited)),
+			want: []string{"stop a (its image was changed) within 30s"}}
+		for _, code := range []int{0, 143} {
+			rows[fmt.Sprintf("and restarted after %d under %s", code, policy)] = row{pod: pod(policy, "a"), seen: next(ended(code, stopped)),
+				want: []string{"prepare a (attempt 1)"}}
+		}
+	}
+	check(t, rows)
+}
+
+func TestBackoffLimits(t *testing.T) {
+	next := func(longest time.Duration, c Container) Seen {
+		return Seen{Sandbox: box, Containers: all{"a": c}, Backoff: Backoff{Max: longest}}
+	}
+	check(t, map[string]row{
+		"the longest wait is the one given":           {pod: always("a"), seen: next(30*time.Second, ended(1, prepared, backoff(20), finished(-20))), want: []string{"start a (attempt 1), then after 30s"}},
+		"and stays":                                   {pod: always("a"), seen: next(30*time.Second, ended(1, prepared, backoff(30), finished(-30))), want: []string{"start a (attempt 1), then after 30s"}},
+		"one below 10s is the first wait, too":        {pod: always("a"), seen: next(5*time.Second, ended(1, prepared)), want: []string{"start a (attempt 1), then after 5s"}},
+		"and every one after it":                      {pod: always("a"), seen: next(5*time.Second, ended(1, prepared, backoff(5), finished(-5))), want: []string{"start a (attempt 1), then after 5s"}},
+		"one above 10s does not change the first":     {pod: always("a"), seen: next(30*time.Second, ended(1, prepared)), want: []string{"start a (attempt 1), then after 10s"}},
+		"a wait that was longer before is cut to it":  {pod: always("a"), seen: next(30*time.Second, ended(1, backoff(300))), wake: 30},
+		"it starts over after ten minutes as always":  {pod: always("a"), seen: next(5*time.Second, ended(1, prepared, backoff(5), createdAt(-601))), want: []string{"start a (attempt 1), then after 5s"}},
+		"a negative one is Kubernetes' default":       {pod: always("a"), seen: next(-1, ended(1, prepared, backoff(160), finished(-160))), want: []string{"start a (attempt 1), then after 5m0s"}},
+		"a wait that was taken back begins from none": {pod: always("a"), seen: next(0, ended(1, prepared, attempt(7), backoff(0))), want: []string{"start a (attempt 8), then after 10s"}},
+	})
+}
+
+func TestShortestPeriod(t *testing.T) {
+	short := func(p *v1.Pod) {
+		p.Spec.Containers[0].LivenessProbe = &v1.Probe{TerminationGracePeriodSeconds: ptr(int64(1))}
+		p.Spec.Containers[0].StartupProbe = &v1.Probe{TerminationGracePeriodSeconds: ptr(int64(1))}
+	}
+	hasty := func(p *v1.Pod) { p.Spec.TerminationGracePeriodSeconds = ptr(int64(0)) }
+	next := func(c Container) Seen { return Seen{Sandbox: box, Containers: all{"a": c}} }
+	check(t, map[string]row{
+		"a liveness probe's own":            {pod: changed(always("a"), short), seen: next(up(failed(LivenessFailed))), want: []string{"stop a (liveness failed) within 2s"}},
+		"a startup probe's own":             {pod: changed(always("a"), short), seen: next(up(notStarted, failed(StartupFailed))), want: []string{"stop a (startup failed) within 2s"}},
+		"the Pod's, where the probe has no": {pod: changed(always("a"), hasty), seen: next(up(failed(LivenessFailed))), want: []string{"stop a (liveness failed) within 2s"}},
+		"the Pod's, for an edit":            {pod: changed(always("a"), hasty), seen: next(up(edited)), want: []string{"stop a (its image was changed) within 2s"}},
+		"the Pod's, after a lost sandbox":   {pod: changed(always("a"), hasty), seen: Seen{Sandbox: broken, Containers: all{"a": up()}}, want: []string{"stop a (sandbox is gone) within 2s"}},
+	})
 }
 
 func TestInit(t *testing.T) {

@@ -166,7 +166,7 @@ func (n *next) backoff(c Container) (due time.Time, following time.Duration) {
 	}
 	first, longest := n.seen.Backoff.limits()
 	switch wait := min(c.Backoff, longest); {
-	case c.Stop != nil && c.Stop.Why == SpecChanged:
+	case c.Stop.forEdit() || c.Changed:
 		return c.FinishedAt, 0
 	case wait == 0 || c.FinishedAt.Sub(c.CreatedAt) > backoffReset:
 		return c.FinishedAt, first
@@ -194,11 +194,10 @@ func Restarts(pod *v1.Pod, seen Seen, c *v1.Container) bool {
 	return n.shouldRestart(c, seen.Containers[c.Name])
 }
 
-// shouldRestart applies the restart policy to a container that has ended: the sidecar's own, else the Pod's. What ended in
-// an earlier sandbox, or was stopped for an edit, starts again, except that a container which had succeeded does so only under Always; init containers
-// always run again in a new sandbox.
+// shouldRestart applies the restart policy to a container that has ended: the sidecar's own, else the Pod's. What was
+// stopped for an edit starts again under every policy, and an init container always runs again in a new sandbox.
 func (n *next) shouldRestart(c *v1.Container, seen Container) bool {
-	if IsSidecar(c) || seen.Stop != nil && seen.Stop.Why == SpecChanged {
+	if IsSidecar(c) || seen.Stop.forEdit() {
 		return true
 	}
 	earlier := seen.Sandbox != n.seen.Sandbox.Attempt
@@ -227,8 +226,8 @@ func isInit(pod *v1.Pod, name string) bool {
 	return false
 }
 
-// succeeded says whether an instance ended well: with exit code 0, and not because a probe had it stopped.
-func succeeded(c Container) bool { return c.ExitCode == 0 && !c.Stop.byProbe() }
+// succeeded says whether an instance ended well: with exit code 0, and not because a probe or an edit had it stopped.
+func succeeded(c Container) bool { return c.ExitCode == 0 && !c.Stop.byProbe() && !c.Stop.forEdit() }
 
 // clean removes what an instance that has ended has left in the runtime.
 func (n *next) clean(name string) {
@@ -244,7 +243,7 @@ func (n *next) probeGrace(c *v1.Container, why Why) time.Duration {
 		probe = c.StartupProbe
 	}
 	if probe != nil && probe.TerminationGracePeriodSeconds != nil {
-		return max(time.Duration(*probe.TerminationGracePeriodSeconds)*time.Second, minGrace)
+		return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
 	}
 	return Grace(n.pod)
 }

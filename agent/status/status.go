@@ -43,6 +43,7 @@ type Fault struct{ Reason, Message string }
 
 // Make makes the status of a Pod.
 func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
+	f.Seen.Containers = lastKnown(f.Seen.Containers)
 	m := maker{pod: pod, facts: f, now: now}
 	s := v1.PodStatus{
 		ObservedGeneration: pod.Generation,
@@ -82,8 +83,25 @@ func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.T
 	}
 }
 
-// runs says whether a container runs, for all that is known.
-func runs(c plan.Container) bool { return c.State == plan.Running || c.State == plan.Unknown }
+// lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started.
+func lastKnown(seen map[string]plan.Container) map[string]plan.Container {
+	known := make(map[string]plan.Container, len(seen))
+	for name, c := range seen {
+		if c.State == plan.Unknown {
+			c.State = plan.Running
+			if c.StartedAt.IsZero() {
+				c.State = plan.None
+			}
+		}
+		known[name] = c
+	}
+	return known
+}
+
+// succeeded says whether an init container has done its work. What was stopped for an edit has not: it runs again.
+func succeeded(c plan.Container) bool {
+	return c.State == plan.Exited && c.ExitCode == 0 && (c.Stop == nil || c.Stop.Why != plan.SpecChanged)
+}
 
 // maker is one making of a status.
 type maker struct {
@@ -102,7 +120,7 @@ func first(s []string) string {
 // container reports one container. An init container that is no sidecar is ready once it has succeeded.
 func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
-	started := runs(seen) && seen.Started
+	started := seen.State == plan.Running && seen.Started
 	s := v1.ContainerStatus{
 		Name:         c.Name,
 		Image:        c.Image,
@@ -122,12 +140,12 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 		s.LastTerminationState.Terminated = facts.Last
 	}
 	switch seen.State {
-	case plan.Running, plan.Unknown:
+	case plan.Running:
 		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(seen.StartedAt)}
 	case plan.Exited:
 		m.exited(c, &s)
 		if isInit && !plan.IsSidecar(c) {
-			s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+			s.Ready = s.State.Terminated != nil && succeeded(seen)
 		}
 	case plan.None:
 		s.State.Waiting = m.waiting(facts)
@@ -182,14 +200,14 @@ func (m *maker) phase() v1.PodPhase {
 	}
 	running, stopped, succeeded := 0, 0, 0
 	for _, c := range m.pod.Spec.InitContainers {
-		if plan.IsSidecar(&c) && runs(m.facts.Seen.Containers[c.Name]) {
+		if plan.IsSidecar(&c) && m.facts.Seen.Containers[c.Name].State == plan.Running {
 			running++
 		}
 	}
 	for _, c := range m.pod.Spec.Containers {
 		seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
 		switch {
-		case runs(seen):
+		case seen.State == plan.Running:
 			running++
 		case seen.State == plan.Exited:
 			stopped++
@@ -218,7 +236,7 @@ func (m *maker) phase() v1.PodPhase {
 func (m *maker) initFailed() bool {
 	return m.pod.Spec.RestartPolicy == v1.RestartPolicyNever && slices.ContainsFunc(m.pod.Spec.InitContainers, func(c v1.Container) bool {
 		seen := m.facts.Seen.Containers[c.Name]
-		return !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode != 0
+		return !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode != 0 && !plan.Restarts(m.pod, m.facts.Seen, &c)
 	})
 }
 
@@ -250,8 +268,8 @@ func (m *maker) uninitialized() []string {
 	for _, c := range m.pod.Spec.InitContainers {
 		seen := m.facts.Seen.Containers[c.Name]
 		switch {
-		case plan.IsSidecar(&c) && runs(seen) && seen.Started:
-		case !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode == 0:
+		case plan.IsSidecar(&c) && seen.State == plan.Running && seen.Started:
+		case !plan.IsSidecar(&c) && succeeded(seen):
 		default:
 			names = append(names, c.Name)
 		}

@@ -80,6 +80,17 @@ func crashing(code int) one {
 
 func again() one { return one{plan.Container{Attempt: 4}, Container{Last: exit(1)}} }
 
+// hidden is the same container when it cannot be told whether it runs; forEdit, one that was stopped for its image.
+func hidden(c one) one {
+	c.seen.State = plan.Unknown
+	return c
+}
+
+func forEdit(c one) one {
+	c.seen.Stop = &plan.Stop{Why: plan.SpecChanged}
+	return c
+}
+
 func faulty(c one, reason, message string) one {
 	c.facts.Waiting = &Fault{reason, message}
 	return c
@@ -131,6 +142,13 @@ func TestPhase(t *testing.T) {
 		"a sidecar's exit code counts for nothing":           {never("side1", "a"), facts(all{"side1": ended(137), "a": ended(0)}), v1.PodSucceeded},
 		"Never: the sandbox is lost before all have started": {never("init1", "a"), lost(facts(all{"init1": ended(0)})), v1.PodFailed},
 		"OnFailure: the sandbox is lost after all is done":   {onFailure("a"), lost(facts(all{"a": ended(0)})), v1.PodSucceeded},
+		"one that cannot be told of runs on":                 {always("a", "b"), facts(all{"a": hidden(up()), "b": up()}), v1.PodRunning},
+		"Never: the Pod has not failed for it":               {never("a", "b"), facts(all{"a": ended(1), "b": hidden(up())}), v1.PodRunning},
+		"a sidecar that cannot be told of has started":       {always("side1", "a"), facts(all{"side1": hidden(up()), "a": up()}), v1.PodRunning},
+		"a start that was cut off and cannot be told of":     {always("a"), facts(all{"a": hidden(one{})}), v1.PodPending},
+		"Never: init was stopped for its image":              {never("init1", "a"), facts(all{"init1": forEdit(ended(143))}), v1.PodPending},
+		"and that is so if it ended with 0":                  {never("init1", "a"), facts(all{"init1": forEdit(ended(0))}), v1.PodPending},
+		"Never: so was a container":                          {never("a"), facts(all{"a": forEdit(ended(143))}), v1.PodRunning},
 		"Succeeded is never left":                            {never("a"), before(v1.PodSucceeded, facts(nil)), v1.PodSucceeded},
 		"Failed is never left":                               {always("a"), before(v1.PodFailed, facts(all{"a": up()})), v1.PodFailed},
 		"Pending is":                                         {always("a"), before(v1.PodPending, facts(all{"a": up()})), v1.PodRunning},
@@ -191,6 +209,10 @@ func TestContainers(t *testing.T) {
 		"a fault of one that runs is not its state":          {always("a"), facts(all{"a": faulty(up(), "RuntimeError", "x")}), []string{"running, started, ready"}},
 		"CrashLoopBackOff has the end behind it": {always("a"), facts(all{"a": crashing(1)}),
 			[]string{"waiting CrashLoopBackOff: back-off 40s restarting failed container=a pod=web_default(u-1), last terminated, restarts 3"}},
+		"one that cannot be told of is as it was":           {always("a", "b"), facts(all{"a": hidden(up()), "b": hidden(notReady())}), []string{"running, started, ready", "running, started"}},
+		"and counts its restarts":                           {always("a"), facts(all{"a": hidden(one{plan.Container{Attempt: 2, Started: true, StartedAt: t0}, Container{Ready: true, Last: exit(1)}})}), []string{"running, last terminated, started, ready, restarts 2"}},
+		"unless its start was cut off":                      {always("a"), facts(all{"a": hidden(again())}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
+		"an init container that was stopped for its image":  {always("init1", "a"), facts(all{"init1": forEdit(ended(0))}), []string{"terminated", "waiting PodInitializing"}},
 		"an exit that is due for its restart is terminated": {always("a"), facts(all{"a": ended(1)}), []string{"terminated"}},
 		"a restart that is being made is not counted yet":   {always("a"), facts(all{"a": again()}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
 		"a restart whose image is gone":                     {always("a"), facts(all{"a": faulty(ended(1), "ErrImagePull", "gone")}), []string{"waiting ErrImagePull: gone, last terminated"}},
@@ -221,6 +243,7 @@ func TestConditions(t *testing.T) {
 	t.Parallel()
 	creating := facts(nil)
 	creating.Seen.Sandbox = plan.Sandbox{State: plan.None, Busy: true}
+	blind := func(f Facts) Facts { f.Seen.Sandbox.State = plan.Unknown; return f }
 	const unready, uninitialized = "ContainersNotReady: containers with unready status: ", "ContainersNotInitialized: containers with incomplete status: "
 	for sentence, r := range map[string]struct {
 		pod   *v1.Pod
@@ -229,6 +252,9 @@ func TestConditions(t *testing.T) {
 	}{
 		"the sandbox is being made": {always("a"), creating, []string{"False PodSandboxNotReady: ", "True", "False " + unready + "[a]", "True"}},
 		"everything is well":        {always("init1", "side1", "a"), facts(all{"init1": ended(0), "side1": up(), "a": up()}), []string{"True", "True", "True", "True"}},
+		"nothing can be told of":    {always("side1", "a"), blind(facts(all{"side1": hidden(up()), "a": hidden(up())})), []string{"True", "True", "True", "True"}},
+		"init was stopped for its image": {always("init1", "a"), facts(all{"init1": forEdit(ended(0))}),
+			[]string{"True", "False " + uninitialized + "[init1]", "False " + unready + "[a]", "True"}},
 		"init is not done": {always("init1", "side1", "a"), facts(all{"init1": up()}),
 			[]string{"True", "False " + uninitialized + "[init1 side1]", "False " + unready + "[side1 a]", "True"}},
 		"a sidecar is not started": {always("init1", "side1", "a"), facts(all{"init1": ended(0), "side1": starting()}),
@@ -258,6 +284,33 @@ func TestConditions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	const message = "0/1 nodes are available: 1 Insufficient cpu."
+	held := func(message string, previous v1.PodStatus, now time.Time) v1.PodStatus {
+		return Held(always("init1", "a"), v1.PodReasonUnschedulable, message, previous, now)
+	}
+	want := v1.PodStatus{
+		ObservedGeneration: 3, Phase: v1.PodPending, QOSClass: v1.PodQOSBestEffort,
+		Conditions: []v1.PodCondition{{
+			Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: v1.PodReasonUnschedulable, Message: message, ObservedGeneration: 3,
+			LastTransitionTime: metav1.NewTime(t0),
+		}},
+	}
+	first := held(message, v1.PodStatus{}, t0)
+	if diff := cmp.Diff(want, first); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	later := held("another", first, t0.Add(time.Hour)).Conditions[0]
+	if !later.LastTransitionTime.Time.Equal(t0) || later.Message != "another" {
+		t.Errorf("held on for another reason: %+v", later)
+	}
+	ran := Make(always("a"), facts(all{"a": up()}), t0)
+	if after := held(message, ran, t0.Add(time.Hour)); after.Phase != v1.PodPending || !after.Conditions[0].LastTransitionTime.Time.Equal(t0.Add(time.Hour)) {
+		t.Errorf("held after it ran: %+v", after)
 	}
 }
 

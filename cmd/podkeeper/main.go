@@ -42,6 +42,7 @@ Containers run on while the agent is stopped or restarted.
   podkeeper agent                  keep the Pods (usually started by systemd)
   podkeeper pods                   what runs, and what is wrong with manifests
   podkeeper validate FILE...       check manifests without running anything
+  podkeeper retry POD              try at once what waits: a restart, an image
   podkeeper doctor                 check whether Pods can run on this host`
 
 func command() *cobra.Command {
@@ -50,7 +51,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), doctorCommand(), versionCommand(), docsCommand())
+	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), retryCommand(), doctorCommand(), versionCommand(), docsCommand())
 	return root
 }
 
