@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/node"
 )
 
 // sweepEvery is how often the node is searched for what belongs to no Pod.
@@ -26,8 +28,8 @@ func (a *Agent) housekeep(ctx context.Context) {
 	}
 }
 
-// sweepNode removes containers, sandboxes and folders of UIDs that no worker has claimed. A worker claims before it makes
-// anything, and the lists are read before the claims.
+// sweepNode removes containers, sandboxes, layers and folders of UIDs that no worker has claimed. A worker claims before it
+// makes anything, and so does the sweep.
 func (a *Agent) sweepNode(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, listTimeout)
 	items, err := a.node.Find(limited)
@@ -37,22 +39,39 @@ func (a *Agent) sweepNode(ctx context.Context) {
 		a.log.Warn("node is not swept", "error", err)
 		return
 	}
-	for _, i := range append(items, layers...) { // to remove a container is to remove its layer
-		if !i.Ours || a.claimed(types.UID(i.UID)) {
-			continue
-		}
-		a.log.Info("remove stray container", "id", i.ID, "pod", i.Namespace+"/"+i.Pod, "container", i.Container)
-		if err := a.node.Remove(ctx, i); err != nil {
-			a.log.Warn("stray container stays until the next sweep", "id", i.ID, "error", err)
+	found := map[string][]node.Item{} // to remove a container is to remove its layer
+	for _, uid := range a.node.Folders() {
+		found[uid] = nil
+	}
+	for _, i := range append(items, layers...) {
+		if i.Ours {
+			found[i.UID] = append(found[i.UID], i)
 		}
 	}
-	for _, uid := range a.node.Folders() {
-		if a.claimed(types.UID(uid)) || setAsideFor(a.podsDir, uid) {
-			continue
+	for uid, items := range found {
+		if a.reserve(types.UID(uid)) {
+			a.sweepUID(ctx, uid, items)
+			a.freeUID(types.UID(uid))
 		}
-		if err := a.node.RemoveFolders(ctx, uid); err != nil {
-			a.log.Warn("leftover of a pod stays", "uid", uid, "error", err)
-		}
+	}
+}
+
+// sweepUID removes what is left of an instance. Where its record could not be read, its folders stay.
+func (a *Agent) sweepUID(ctx context.Context, uid string, items []node.Item) {
+	kept := setAsideFor(a.podsDir, uid)
+	if kept && len(items) == 0 {
+		return
+	}
+	a.log.Info("remove what belongs to no pod", "uid", uid)
+	var errs []error
+	for _, i := range items {
+		errs = append(errs, a.node.Remove(ctx, i))
+	}
+	if !kept {
+		errs = append(errs, a.node.RemoveFolders(ctx, uid))
+	}
+	if err := errors.Join(errs...); err != nil {
+		a.log.Warn("leftover of a pod stays until the next sweep", "uid", uid, "error", err)
 	}
 }
 

@@ -159,6 +159,9 @@ func (w *worker) noteContainer(c *v1.Container, found node.Container) {
 		rec.Exit.Reason = "ContainerStatusUnknown"
 		rec.Exit.Message = "The container could not be located when the pod was terminated"
 	case node.Lost:
+		if rec.StartedAt.IsZero() {
+			rec.StartedAt = rec.CreatedAt // it has processes, which have to end before it is made again
+		}
 	}
 }
 

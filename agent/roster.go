@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -113,12 +114,15 @@ func (r *roster) of(id string) *worker {
 	return r.ids[id]
 }
 
-// claimed says whether an instance has this UID.
-func (r *roster) claimed(uid types.UID) bool {
+// reserve claims a UID that no instance has, for whoever removes what is left of one. freeUID gives it back.
+func (r *roster) reserve(uid types.UID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, ok := r.uids[uid]
-	return ok
+	if _, taken := r.uids[uid]; taken {
+		return false
+	}
+	r.uids[uid] = types.NamespacedName{Name: "leftovers of an earlier instance"}
+	return true
 }
 
 // claim takes the UID and the host's ports of an instance that begins, all of them or, where one is taken, none. It
@@ -128,7 +132,7 @@ func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
 	defer r.mu.Unlock()
 	if holder, taken := r.uids[pod.UID]; taken {
 		r.refused[w] = true
-		return Ruling{Held, "UIDInUse", fmt.Sprintf("metadata.uid %s is that of %s, which still ends", pod.UID, holder)}, false
+		return Ruling{Held, "UIDInUse", fmt.Sprintf("metadata.uid %s is that of %s, which still ends", pod.UID, strings.TrimPrefix(holder.String(), "/"))}, false
 	}
 	for _, p := range hostPorts(pod) {
 		for _, held := range r.ports[p.port] {

@@ -88,6 +88,7 @@ type worker struct {
 	prepared map[string]prepared
 	faults   map[string]*fault // by lane
 	probing  map[string]*probing
+	told     Ruling    // why nothing begins, as people were told last
 	seenAt   time.Time // when the wish was first seen, zero once the start was measured
 }
 
@@ -300,7 +301,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) {
 	var deeds []deed
 	var undo []func()
-	held := w.retryAt(recordLane).After(now)
+	held := w.faults[recordLane] != nil && !w.save()
 	for _, a := range actions {
 		d := w.deed(a, now)
 		if d.starts && held {
@@ -409,6 +410,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 			pod.Status = v1.PodStatus{}
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source = wanted.Source
+			w.told = Ruling{}
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
 			return
 		}
@@ -422,7 +424,8 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	if ruling.Verdict == Evicted {
 		pod.Status.Phase, pod.Status.Reason, pod.Status.Message = v1.PodFailed, ruling.Reason, ruling.Message
 	}
-	if previous.Message != pod.Status.Message || len(previous.Conditions) == 0 || previous.Conditions[0].Message != ruling.Message {
+	if ruling != w.told {
+		w.told = ruling
 		w.events.add(pod, "", v1.EventTypeWarning, "FailedScheduling", ruling.Message)
 	}
 	w.published.Store(pod)
@@ -495,12 +498,7 @@ func evictedStatus(inst *instance) v1.PodStatus {
 
 // dismissEvicted lets go of an instance that was evicted, and now is to come back or to be forgotten.
 func (w *worker) dismissEvicted() {
-	r := &remains{target: w.target(""), attempts: w.inst.attempts(), torn: true, detached: true}
-	w.remains = slices.DeleteFunc(w.remains, func(old *remains) bool {
-		r.detached = r.detached && old.detached
-		return old.target.Pod.UID == r.target.Pod.UID && w.flights[sweepLane(old)].cancel == nil
-	})
-	w.remains = append(w.remains, r)
+	w.remains = append(w.remains, &remains{target: w.target(""), attempts: w.inst.attempts(), torn: true, detached: true})
 	w.inst = nil
 }
 
