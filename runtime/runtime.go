@@ -16,7 +16,6 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -39,7 +38,7 @@ type Config struct {
 	HostsDir      string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
 	Handlers      map[string]Handler // by name; DefaultHandler is always known
 	ImportsImages bool               // ImportDir will be called: images may come from there
-	MaxPulls      int                // how many images may be pulled at once; 0 is no limit
+	MaxPulls      int                // how many images may be fetched at once; 0 is no limit
 	LogMaxSize    int64              // bytes after which a container's log file is rotated; 0 is 10 MiB
 	LogFiles      int                // log files kept a container, the present one included; 0 is 5
 	Log           *slog.Logger
@@ -51,8 +50,9 @@ type Runtime struct {
 	client      *client.Client
 	snapshotter string
 	pauseRoot   string
-	pulls       singleflight.Group
-	pullSlots   *semaphore.Weighted // nil is no limit
+	pulls       singleflight.Group // by name
+	fetches     singleflight.Group // by digest
+	turns       *pullTurns
 	scratch     chan *scratch
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
@@ -97,12 +97,9 @@ func Open(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
-	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, pauseRoot: pauseRoot, scratch: scratch, importing: make(chan struct{})}
+	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, pauseRoot: pauseRoot, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{})}
 	if !cfg.ImportsImages {
 		close(r.importing)
-	}
-	if cfg.MaxPulls > 0 {
-		r.pullSlots = semaphore.NewWeighted(int64(cfg.MaxPulls))
 	}
 	return r, nil
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,11 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -97,31 +101,157 @@ func (n *node) demo(r *runtime.Runtime) runtime.Image {
 // other is the image with one layer more.
 func (n *node) other(r *runtime.Runtime) runtime.Image {
 	n.t.Helper()
-	layer, err := random.Layer(100, types.DockerLayer)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	more, err := mutate.AppendLayers(base, layer)
-	if err != nil {
-		n.t.Fatal(err)
-	}
 	repository := lab.registry + "/" + n.namespace + "/other:v1"
-	ref, err := name.ParseReference(repository, name.Insecure)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if err := remote.Write(ref, more); err != nil {
-		n.t.Fatal(err)
-	}
+	pushUnlike(n.t, repository)
 	pull, err := r.EnsureImage(n.t.Context(), repository, v1.PullAlways, nil)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return pull.Image
+}
+
+// pushUnlike pushes, by several names, the image with a layer that no other image has.
+func pushUnlike(t *testing.T, repositories ...string) {
+	t.Helper()
+	layer, err := random.Layer(100, types.DockerLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := mutate.AppendLayers(base, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, repository := range repositories {
+		ref, err := name.ParseReference(repository, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Write(ref, more); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// slowRegistry is a registry that keeps who wants a blob waiting.
+type slowRegistry struct {
+	address string
+	release func() // ends all waits
+	mu      sync.Mutex
+	got     []string // method and path of each request
+}
+
+func newSlowRegistry(t *testing.T) *slowRegistry {
+	t.Helper()
+	s := &slowRegistry{}
+	released := make(chan struct{})
+	s.release = sync.OnceFunc(func() { close(released) })
+	inner := registry.New()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.mu.Lock()
+		s.got = append(s.got, req.Method+" "+req.URL.Path)
+		s.mu.Unlock()
+		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
+			select {
+			case <-released:
+			case <-req.Context().Done():
+			}
+		}
+		inner.ServeHTTP(w, req)
+	}))
+	t.Cleanup(func() { s.release(); server.Close() })
+	s.address = strings.TrimPrefix(server.URL, "http://")
+	return s
+}
+
+// asked are the requests that contain a text.
+func (s *slowRegistry) asked(text string) (requests []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, request := range s.got {
+		if strings.Contains(request, text) {
+			requests = append(requests, request)
+		}
+	}
+	return requests
+}
+
+// TestPullsAreShared has one image wanted by several names at once, and two pulls from a registry that does not answer.
+func TestPullsAreShared(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	r, err := runtime.Open(runtime.Config{
+		Endpoint: lab.containerd.Socket(), Namespace: n.namespace, RunDir: n.path("run", "beside"), MaxPulls: 2,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := newSlowRegistry(t)
+	one, two := s.address+"/one:v1", s.address+"/two:v1"
+	pushUnlike(t, one, two)
+	quick := lab.registry + "/" + n.namespace + "/quick:v1"
+	if _, err := r.EnsureImage(t.Context(), quick, v1.PullNever, nil); !errors.Is(err, runtime.ErrImageNeverPull) {
+		t.Errorf("an image that is not there: %v", err)
+	}
+
+	impatient, giveUp := context.WithCancel(t.Context())
+	var work, first errgroup.Group
+	pull := func(ctx context.Context, ref string) func() error {
+		return func() error {
+			done, err := r.EnsureImage(ctx, ref, v1.PullIfNotPresent, nil)
+			if err == nil && (!done.Pulled || done.Image.Name != ref) {
+				err = fmt.Errorf("it answers %+v", done)
+			}
+			return err
+		}
+	}
+	first.Go(pull(impatient, one))
+	n.eventually("it is being fetched", func() error {
+		if len(s.asked("GET /v2/one/blobs/")) == 0 {
+			return errors.New("nothing is asked for")
+		}
+		return nil
+	})
+	pushed := len(s.asked("/v2/two/"))
+	work.Go(pull(t.Context(), one))
+	work.Go(pull(t.Context(), two))
+	giveUp()
+	if err := first.Wait(); !errors.Is(err, context.Canceled) || !errors.Is(err, runtime.ErrImagePull) {
+		t.Errorf("who gives up hears %v", err)
+	}
+
+	// A slow registry never has all turns where there is another.
+	three := s.address + "/three:v1"
+	pushUnlike(t, three)
+	work.Go(pull(t.Context(), three))
+	pushUnlike(t, quick)
+	if err := pull(t.Context(), quick)(); err != nil {
+		t.Error(err)
+	}
+	n.eventually("the other name is looked up", func() error {
+		if len(s.asked("/v2/two/")) == pushed {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	time.Sleep(50 * pause) // and it joins
+	s.release()
+	if err := work.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	// By another name, all that is asked is what it means.
+	if got := s.asked("/v2/two/")[pushed:]; !slices.Equal(got, []string{"HEAD /v2/two/manifests/v1"}) {
+		t.Errorf("asked for were %q", got)
+	}
+	for _, ref := range []string{one, two} {
+		if done, err := r.EnsureImage(t.Context(), ref, v1.PullNever, nil); err != nil || done.Image.Digest == "" {
+			t.Errorf("%s is not there: %v", ref, err)
+		}
+	}
 }
 
 // TestNothingIsLeftOfAStartThatFailed makes of a container what comes before its task, and no more.
