@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // DefaultHandler is the runtime handler of a Pod that asks for none.
@@ -116,8 +118,15 @@ func (r *Runtime) Version(ctx context.Context) (string, error) {
 	return v.Version, nil
 }
 
-// IsUnavailable says whether an error is that containerd does not answer.
-func IsUnavailable(err error) bool { return errdefs.IsUnavailable(err) }
+// IsUnavailable says whether an error is that containerd does not answer: it does not run, or ended meanwhile. A registry
+// that does not answer is none.
+func IsUnavailable(err error) bool {
+	if errdefs.IsUnavailable(err) {
+		return true
+	}
+	var told interface{ GRPCStatus() *status.Status }
+	return errors.As(err, &told) && told.GRPCStatus().Code() == codes.Unavailable
+}
 
 // writePause puts the pause process where every sandbox has its root file system, and answers that folder.
 func writePause(runDir string) (string, error) {

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/podkeeper/podkeeper/hack/daemon"
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -474,4 +475,40 @@ func processesIn(t *testing.T, pid int) (pids []string) {
 		}
 	}
 	return pids
+}
+
+// TestAPullThatLosesContainerd has a containerd of its own die in the middle of a pull: that is not the image's fault.
+func TestAPullThatLosesContainerd(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	own, err := daemon.Start("containerd", n.path("out", "containerd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := runtime.Open(runtime.Config{Endpoint: own.Socket(), Namespace: n.namespace, RunDir: n.path("run", "beside")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := newSlowRegistry(t)
+	ref := s.address + "/one:v1"
+	pushUnlike(t, ref)
+	pulled := make(chan error, 1)
+	go func() {
+		_, err := r.EnsureImage(t.Context(), ref, v1.PullIfNotPresent, nil)
+		pulled <- err
+	}()
+	n.eventually("it is being fetched", func() error {
+		if len(s.asked("GET /v2/one/blobs/")) == 0 {
+			return errors.New("nothing is asked for")
+		}
+		return nil
+	})
+	if err := own.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.release()
+	if err := <-pulled; !runtime.IsUnavailable(err) {
+		t.Errorf("it fails by %v", err)
+	}
 }
