@@ -512,3 +512,35 @@ func TestAPullThatLosesContainerd(t *testing.T) {
 		t.Errorf("it fails by %v", err)
 	}
 }
+
+// TestTheDeathOfAChildIsTold has a process run out of memory that is not the container's main one.
+func TestTheDeathOfAChildIsTold(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	r := n.runtime()
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan runtime.Event, 1000)
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		r.Events(ctx, func(e runtime.Event) {
+			if e.OOM || e.ID == "" {
+				told <- e
+			}
+		})
+	}()
+	defer func() { cancel(); <-listening }()
+	<-told // it listens
+	n.apply("child.yaml", simple("child", "tail /dev/zero; echo the child ended; "+forever)+"    resources: {limits: {memory: 16Mi}}\n")
+	pod := n.await("child", "has started", func(p *v1.Pod) bool { return containerStatus(p, "app").ContainerID != "" })
+	for limit := time.After(patience); ; {
+		select {
+		case e := <-told:
+			if e.OOM && slices.ContainsFunc([]int{0, 1, 2}, func(attempt int) bool { return e.ID == runtime.ID(string(pod.UID), "app", attempt) }) {
+				return
+			}
+		case <-limit:
+			t.Fatal("nobody tells of it")
+		}
+	}
+}
