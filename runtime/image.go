@@ -56,14 +56,15 @@ type Pull struct {
 }
 
 // EnsureImage makes an image present and unpacked by its pull policy. With Always a present image is checked against the
-// registry by digest and fetched only where that differs. Callers that want the same image at once share one pull, which
-// goes on when one of them gives up. pulling, which may be nil, is called before the registry is asked.
+// registry by digest and fetched only where that differs. Callers that want the same image at once, by whatever name, share
+// one pull, which goes on when one of them gives up. pulling, which may be nil, is called before the registry is asked.
 func (r *Runtime) EnsureImage(ctx context.Context, ref string, policy v1.PullPolicy, pulling func()) (Pull, error) {
 	named, err := reference.ParseDockerRef(ref)
 	if err != nil {
 		return Pull{}, fmt.Errorf("%w: %q: %w", ErrInvalidImageName, ref, err)
 	}
 	full := named.String()
+	r.turns.meet(reference.Domain(named))
 	if policy != v1.PullAlways {
 		image, err := r.image(ctx, full)
 		if errdefs.IsNotFound(err) {
@@ -83,23 +84,12 @@ func (r *Runtime) EnsureImage(ctx context.Context, ref string, policy v1.PullPol
 	if pulling != nil {
 		pulling()
 	}
-	return r.sharedPull(ctx, full)
+	return r.sharedPull(ctx, named)
 }
 
-func (r *Runtime) sharedPull(ctx context.Context, full string) (Pull, error) {
-	begin := time.Now()
-	shared := r.pulls.DoChan(full, func() (any, error) {
-		ctx := context.WithoutCancel(ctx)
-		if r.pullSlots != nil {
-			if err := r.pullSlots.Acquire(ctx, 1); err != nil {
-				return Pull{}, fmt.Errorf("wait to pull: %w", err)
-			}
-			defer r.pullSlots.Release(1)
-		}
-		turn := time.Now()
-		image, err := r.pull(ctx, full)
-		return Pull{Image: image, Pulled: true, Took: time.Since(turn)}, err
-	})
+func (r *Runtime) sharedPull(ctx context.Context, named reference.Named) (Pull, error) {
+	begin, full := time.Now(), named.String()
+	shared := r.pulls.DoChan(full, func() (any, error) { return r.pull(context.WithoutCancel(ctx), named) })
 	select {
 	case <-ctx.Done():
 		return Pull{}, fmt.Errorf("%w: %w", ErrImagePull, ctx.Err())
@@ -116,25 +106,74 @@ func (r *Runtime) sharedPull(ctx context.Context, full string) (Pull, error) {
 	}
 }
 
-// pull fetches what is missing of an image and unpacks it.
-func (r *Runtime) pull(ctx context.Context, full string) (Image, error) {
+// pull asks the registry what a name means now, and fetches and unpacks what is missing of that.
+func (r *Runtime) pull(ctx context.Context, named reference.Named) (Pull, error) {
+	begin, full := time.Now(), named.String()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	resolver := r.resolver(ctx, full, &watchdog{cancel: cancel})
 	_, desc, err := resolver.Resolve(ctx, full)
 	if err != nil {
-		return Image{}, pullCause(ctx, err)
+		return Pull{}, pullCause(ctx, err)
 	}
+	took := time.Since(begin)
 	if present, err := r.client.ImageService().Get(ctx, full); err == nil && present.Target.Digest == desc.Digest {
 		if image, err := r.image(ctx, full); err == nil {
-			return image, nil
+			return Pull{Image: image, Pulled: true, Took: took}, nil
 		}
 	}
-	if _, err := r.client.Pull(ctx, full, client.WithResolver(resolver), client.WithPullUnpack,
-		client.WithPullSnapshotter(r.snapshotter)); err != nil {
-		return Image{}, pullCause(ctx, err)
+	fetching, err := r.fetch(ctx, full, desc, func() (time.Duration, error) {
+		done := r.turns.take(reference.Domain(named))
+		defer done()
+		turn := time.Now()
+		_, err := r.client.Pull(ctx, full, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter))
+		if err != nil {
+			return 0, pullCause(ctx, err)
+		}
+		return time.Since(turn), nil
+	})
+	if err != nil {
+		return Pull{}, err
 	}
-	return r.image(ctx, full)
+	image, err := r.image(ctx, full)
+	return Pull{Image: image, Pulled: true, Took: took + fetching}, err
+}
+
+// fetched is what came of fetching an image.
+type fetched struct {
+	name string // under which it was fetched
+	took time.Duration
+}
+
+// fetch has what a name means fetched, and answers how long that took. What is being fetched by another name is awaited and
+// gets this name, too; where that fails, the fault may be the other registry's.
+func (r *Runtime) fetch(ctx context.Context, full string, desc ocispec.Descriptor, pull func() (time.Duration, error)) (time.Duration, error) {
+	for {
+		done, err, _ := r.fetches.Do(desc.Digest.String(), func() (any, error) {
+			took, err := pull()
+			return fetched{full, took}, err
+		})
+		by, _ := done.(fetched)
+		switch {
+		case by.name == full:
+			return by.took, err
+		case err == nil:
+			return by.took, r.tag(ctx, full, desc)
+		}
+	}
+}
+
+// tag gives an image whose content is there a name.
+func (r *Runtime) tag(ctx context.Context, full string, desc ocispec.Descriptor) error {
+	record := images.Image{Name: full, Target: desc}
+	_, err := r.client.ImageService().Create(ctx, record)
+	if errdefs.IsAlreadyExists(err) {
+		_, err = r.client.ImageService().Update(ctx, record, "target")
+	}
+	if err != nil {
+		return fmt.Errorf("name image: %w", err)
+	}
+	return nil
 }
 
 // pullCause prefers the reason a pull was cancelled for over the cancellation.

@@ -16,10 +16,11 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // DefaultHandler is the runtime handler of a Pod that asks for none.
@@ -39,7 +40,7 @@ type Config struct {
 	HostsDir      string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
 	Handlers      map[string]Handler // by name; DefaultHandler is always known
 	ImportsImages bool               // ImportDir will be called: images may come from there
-	MaxPulls      int                // how many images may be pulled at once; 0 is no limit
+	MaxPulls      int                // how many images may be fetched at once; 0 is no limit
 	LogMaxSize    int64              // bytes after which a container's log file is rotated; 0 is 10 MiB
 	LogFiles      int                // log files kept a container, the present one included; 0 is 5
 	Log           *slog.Logger
@@ -51,8 +52,9 @@ type Runtime struct {
 	client      *client.Client
 	snapshotter string
 	pauseRoot   string
-	pulls       singleflight.Group
-	pullSlots   *semaphore.Weighted // nil is no limit
+	pulls       singleflight.Group // by name
+	fetches     singleflight.Group // by digest
+	turns       *pullTurns
 	scratch     chan *scratch
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
@@ -97,12 +99,9 @@ func Open(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
-	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, pauseRoot: pauseRoot, scratch: scratch, importing: make(chan struct{})}
+	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, pauseRoot: pauseRoot, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{})}
 	if !cfg.ImportsImages {
 		close(r.importing)
-	}
-	if cfg.MaxPulls > 0 {
-		r.pullSlots = semaphore.NewWeighted(int64(cfg.MaxPulls))
 	}
 	return r, nil
 }
@@ -119,8 +118,15 @@ func (r *Runtime) Version(ctx context.Context) (string, error) {
 	return v.Version, nil
 }
 
-// IsUnavailable says whether an error is that containerd does not answer.
-func IsUnavailable(err error) bool { return errdefs.IsUnavailable(err) }
+// IsUnavailable says whether an error is that containerd does not answer: it does not run, or ended meanwhile. A registry
+// that does not answer is none.
+func IsUnavailable(err error) bool {
+	if errdefs.IsUnavailable(err) {
+		return true
+	}
+	var told interface{ GRPCStatus() *status.Status }
+	return errors.As(err, &told) && told.GRPCStatus().Code() == codes.Unavailable
+}
 
 // writePause puts the pause process where every sandbox has its root file system, and answers that folder.
 func writePause(runDir string) (string, error) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,11 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -25,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/podkeeper/podkeeper/hack/daemon"
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -97,31 +102,157 @@ func (n *node) demo(r *runtime.Runtime) runtime.Image {
 // other is the image with one layer more.
 func (n *node) other(r *runtime.Runtime) runtime.Image {
 	n.t.Helper()
-	layer, err := random.Layer(100, types.DockerLayer)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	more, err := mutate.AppendLayers(base, layer)
-	if err != nil {
-		n.t.Fatal(err)
-	}
 	repository := lab.registry + "/" + n.namespace + "/other:v1"
-	ref, err := name.ParseReference(repository, name.Insecure)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if err := remote.Write(ref, more); err != nil {
-		n.t.Fatal(err)
-	}
+	pushUnlike(n.t, repository)
 	pull, err := r.EnsureImage(n.t.Context(), repository, v1.PullAlways, nil)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return pull.Image
+}
+
+// pushUnlike pushes, by several names, the image with a layer that no other image has.
+func pushUnlike(t *testing.T, repositories ...string) {
+	t.Helper()
+	layer, err := random.Layer(100, types.DockerLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := mutate.AppendLayers(base, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, repository := range repositories {
+		ref, err := name.ParseReference(repository, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.Write(ref, more); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// slowRegistry is a registry that keeps who wants a blob waiting.
+type slowRegistry struct {
+	address string
+	release func() // ends all waits
+	mu      sync.Mutex
+	got     []string // method and path of each request
+}
+
+func newSlowRegistry(t *testing.T) *slowRegistry {
+	t.Helper()
+	s := &slowRegistry{}
+	released := make(chan struct{})
+	s.release = sync.OnceFunc(func() { close(released) })
+	inner := registry.New()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.mu.Lock()
+		s.got = append(s.got, req.Method+" "+req.URL.Path)
+		s.mu.Unlock()
+		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
+			select {
+			case <-released:
+			case <-req.Context().Done():
+			}
+		}
+		inner.ServeHTTP(w, req)
+	}))
+	t.Cleanup(func() { s.release(); server.Close() })
+	s.address = strings.TrimPrefix(server.URL, "http://")
+	return s
+}
+
+// asked are the requests that contain a text.
+func (s *slowRegistry) asked(text string) (requests []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, request := range s.got {
+		if strings.Contains(request, text) {
+			requests = append(requests, request)
+		}
+	}
+	return requests
+}
+
+// TestPullsAreShared has one image wanted by several names at once, and two pulls from a registry that does not answer.
+func TestPullsAreShared(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	r, err := runtime.Open(runtime.Config{
+		Endpoint: lab.containerd.Socket(), Namespace: n.namespace, RunDir: n.path("run", "beside"), MaxPulls: 2,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := newSlowRegistry(t)
+	one, two := s.address+"/one:v1", s.address+"/two:v1"
+	pushUnlike(t, one, two)
+	quick := lab.registry + "/" + n.namespace + "/quick:v1"
+	if _, err := r.EnsureImage(t.Context(), quick, v1.PullNever, nil); !errors.Is(err, runtime.ErrImageNeverPull) {
+		t.Errorf("an image that is not there: %v", err)
+	}
+
+	impatient, giveUp := context.WithCancel(t.Context())
+	var work, first errgroup.Group
+	pull := func(ctx context.Context, ref string) func() error {
+		return func() error {
+			done, err := r.EnsureImage(ctx, ref, v1.PullIfNotPresent, nil)
+			if err == nil && (!done.Pulled || done.Image.Name != ref) {
+				err = fmt.Errorf("it answers %+v", done)
+			}
+			return err
+		}
+	}
+	first.Go(pull(impatient, one))
+	n.eventually("it is being fetched", func() error {
+		if len(s.asked("GET /v2/one/blobs/")) == 0 {
+			return errors.New("nothing is asked for")
+		}
+		return nil
+	})
+	pushed := len(s.asked("/v2/two/"))
+	work.Go(pull(t.Context(), one))
+	work.Go(pull(t.Context(), two))
+	giveUp()
+	if err := first.Wait(); !errors.Is(err, context.Canceled) || !errors.Is(err, runtime.ErrImagePull) {
+		t.Errorf("who gives up hears %v", err)
+	}
+
+	// A slow registry never has all turns where there is another.
+	three := s.address + "/three:v1"
+	pushUnlike(t, three)
+	work.Go(pull(t.Context(), three))
+	pushUnlike(t, quick)
+	if err := pull(t.Context(), quick)(); err != nil {
+		t.Error(err)
+	}
+	n.eventually("the other name is looked up", func() error {
+		if len(s.asked("/v2/two/")) == pushed {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	time.Sleep(50 * pause) // and it joins
+	s.release()
+	if err := work.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	// By another name, all that is asked is what it means.
+	if got := s.asked("/v2/two/")[pushed:]; !slices.Equal(got, []string{"HEAD /v2/two/manifests/v1"}) {
+		t.Errorf("asked for were %q", got)
+	}
+	for _, ref := range []string{one, two} {
+		if done, err := r.EnsureImage(t.Context(), ref, v1.PullNever, nil); err != nil || done.Image.Digest == "" {
+			t.Errorf("%s is not there: %v", ref, err)
+		}
+	}
 }
 
 // TestNothingIsLeftOfAStartThatFailed makes of a container what comes before its task, and no more.
@@ -344,4 +475,72 @@ func processesIn(t *testing.T, pid int) (pids []string) {
 		}
 	}
 	return pids
+}
+
+// TestAPullThatLosesContainerd has a containerd of its own die in the middle of a pull: that is not the image's fault.
+func TestAPullThatLosesContainerd(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	own, err := daemon.Start("containerd", n.path("out", "containerd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := runtime.Open(runtime.Config{Endpoint: own.Socket(), Namespace: n.namespace, RunDir: n.path("run", "beside")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := newSlowRegistry(t)
+	ref := s.address + "/one:v1"
+	pushUnlike(t, ref)
+	pulled := make(chan error, 1)
+	go func() {
+		_, err := r.EnsureImage(t.Context(), ref, v1.PullIfNotPresent, nil)
+		pulled <- err
+	}()
+	n.eventually("it is being fetched", func() error {
+		if len(s.asked("GET /v2/one/blobs/")) == 0 {
+			return errors.New("nothing is asked for")
+		}
+		return nil
+	})
+	if err := own.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.release()
+	if err := <-pulled; !runtime.IsUnavailable(err) {
+		t.Errorf("it fails by %v", err)
+	}
+}
+
+// TestTheDeathOfAChildIsTold has a process run out of memory that is not the container's main one.
+func TestTheDeathOfAChildIsTold(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	r := n.runtime()
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan runtime.Event, 1000)
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		r.Events(ctx, func(e runtime.Event) {
+			if e.OOM || e.ID == "" {
+				told <- e
+			}
+		})
+	}()
+	defer func() { cancel(); <-listening }()
+	<-told // it listens
+	n.apply("child.yaml", simple("child", "tail /dev/zero; echo the child ended; "+forever)+"    resources: {limits: {memory: 16Mi}}\n")
+	pod := n.await("child", "has started", func(p *v1.Pod) bool { return containerStatus(p, "app").ContainerID != "" })
+	for limit := time.After(patience); ; {
+		select {
+		case e := <-told:
+			if e.OOM && slices.ContainsFunc([]int{0, 1, 2}, func(attempt int) bool { return e.ID == runtime.ID(string(pod.UID), "app", attempt) }) {
+				return
+			}
+		case <-limit:
+			t.Fatal("nobody tells of it")
+		}
+	}
 }
