@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -62,13 +64,17 @@ func (w *worker) noteOOMs(found sight, now time.Time) (next time.Time) {
 	return next
 }
 
-// memoryHint names what people forget to count: what is in memory-backed volumes is charged to the Pod, and is still there
-// after a restart of a container.
+// memoryHint names what people forget to count: what stands in memory-backed volumes is memory of the Pod, charged to the
+// container that wrote it while that lives and to the Pod from then on.
 func (w *worker) memoryHint() string {
+	var names []string
 	for _, v := range w.inst.Pod.Spec.Volumes {
 		if v.EmptyDir != nil && v.EmptyDir.Medium == v1.StorageMediumMemory {
-			return fmt.Sprintf("; what is in the memory-backed volume %q counts, and outlives a restart of the container", v.Name)
+			names = append(names, strconv.Quote(v.Name))
 		}
 	}
-	return ""
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; what stands in memory-backed volumes (%s) is memory of the Pod, and outlives a restart of the container", strings.Join(names, ", "))
 }
