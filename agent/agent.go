@@ -81,6 +81,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	if a.cfg.ImageDir != "" {
 		a.running.Go(func() { a.node.ImportImages(ctx, a.cfg.ImageDir, func() { a.forgive(forgiveAll) }) })
 	}
+	a.running.Go(func() { a.node.WatchRegistries(ctx, func() { a.forgive(forgiveAll) }) })
 	a.running.Go(func() { a.housekeep(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) { a.offer(SourceDirectory, set) })

@@ -3,6 +3,8 @@ package agent
 import (
 	"fmt"
 	"maps"
+	"strconv"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -36,15 +38,20 @@ func (w *worker) ranOut(name, words string) bool {
 	return true
 }
 
-// memoryHint names what people forget to count: files in memory-backed volumes are charged to the Pod, and are still there
-// after a restart of a container.
+// memoryHint names what people forget to count: files in memory-backed volumes are memory of the Pod, charged to the
+// container that wrote them while that lives and to the Pod from then on.
 func memoryHint(pod *v1.Pod, kills node.OOMKills) string {
+	var names []string
 	for _, v := range pod.Spec.Volumes {
-		if v.EmptyDir != nil && v.EmptyDir.Medium == v1.StorageMediumMemory && kills.Shmem > 0 {
-			return fmt.Sprintf(": %d MiB of the Pod's memory are files in tmpfs, such as those of volume %q, and outlive a restart", kills.Shmem>>20, v.Name)
+		if v.EmptyDir != nil && v.EmptyDir.Medium == v1.StorageMediumMemory {
+			names = append(names, strconv.Quote(v.Name))
 		}
 	}
-	return ""
+	if len(names) == 0 || kills.Shmem == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %d MiB of the Pod's memory are files in memory-backed volumes (%s), which outlive a restart",
+		kills.Shmem>>20, strings.Join(names, ", "))
 }
 
 // oomSettles is how long after a kill for want of memory a container must still run for that not to be its end: the events

@@ -336,14 +336,17 @@ func TestDeadlineDoesNotCountTheWaitForATurn(t *testing.T) {
 func TestDeathOfAChildIsTold(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		p := a.pod("app")
-		p.Spec.Volumes = []v1.Volume{{Name: "cache", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory}}}}
+		for _, name := range []string{"cache", "more"} {
+			p.Spec.Volumes = append(p.Spec.Volumes, v1.Volume{Name: name, VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory}}})
+		}
+		p.Spec.Volumes = append(p.Spec.Volumes, v1.Volume{Name: "disk", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}})
 		a.wantPod(p)
 		a.pass(5)
 		a.host.set(func() { a.host.oomKills = 1 })
 		a.w.OOM(a.w.target("app").ID())
 		a.pass(10)
 		i := slices.IndexFunc(a.w.events.List(), func(e v1.Event) bool { return e.Reason == "OOMKilling" })
-		if i < 0 || !strings.Contains(a.w.events.List()[i].Message, `40 MiB of the Pod's memory are files in tmpfs, such as those of volume "cache"`) {
+		if i < 0 || !strings.Contains(a.w.events.List()[i].Message, `: 40 MiB of the Pod's memory are files in memory-backed volumes ("cache", "more")`) {
 			t.Errorf("events: %+v", a.w.events.List())
 		}
 		a.host.exit("app", 137) // by a signal from outside: the kill for want of memory is of the past

@@ -143,6 +143,12 @@ func (n *Node) ImportImages(ctx context.Context, dir string, imported func()) {
 	n.Runtime.ImportDir(ctx, dir, imported)
 }
 
+// WatchRegistries calls changed whenever what is configured of image registries, or the credentials for them, has changed,
+// until ctx ends.
+func (n *Node) WatchRegistries(ctx context.Context, changed func()) {
+	n.Runtime.WatchRegistryConfig(ctx, changed)
+}
+
 // Ping says whether containerd answers.
 func (n *Node) Ping(ctx context.Context) error {
 	_, err := n.Runtime.Version(ctx)
