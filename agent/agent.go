@@ -163,7 +163,7 @@ func (a *Agent) handOut() {
 	defer a.handing.Unlock()
 	wishes := a.sources.wishes()
 	for _, w := range a.all() {
-		if wishes[w.key] == nil && a.sources.gone(w.source()) {
+		if wishes[w.key] == nil && a.sources.gone(w.source(), w.key) {
 			w.want(nil)
 		}
 	}

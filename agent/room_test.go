@@ -602,7 +602,8 @@ func TestSources(t *testing.T) {
 		return manifests.Pod{Pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}, Revision: "1", File: file, Line: 3}
 	}
 	s := newSources("directory", "api")
-	if s.gone("directory") {
+	other := types.NamespacedName{Namespace: "default", Name: "other"}
+	if s.gone("directory", other) {
 		t.Error("a source that was not read has nothing to say")
 	}
 	s.tell("directory", manifests.Set{Pods: []manifests.Pod{pod("web", "a.yaml")}})
@@ -616,7 +617,7 @@ func TestSources(t *testing.T) {
 	if len(refused) != 1 || refused[0].Error() != want {
 		t.Errorf("refused: %v", refused)
 	}
-	if !s.gone("directory") || s.gone("api") {
+	if !s.gone("directory", other) || s.gone("api", other) {
 		t.Error("of a source that cannot be read nothing is gone")
 	}
 	key := types.NamespacedName{Namespace: "default", Name: "db"}
@@ -629,6 +630,23 @@ func TestSources(t *testing.T) {
 	s.tell("api", manifests.Set{Pods: []manifests.Pod{edited}})
 	if s.wishes()[key].Ruling.Verdict != Admitted {
 		t.Error("a ruling is about one revision")
+	}
+}
+
+func TestARefusedManifestTakesNoPodAway(t *testing.T) {
+	t.Parallel()
+	web := types.NamespacedName{Namespace: "default", Name: "web"}
+	a := &Agent{sources: newSources(SourceDirectory), surroundings: &surroundings{roster: newRoster(), events: newEvents("node"), log: discard()}}
+	w := newWorker(web, a.surroundings)
+	w.wanted, w.origin = &Wish{Pod: &manifests.Pod{Pod: &v1.Pod{}}}, SourceDirectory // as an earlier agent ran it
+	a.enlist(w)
+	a.offer(SourceDirectory, manifests.Set{Refused: []manifests.Refusal{{File: "web.yaml", Reason: "no", Pod: web}}})
+	if w.idle() {
+		t.Error("a manifest that this agent refuses, and of which it has no good version, has ended its Pod")
+	}
+	a.offer(SourceDirectory, manifests.Set{Refused: []manifests.Refusal{{File: "db.yaml", Reason: "no"}}})
+	if !w.idle() {
+		t.Error("a Pod that no manifest names runs on")
 	}
 }
 

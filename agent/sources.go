@@ -54,16 +54,17 @@ func (s *sources) of(source string) manifests.Set {
 	return s.sets[source]
 }
 
-// gone says whether a Pod that no source names is not wanted any more: the source that it came from has been read in full.
+// gone says whether a Pod that no source wants is not wanted any more: the source that it came from has been read in full,
+// and does not name it. What is refused there is named: a build that knows better than the one before takes no Pod away.
 // What one source does not name is not gone from another.
-func (s *sources) gone(source string) bool {
+func (s *sources) gone(source string, key types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if source == "" { // of a Pod whose record was lost
 		source = s.order[0]
 	}
 	set, told := s.sets[source]
-	return told && set.Err == nil
+	return told && set.Err == nil && !slices.ContainsFunc(set.Refused, func(r manifests.Refusal) bool { return r.Pod == key })
 }
 
 // wishes are what all sources together want.

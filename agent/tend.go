@@ -114,7 +114,7 @@ func (w *worker) startProbe(c *v1.Container, t node.Target, kind probes.Kind, pr
 	rec := w.inst.Containers[c.Name]
 	var jitter time.Duration
 	if period := time.Duration(probe.PeriodSeconds) * time.Second; rec.StartedAt.Before(w.started) && time.Since(w.started) < period {
-		jitter = rand.N(period) //nolint:gosec // no secret
+		jitter = rand.N(period)
 	}
 	pod := t.Pod
 	return probes.Start(context.Background(), probes.Config{

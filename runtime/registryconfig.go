@@ -88,7 +88,7 @@ func watchFiles(ctx context.Context, rescan time.Duration, look func() map[strin
 		select {
 		case <-ctx.Done():
 			return
-		case <-errs: // what was missed is seen by the look now and then
+		case _ = <-errs: // what was missed is seen by the look now and then
 		case <-events:
 			if !soon {
 				next, soon = time.After(settle), true

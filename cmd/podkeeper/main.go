@@ -1,5 +1,5 @@
 // Command podkeeper keeps Kubernetes Pods running on one Linux host. This package holds its flags, its configuration
-// and the wiring of the rooms it is made of, and no logic.
+// and the wiring of the rooms it is made of.
 package main
 
 import (
