@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -59,5 +61,32 @@ func TestEveryMetricIsToldOf(t *testing.T) {
 	}
 	if own == 0 {
 		t.Error("there are no metrics")
+	}
+}
+
+// Every test that docs/met-elsewhere.md relies on is there.
+func TestWhatOthersMetIsHeldByTests(t *testing.T) {
+	t.Parallel()
+	names := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		for _, found := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(content), -1) {
+			names[found[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) < 10 {
+		t.Skip("the sources of the tests are not here")
+	}
+	for _, found := range regexp.MustCompile(`\bTest\w+`).FindAllString(document(t, "met-elsewhere.md"), -1) {
+		if !names[found] {
+			t.Errorf("docs/met-elsewhere.md relies on %s, which is not there", found)
+		}
 	}
 }

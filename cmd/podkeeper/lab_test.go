@@ -567,7 +567,7 @@ func (n *node) leftovers() error {
 			}
 		}
 	}
-	for _, pattern := range []string{"run/netns/*", "run/pods/*", "run/network/results/*", "run/network/ipam/*/[0-9]*", "root/pods/*", "logs/*"} {
+	for _, pattern := range []string{"run/netns/*", "run/pods/*", "run/network/results/*", "run/network/ipam/*/[0-9]*", "root/pods/*", "logs/*", "containers/*"} {
 		found, _ := filepath.Glob(n.path(pattern))
 		for _, f := range found {
 			say("file %s", f)

@@ -351,3 +351,30 @@ func TestAnEditWhileNoAgentRan(t *testing.T) {
 	}
 	n.onlyOne(after)
 }
+
+// TestLogsAreLinked has log collectors find a container's log where a kubelet puts a link to it.
+func TestLogsAreLinked(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("talks.yaml", simple("talks", "echo heard; "+forever))
+	pod := n.awaitReady("talks")
+	id := strings.TrimPrefix(containerStatus(pod, "app").ContainerID, "containerd://")
+	n.eventually("the log is read through its link", func() error {
+		content, err := os.ReadFile(n.path("containers", "talks_default_app-"+id+".log"))
+		if err == nil && !strings.Contains(string(content), "heard") {
+			err = fmt.Errorf("it says %q", content)
+		}
+		return err
+	})
+}
+
+// TestWhatIsGivenIsReadOnlyWithTheRoot has a container with a read-only root fail to write the files that it is given.
+func TestWhatIsGivenIsReadOnlyWithTheRoot(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("sealed.yaml", simple("sealed", "for f in hosts hostname resolv.conf; do echo x >> /etc/$f && exit 1; done; exit 0", "  restartPolicy: Never")+
+		"    securityContext: {readOnlyRootFilesystem: true}\n")
+	n.apply("open.yaml", simple("open", "echo x >> /etc/hosts", "  restartPolicy: Never"))
+	n.awaitPhase("sealed", v1.PodSucceeded)
+	n.awaitPhase("open", v1.PodSucceeded)
+}
