@@ -17,7 +17,7 @@ const registryRescan = 20 * time.Second
 // certificates beside it below HostsDir, and the files with credentials. Each pull reads them anew, so that one which failed
 // may succeed now. None of them need exist.
 func (r *Runtime) WatchRegistryConfig(ctx context.Context, changed func()) {
-	watchFiles(ctx, registryRescan, func() map[string]fileID { return registryFiles(r.cfg.HostsDir) }, changed)
+	watchFiles(ctx, pace{settle, registryRescan}, func() map[string]fileID { return registryFiles(r.cfg.HostsDir) }, changed)
 }
 
 // registryFiles are the files and folders that pulls depend on.
@@ -62,9 +62,12 @@ func credentialFiles() []string {
 	return files
 }
 
+// pace says when files are looked at: so long after something has happened, and that often if nothing has.
+type pace struct{ settle, rescan time.Duration }
+
 // watchFiles calls changed a moment after the state of files has changed. They are looked at when something happens in their
 // folders, and now and then.
-func watchFiles(ctx context.Context, rescan time.Duration, look func() map[string]fileID, changed func()) {
+func watchFiles(ctx context.Context, when pace, look func() map[string]fileID, changed func()) {
 	var events chan fsnotify.Event
 	var errs chan error
 	watch := func(map[string]fileID) {}
@@ -82,24 +85,27 @@ func watchFiles(ctx context.Context, rescan time.Duration, look func() map[strin
 	}
 	seen := look()
 	watch(seen)
-	next := time.After(settle) // something may have happened before it was watched
+	next := time.After(when.settle) // something may have happened before it was watched
 	soon := true
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case _ = <-errs: // what was missed is seen by the look now and then
+		case err := <-errs: // events may be lost
+			if err != nil && !soon {
+				next, soon = time.After(when.settle), true
+			}
 		case <-events:
 			if !soon {
-				next, soon = time.After(settle), true
+				next, soon = time.After(when.settle), true
 			}
 		case <-next:
 			now := look()
 			watch(now)
-			next, soon = time.After(rescan), false
+			next, soon = time.After(when.rescan), false
 			if !maps.Equal(seen, now) {
 				seen = now
-				next, soon = time.After(settle), true
+				next, soon = time.After(when.settle), true
 				changed()
 			}
 		}

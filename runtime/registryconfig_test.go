@@ -20,14 +20,15 @@ func TestChangedRegistryConfigIsNoticed(t *testing.T) {
 		file := filepath.Join(path...)
 		return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(time.Now().String()), 0o600))
 	}
+	often := pace{settle: 20 * time.Millisecond, rescan: 200 * time.Millisecond}
 	ctx, cancel := context.WithCancel(t.Context())
 	changes, ended := make(chan struct{}, 100), make(chan struct{})
 	go func() {
 		defer close(ended)
-		watchFiles(ctx, 500*time.Millisecond, func() map[string]fileID { return registryFiles(hosts) }, func() { changes <- struct{}{} })
+		watchFiles(ctx, often, func() map[string]fileID { return registryFiles(hosts) }, func() { changes <- struct{}{} })
 	}()
 	defer func() { cancel(); <-ended }()
-	time.Sleep(2 * settle)
+	time.Sleep(5 * often.settle)
 	for _, step := range []struct {
 		sentence string
 		do       func() error
@@ -48,7 +49,7 @@ func TestChangedRegistryConfigIsNoticed(t *testing.T) {
 		}
 		patience := 10 * time.Second
 		if !step.noticed {
-			patience = time.Second
+			patience = 2 * often.rescan
 		}
 		select {
 		case <-changes:
@@ -60,7 +61,7 @@ func TestChangedRegistryConfigIsNoticed(t *testing.T) {
 				t.Errorf("%s is not noticed", step.sentence)
 			}
 		}
-		time.Sleep(3 * settle) // what is still seen of this one is none of the next
+		time.Sleep(5 * often.settle) // what is still seen of this one is none of the next
 		for len(changes) > 0 {
 			<-changes
 		}

@@ -1,12 +1,15 @@
 package volumes
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -16,18 +19,16 @@ import (
 // unmountRounds bounds how often the mount table is read again after unmounting all that was in it.
 const unmountRounds = 16
 
-// Teardown unmounts everything below the Pod's volumes and deletes them, and the Pod's folder where nothing else is
-// in it. What is mounted there is never deleted, only unmounted: where that fails, Teardown fails, and nothing below
-// it is touched.
-func (v *Volumes) Teardown(uid types.UID) error {
+// Teardown is TeardownContext without an end.
+func (v *Volumes) Teardown(uid types.UID) error { return v.TeardownContext(context.Background(), uid) }
+
+// TeardownContext deletes the Pod's volumes, and the Pod's folder where nothing else is in it. What is mounted there is never
+// deleted, only unmounted: where that fails, TeardownContext fails, and nothing below it is touched. When ctx ends it stops
+// before the next file, and the next call goes on; a file system that hangs holds it up all the same.
+func (v *Volumes) TeardownContext(ctx context.Context, uid types.UID) error {
 	folder, err := v.pod(uid)
 	if err != nil {
 		return err
-	}
-	for _, name := range []string{"volumes", subPathFolder} {
-		if err := unmountBelow(filepath.Join(folder, name)); err != nil {
-			return fmt.Errorf("unmount volumes of pod %s: %w", uid, err)
-		}
 	}
 	pod, err := os.OpenFile(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,7 +39,7 @@ func (v *Volumes) Teardown(uid types.UID) error {
 	}
 	defer pod.Close()
 	for _, name := range []string{"volumes", subPathFolder} {
-		if err := deleteIn(pod, name); err != nil {
+		if err := deleteIn(ctx, pod, name); err != nil {
 			return fmt.Errorf("delete volumes of pod %s: %w", uid, err)
 		}
 	}
@@ -102,36 +103,92 @@ func unmount(path string) error {
 
 func notMounted(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) }
 
-// deleteIn deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the same
+// deleteIn deletes an entry of a folder and all below it. What is mounted there is unmounted first. That is seen when the
+// kernel stops the deletion, and not looked for: the mount table of a host with many Pods is long.
+func deleteIn(ctx context.Context, parent *os.File, name string) error {
+	for range unmountRounds {
+		err := deleteUnmounted(ctx, parent, name)
+		if !errors.Is(err, errMounted) {
+			return err
+		}
+		if err := unmountFound(parent, name); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("delete %s: something is mounted there again and again", filepath.Join(parent.Name(), name))
+}
+
+// errMounted is what an entry cannot be deleted for: something is mounted on it.
+var errMounted = errors.New("something is mounted there")
+
+// unmountFound unmounts what is mounted on an entry of a folder, and below that. A tmpfs that is an emptyDir is nobody
+// else's, and holds no other mounts but by accident.
+func unmountFound(parent *os.File, name string) error {
+	path := filepath.Join(parent.Name(), name)
+	var system unix.Statfs_t
+	if strings.HasSuffix(parent.Name(), "/"+emptyDirFolder) && unix.Statfs(path, &system) == nil && system.Type == unix.TMPFS_MAGIC &&
+		unix.Unmount(path, unix.UMOUNT_NOFOLLOW) == nil {
+		return nil
+	}
+	return unmountBelow(path)
+}
+
+// deleteUnmounted deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the same
 // file system too.
-func deleteIn(parent *os.File, name string) error {
+func deleteUnmounted(ctx context.Context, parent *os.File, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	failed := func(op string, err error) error {
+		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EXDEV) {
+			err = errMounted
+		}
+		return &fs.PathError{Op: op, Path: filepath.Join(parent.Name(), name), Err: err}
+	}
 	err := unix.Unlinkat(int(parent.Fd()), name, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if !errors.Is(err, unix.EISDIR) {
-		return &fs.PathError{Op: "delete", Path: filepath.Join(parent.Name(), name), Err: err}
+		return failed("delete", err)
 	}
 	fd, err := unix.Openat2(int(parent.Fd()), name, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
 	})
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: filepath.Join(parent.Name(), name), Err: err}
+		return failed("open", err)
 	}
 	folder := os.NewFile(uintptr(fd), filepath.Join(parent.Name(), name))
 	defer folder.Close()
-	names, err := folder.Readdirnames(-1)
-	if err != nil {
+	if err := deleteContent(ctx, folder); err != nil {
 		return err
 	}
-	for _, child := range names {
-		if err := deleteIn(folder, child); err != nil {
+	if err := unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
+		return failed("delete", err)
+	}
+	return nil
+}
+
+// deleteContent deletes what is in a folder, some at a time: there may be more than memory has room for.
+func deleteContent(ctx context.Context, folder *os.File) error {
+	const some = 1000
+	for {
+		names, err := folder.Readdirnames(some)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := deleteIn(ctx, folder, name); err != nil {
+				return err
+			}
+		}
+		// Not every file system goes on where it was when entries have gone meanwhile.
+		if _, err := folder.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
 	}
-	if err := unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
-		return &fs.PathError{Op: "delete", Path: folder.Name(), Err: err}
-	}
-	return nil
 }

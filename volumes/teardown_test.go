@@ -1,7 +1,9 @@
 package volumes
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,10 +88,76 @@ func TestDeletingStopsAtAMount(t *testing.T) {
 	parent, err := os.Open(folder)
 	must(t, err)
 	defer parent.Close()
-	if err := deleteIn(parent, "a"); !errors.Is(err, unix.EXDEV) {
+	if err := deleteUnmounted(t.Context(), parent, "a/b"); !errors.Is(err, errMounted) {
 		t.Errorf("got %v, want a refusal to cross the mount", err)
 	}
 	wantFile(t, filepath.Join(host, "file"), "host's")
+}
+
+func TestTeardownTakesMountsWhereverTheyAre(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for sentence, mount := range map[string]func(v *Volumes, host string) error{
+		"on a file": func(v *Volumes, host string) error {
+			write(t, filepath.Join(v.folder("data"), "f"), "")
+			return unix.Mount(filepath.Join(host, "file"), filepath.Join(v.folder("data"), "f"), "", unix.MS_BIND, "")
+		},
+		"on the volume": func(v *Volumes, host string) error { return unix.Mount(host, v.folder("data"), "", unix.MS_BIND, "") },
+		"on all volumes": func(v *Volumes, host string) error {
+			return unix.Mount(host, filepath.Join(v.root, string(podUID), "volumes"), "", unix.MS_BIND|unix.MS_REC, "")
+		},
+		"in a tmpfs": func(v *Volumes, host string) error {
+			in := filepath.Join(v.folder("mem"), "in")
+			return errors.Join(os.Mkdir(in, 0o755), unix.Mount(host, in, "", unix.MS_BIND|unix.MS_REC, ""))
+		},
+		"on a tmpfs": func(v *Volumes, host string) error { return unix.Mount(host, v.folder("mem"), "", unix.MS_BIND, "") },
+		"below what another hides": func(v *Volumes, host string) error {
+			in := filepath.Join(v.folder("data"), "m", "in")
+			return errors.Join(os.MkdirAll(in, 0o755), unix.Mount(host, in, "", unix.MS_BIND, ""),
+				unix.Mount("tmpfs", filepath.Dir(in), "tmpfs", 0, "size=64k"))
+		},
+		"of a subPath that was never released": func(v *Volumes, host string) error {
+			at := filepath.Join(v.root, string(podUID), subPathFolder, "data", "main", "0")
+			return errors.Join(os.MkdirAll(at, 0o755), unix.Mount(host, at, "", unix.MS_BIND, ""))
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			host := hostFolder(t, unix.MS_SHARED)
+			v, p := open(t), podWith(emptyDir("data"), emptyDir("mem"))
+			p.Spec.Volumes[1].EmptyDir.Medium = "Memory"
+			must(t, v.Setup(p), mount(v, host))
+			must(t, v.Teardown(podUID))
+			wantFile(t, filepath.Join(host, "file"), "host's")
+			wantFile(t, filepath.Join(host, "sub/file"), "host's too")
+			if _, err := os.Stat(filepath.Join(v.root, string(podUID))); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the pod's folder is left: %v", err)
+			}
+		})
+	}
+}
+
+func TestTeardownEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	v, p := open(t), podWith(emptyDir("data"))
+	must(t, v.Setup(p))
+	const files = 3000 // more than are read at once
+	for i := range files {
+		write(t, filepath.Join(v.folder("data"), fmt.Sprint(i)), "")
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := v.TeardownContext(ended, podUID); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(v.folder("data")); err != nil || len(left) != files {
+		t.Errorf("%d files are left: %v", len(left), err)
+	}
+	must(t, v.TeardownContext(t.Context(), podUID))
+	if _, err := os.Stat(filepath.Join(v.root, string(podUID))); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the pod's folder is left: %v", err)
+	}
 }
 
 func TestTeardownDoesNotFollowSymlinks(t *testing.T) {
@@ -112,4 +180,20 @@ func TestTeardownLeavesWhatIsNotAVolume(t *testing.T) {
 	write(t, other, "127.0.0.1 localhost")
 	must(t, v.Teardown(podUID))
 	wantFile(t, other, "127.0.0.1 localhost")
+}
+
+// BenchmarkTeardown has a host with many mounts, none of which are the Pod's.
+func BenchmarkTeardown(b *testing.B) {
+	needRoot(b)
+	v, p := open(b), podWith(emptyDir("data"), emptyDir("mem"))
+	p.Spec.Volumes[1].EmptyDir.Medium = "Memory"
+	other := b.TempDir()
+	for i := range 3000 {
+		at := filepath.Join(other, fmt.Sprint(i))
+		must(b, os.Mkdir(at, 0o755), unix.Mount("tmpfs", at, "tmpfs", 0, "size=4k"))
+		b.Cleanup(func() { must(b, unix.Unmount(at, 0)) })
+	}
+	for b.Loop() {
+		must(b, v.Setup(p), v.Teardown(podUID))
+	}
 }

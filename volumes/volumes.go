@@ -33,9 +33,6 @@ type Mount struct {
 	Destination string // in the container, absolute
 	ReadOnly    bool
 	Propagation string // rprivate, rslave or rshared
-	// Recursive says whether ReadOnly is meant for what is mounted below the source, too: Enabled demands it, IfPossible
-	// asks for it, "" or Disabled does not.
-	Recursive v1.RecursiveReadOnlyMode
 }
 
 // Volumes keeps the volumes of Pods below one folder. Its methods are safe for concurrent use for different Pods.
@@ -122,9 +119,6 @@ func (v *Volumes) Mounts(pod *v1.Pod, c *v1.Container, expand func(string) strin
 func mount(m *v1.VolumeMount, source string) Mount {
 	out := Mount{
 		Source: source, Destination: filepath.Join("/", m.MountPath), ReadOnly: m.ReadOnly, Propagation: "rprivate",
-	}
-	if m.RecursiveReadOnly != nil {
-		out.Recursive = *m.RecursiveReadOnly
 	}
 	if m.MountPropagation != nil {
 		switch *m.MountPropagation {

@@ -268,7 +268,7 @@ func TestMounts(t *testing.T) {
 	p := podWith(emptyDir("data"), hostPath(filepath.Join(host, "missing"), ""))
 	p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{
 		{Name: "data", MountPath: "/data"},
-		{Name: "data", MountPath: "relative", ReadOnly: true, RecursiveReadOnly: new(v1.RecursiveReadOnlyIfPossible)},
+		{Name: "data", MountPath: "relative", ReadOnly: true},
 		{Name: "host", MountPath: "/a", MountPropagation: new(v1.MountPropagationHostToContainer)},
 		{Name: "host", MountPath: "/b", MountPropagation: new(v1.MountPropagationBidirectional)},
 		{Name: "host", MountPath: "/c", MountPropagation: new(v1.MountPropagationNone)},
@@ -277,7 +277,7 @@ func TestMounts(t *testing.T) {
 	must(t, err, release())
 	want := []Mount{
 		{Source: v.folder("data"), Destination: "/data", Propagation: "rprivate"},
-		{Source: v.folder("data"), Destination: "/relative", ReadOnly: true, Propagation: "rprivate", Recursive: v1.RecursiveReadOnlyIfPossible},
+		{Source: v.folder("data"), Destination: "/relative", ReadOnly: true, Propagation: "rprivate"},
 		{Source: filepath.Join(host, "missing"), Destination: "/a", Propagation: "rslave"},
 		{Source: filepath.Join(host, "missing"), Destination: "/b", Propagation: "rshared"},
 		{Source: filepath.Join(host, "missing"), Destination: "/c", Propagation: "rprivate"},
