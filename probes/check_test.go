@@ -378,7 +378,7 @@ func TestGRPCCheck(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		check := mustCheck(t, v1.ProbeHandler{GRPC: &v1.GRPCAction{Port: closedPort(t)}}, Target{PodIP: fixed("127.0.0.1")}, nil)
-		expect(t, ctx, check, outcome{Failure, "connection refused", nil})
+		expect(t, ctx, check, outcome{Failure, "health rpc did not complete in time", nil})
 	})
 }
 
