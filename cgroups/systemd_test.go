@@ -144,8 +144,8 @@ func TestScopesAreMeasuredAndKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ended
-	sandbox, main := scope(t, tree, p, "sandbox", "sleep 1000"), scope(t, tree, p, "main", "sleep 1000")
-	await(t, "both run", func() bool {
+	sandbox, main := scope(t, tree, p, "sandbox", "exec sleep 1000"), scope(t, tree, p, "main", "exec sleep 1000")
+	await(t, "a process in each of two scopes", func() bool {
 		n, err := tree.Processes(p, "")
 		return err == nil && n == 2
 	})
