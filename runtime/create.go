@@ -14,11 +14,6 @@ import (
 // gcRoot keeps a snapshot from containerd's garbage collector, because it may exist before the container's record does.
 const gcRoot = "containerd.io/gc.root"
 
-// PrepareContainer is PrepareLayer without labels.
-func (r *Runtime) PrepareContainer(ctx context.Context, id string, image Image) error {
-	return r.PrepareLayer(ctx, id, image, nil)
-}
-
 // PrepareLayer makes a container's writable layer, which needs nothing of its Pod and so may be done early. It carries the
 // labels, by which ListSnapshots tells whose it is. One that is there is left as it is; unless it stands on another image,
 // that of an earlier try: then all that there is of the container is removed first.

@@ -18,7 +18,7 @@ import (
 const emptyDirMode = 0o777
 
 // setupEmptyDir makes a folder or a tmpfs for the Pod.
-func setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirVolumeSource) error {
+func (v *Volumes) setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirVolumeSource) error {
 	switch source.Medium {
 	case v1.StorageMediumDefault, v1.StorageMediumMemory:
 	default:
@@ -37,10 +37,7 @@ func setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirVolumeSource) 
 	if mounted {
 		return nil
 	}
-	size, err := memorySize(pod, source)
-	if err != nil {
-		return err
-	}
+	size := memorySize(pod, source, v.memory)
 	mode, gid := ownership(pod)
 	options := fmt.Sprintf("size=%d,mode=%o", size, unixMode(mode))
 	if gid >= 0 {
@@ -95,19 +92,15 @@ func unixMode(mode fs.FileMode) uint32 {
 
 // memorySize is the size of a tmpfs in bytes: the least of its sizeLimit, the Pod's memory limit and the node's memory
 // (KEP-1967).
-func memorySize(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (int64, error) {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 0, fmt.Errorf("read memory of the node: %w", err)
-	}
-	size := int64(info.Totalram * uint64(info.Unit))
+func memorySize(pod *v1.Pod, source *v1.EmptyDirVolumeSource, node int64) int64 {
+	size := node
 	if limit := podMemoryLimit(pod); limit > 0 {
 		size = min(size, limit)
 	}
 	if source.SizeLimit != nil && source.SizeLimit.Value() > 0 {
 		size = min(size, source.SizeLimit.Value())
 	}
-	return size, nil
+	return size
 }
 
 // podMemoryLimit is the Pod's memory limit in bytes, 0 while one of its containers may use what it likes.

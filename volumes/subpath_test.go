@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -84,7 +85,7 @@ func TestSubPath(t *testing.T) {
 			} else {
 				wantRefusal(t, err, c.fails)
 			}
-			must(t, release(), release(), v.Teardown(podUID))
+			must(t, release(), release(), v.Teardown(context.Background(), podUID))
 			wantFile(t, filepath.Join(outside, "secret"), "host's")
 			wantOneEntry(t, outside)
 		})
@@ -120,7 +121,7 @@ func TestAMissingSubPathIsMadeWithTheVolumesMode(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want 02731", name, info, err)
 		}
 	}
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 }
 
 func TestSubPathExpr(t *testing.T) {
@@ -136,7 +137,7 @@ func TestSubPathExpr(t *testing.T) {
 	if _, _, err := v.Mounts(p, c, func(string) string { return "../web" }); err == nil {
 		t.Error("an expansion may lead out of the volume")
 	}
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 }
 
 func TestASubPathIsResolvedAnewForEveryStart(t *testing.T) {
@@ -155,7 +156,7 @@ func TestASubPathIsResolvedAnewForEveryStart(t *testing.T) {
 	if got := mountsBelow(t, v.root); len(got) != 1 {
 		t.Errorf("got mounts %v, want one", got)
 	}
-	must(t, release(), v.Teardown(podUID))
+	must(t, release(), v.Teardown(context.Background(), podUID))
 }
 
 func TestAFailedMountReleasesThoseBeforeIt(t *testing.T) {
@@ -169,7 +170,7 @@ func TestAFailedMountReleasesThoseBeforeIt(t *testing.T) {
 	if got := mountsBelow(t, v.root); len(got) != 0 {
 		t.Errorf("got mounts %v, want none", got)
 	}
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 }
 
 // A container swaps a folder for a symlink to the host again and again while the subPath is mounted: the host must
@@ -216,5 +217,5 @@ func TestASwappedSymlinkNeverWins(t *testing.T) {
 	swapping.Wait()
 	t.Logf("%d mounted, %d refused", won, refused)
 	wantOneEntry(t, outside)
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 }

@@ -19,13 +19,10 @@ import (
 // unmountRounds bounds how often the mount table is read again after unmounting all that was in it.
 const unmountRounds = 16
 
-// Teardown is TeardownContext without an end.
-func (v *Volumes) Teardown(uid types.UID) error { return v.TeardownContext(context.Background(), uid) }
-
-// TeardownContext deletes the Pod's volumes, and the Pod's folder where nothing else is in it. What is mounted there is never
-// deleted, only unmounted: where that fails, TeardownContext fails, and nothing below it is touched. When ctx ends it stops
+// Teardown deletes the Pod's volumes, and the Pod's folder where nothing else is in it. What is mounted there is never
+// deleted, only unmounted: where that fails, Teardown fails, and nothing below it is touched. When ctx ends it stops
 // before the next file, and the next call goes on; a file system that hangs holds it up all the same.
-func (v *Volumes) TeardownContext(ctx context.Context, uid types.UID) error {
+func (v *Volumes) Teardown(ctx context.Context, uid types.UID) error {
 	folder, err := v.pod(uid)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func TestTeardownLeavesTheHostsFiles(t *testing.T) {
 				must(t, err)
 				defer f.Close()
 			}
-			must(t, v.Teardown(podUID), v.Teardown(podUID))
+			must(t, v.Teardown(context.Background(), podUID), v.Teardown(context.Background(), podUID))
 			wantFile(t, filepath.Join(host, "file"), "host's")
 			wantFile(t, filepath.Join(host, "sub/file"), "host's too")
 			if _, err := os.Stat(filepath.Join(v.root, string(podUID))); !errors.Is(err, fs.ErrNotExist) {
@@ -75,7 +75,7 @@ func TestTeardownTakesMountsOnMounts(t *testing.T) {
 		must(t, unix.Mount("tmpfs", target, "tmpfs", 0, "size=64k"), os.Mkdir(filepath.Join(target, "in"), 0o755))
 		must(t, unix.Mount("tmpfs", filepath.Join(target, "in"), "tmpfs", 0, "size=64k"))
 	}
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 }
 
 func TestDeletingStopsAtAMount(t *testing.T) {
@@ -127,7 +127,7 @@ func TestTeardownTakesMountsWhereverTheyAre(t *testing.T) {
 			v, p := open(t), podWith(emptyDir("data"), emptyDir("mem"))
 			p.Spec.Volumes[1].EmptyDir.Medium = "Memory"
 			must(t, v.Setup(p), mount(v, host))
-			must(t, v.Teardown(podUID))
+			must(t, v.Teardown(context.Background(), podUID))
 			wantFile(t, filepath.Join(host, "file"), "host's")
 			wantFile(t, filepath.Join(host, "sub/file"), "host's too")
 			if _, err := os.Stat(filepath.Join(v.root, string(podUID))); !errors.Is(err, fs.ErrNotExist) {
@@ -148,13 +148,13 @@ func TestTeardownEndsWithItsContext(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if err := v.TeardownContext(ended, podUID); !errors.Is(err, context.Canceled) {
+	if err := v.Teardown(ended, podUID); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if left, err := os.ReadDir(v.folder("data")); err != nil || len(left) != files {
 		t.Errorf("%d files are left: %v", len(left), err)
 	}
-	must(t, v.TeardownContext(t.Context(), podUID))
+	must(t, v.Teardown(t.Context(), podUID))
 	if _, err := os.Stat(filepath.Join(v.root, string(podUID))); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the pod's folder is left: %v", err)
 	}
@@ -167,7 +167,7 @@ func TestTeardownDoesNotFollowSymlinks(t *testing.T) {
 	write(t, filepath.Join(outside, "file"), "host's")
 	v, p := open(t), podWith(emptyDir("data"))
 	must(t, v.Setup(p), os.Symlink(outside, filepath.Join(v.folder("data"), "l")))
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 	wantFile(t, filepath.Join(outside, "file"), "host's")
 }
 
@@ -178,7 +178,7 @@ func TestTeardownLeavesWhatIsNotAVolume(t *testing.T) {
 	must(t, v.Setup(p))
 	other := filepath.Join(v.root, string(podUID), "etc-hosts")
 	write(t, other, "127.0.0.1 localhost")
-	must(t, v.Teardown(podUID))
+	must(t, v.Teardown(context.Background(), podUID))
 	wantFile(t, other, "127.0.0.1 localhost")
 }
 
@@ -194,6 +194,6 @@ func BenchmarkTeardown(b *testing.B) {
 		b.Cleanup(func() { must(b, unix.Unmount(at, 0)) })
 	}
 	for b.Loop() {
-		must(b, v.Setup(p), v.Teardown(podUID))
+		must(b, v.Setup(p), v.Teardown(context.Background(), podUID))
 	}
 }

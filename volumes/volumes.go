@@ -11,8 +11,6 @@ package volumes
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -36,25 +34,14 @@ type Mount struct {
 }
 
 // Volumes keeps the volumes of Pods below one folder. Its methods are safe for concurrent use for different Pods.
-type Volumes struct{ root string }
-
-// Open keeps volumes below root, usually <root-dir>/pods, which is made when it is needed.
-func Open(root string) *Volumes { return &Volumes{root: root} }
-
-// Pods are the UIDs for which there is a folder: what a sweep for leftovers must look at.
-func (v *Volumes) Pods() ([]types.UID, error) {
-	entries, err := os.ReadDir(v.root)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list pod folders: %w", err)
-	}
-	var out []types.UID
-	for _, e := range entries {
-		if e.IsDir() {
-			out = append(out, types.UID(e.Name()))
-		}
-	}
-	return out, nil
+type Volumes struct {
+	root   string
+	memory int64
 }
+
+// Open keeps volumes below root, usually <root-dir>/pods, which is made when it is needed, on a node with this many bytes of
+// memory.
+func Open(root string, memory int64) *Volumes { return &Volumes{root: root, memory: memory} }
 
 // Setup makes the Pod's volumes. What is there already is left as it is: a container may have changed it.
 func (v *Volumes) Setup(pod *v1.Pod) error {
@@ -69,7 +56,7 @@ func (v *Volumes) Setup(pod *v1.Pod) error {
 		}
 		switch {
 		case volume.EmptyDir != nil:
-			err = setupEmptyDir(pod, filepath.Join(folder, emptyDirFolder, volume.Name), volume.EmptyDir)
+			err = v.setupEmptyDir(pod, filepath.Join(folder, emptyDirFolder, volume.Name), volume.EmptyDir)
 		case volume.HostPath != nil:
 			err = setupHostPath(volume.HostPath)
 		default:

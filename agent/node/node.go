@@ -19,8 +19,6 @@ package node
 import (
 	"context"
 	"errors"
-	goruntime "runtime"
-
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -49,6 +47,7 @@ type Node struct {
 	RunDir     string // pods/<uid>: pipes and /dev/shm
 	LogsDir    string
 	Host       *network.HostAddresses
+	CPUs       int
 	Memory     int64 // bytes the node has
 	MinOOM     int   // the lowest oom_score_adj that may be written
 	Log        *slog.Logger
@@ -60,7 +59,7 @@ type Node struct {
 // capacity is what the node has.
 func (n *Node) capacity() v1.ResourceList {
 	return v1.ResourceList{
-		v1.ResourceCPU:    *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
+		v1.ResourceCPU:    *resource.NewQuantity(int64(n.CPUs), resource.DecimalSI),
 		v1.ResourceMemory: *resource.NewQuantity(n.Memory, resource.BinarySI),
 	}
 }

@@ -205,6 +205,10 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
+	cpus, err := cgroups.CPUs()
+	if err != nil {
+		return nil, err
+	}
 	addresses, err := network.ReadHostAddresses(log)
 	if err != nil {
 		return nil, err
@@ -214,10 +218,10 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		return nil, err
 	}
 	return &podnode.Node{
-		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(filepath.Join(f.rootDir, "pods")),
+		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(podnode.PodsDir(f.rootDir), memory),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
 		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Identity: identity,
-		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, Memory: memory,
+		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, CPUs: cpus, Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 	}, nil
 }
