@@ -15,13 +15,13 @@ build: setup ## build bin/podkeeper
 	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podkeeper ./cmd/podkeeper
 
 check: setup ## run the linters
-	$(GO) vet ./...
+	$(GO) vet -tags docs ./...
 	$(GO) run $(LINT) run ./...
 
 test: check test-unit test-integration test-containerd2 test-service ## install what is missing, and run every test
 
 test-unit: setup ## run the tests that need no containerd
-	$(GO) test -race -short ./...
+	$(GO) test -race -short -tags docs ./...
 
 test-integration: setup ## run the tests on a real containerd, CNI and cgroups, as root (CONTAINERD=2: on containerd 2)
 	$(if $(CONTAINERD),mkdir -p bin/containerd2 && $(GO) build -o bin/containerd2/ tool)
@@ -52,7 +52,7 @@ down: build ## remove everything that make run has made
 	@bin/demo down
 
 docs: build ## build man pages and shell completions: bin/man, bin/completions
-	bin/podkeeper docs bin
+	$(GO) run -tags docs -ldflags '-X main.version=$(VERSION)' ./cmd/podkeeper docs bin
 
 install: docs ## install podkeeper as a systemd service, and start it
 	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper

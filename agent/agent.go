@@ -26,11 +26,14 @@ type Config struct {
 	Timeout    time.Duration // of one deed (runtimeRequestTimeout)
 	MaxBackoff time.Duration // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
 	Log        *slog.Logger
-	AtRest     func() // called when nothing was done for a while, such as to give memory back; may be nil
+	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }
 
-// restAfter is how long nothing must have been done for the agent to be at rest.
-const restAfter = 5 * time.Second
+// restAfter is how long nothing must have been done for the agent to be at rest, and restEvery how often it is told so then.
+const (
+	restAfter = 5 * time.Second
+	restEvery = 30 * time.Second
+)
 
 // Agent is the set of workers, one a Pod.
 type Agent struct {
@@ -55,7 +58,10 @@ func New(cfg Config, n *node.Node) *Agent {
 	}
 	a.metrics = newMetrics(a.registry, a)
 	if cfg.AtRest != nil {
-		a.rest = time.AfterFunc(restAfter, cfg.AtRest)
+		a.rest = time.AfterFunc(restAfter, func() {
+			cfg.AtRest()
+			a.rest.Reset(restEvery) // what is done by the clock uses a little, too
+		})
 	}
 	return a
 }

@@ -54,6 +54,9 @@ func (w *worker) look(ctx context.Context) sight {
 		fresh[lane] = w.put(ctx, question)
 		w.asks[lane] = fresh[lane]
 	}
+	if len(fresh) == 0 {
+		return found
+	}
 	timer := time.NewTimer(lookPatience)
 	defer timer.Stop()
 	patient := true
@@ -106,16 +109,15 @@ func (w *worker) questions() map[string]func(context.Context) glance {
 // put puts a question. One that is answered late makes the worker look again.
 func (w *worker) put(ctx context.Context, question func(context.Context) glance) *ask {
 	a := &ask{done: make(chan struct{})}
-	late := time.AfterFunc(lookPatience, func() {
-		<-a.done
-		w.Wake()
-	})
+	begin := time.Now()
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
 		a.answer = question(ctx)
 		close(a.done)
-		late.Stop()
+		if time.Since(begin) >= lookPatience {
+			w.Wake()
+		}
 	}()
 	return a
 }

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -54,6 +56,9 @@ func (h *HostAddresses) Watch(ctx context.Context, changed func([]netip.Addr)) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, unix.ENOBUFS) {
+			continue // more came than could be read: all is read anew
+		}
 		if !told {
 			h.log.Warn("changes of the node's addresses are not told by the kernel, and asked for again and again", "error", err)
 			told = true
@@ -75,7 +80,7 @@ func (h *HostAddresses) follow(ctx context.Context, changed func([]netip.Addr)) 
 	defer events.end()
 	rescan := time.NewTicker(hostRescan)
 	defer rescan.Stop()
-	link := h.refresh(changed) // what was missed before
+	h.refresh(changed) // what was missed before
 	var settled <-chan time.Time
 	for {
 		matters, open := false, true
@@ -87,12 +92,11 @@ func (h *HostAddresses) follow(ctx context.Context, changed func([]netip.Addr)) 
 			matters, open = valid && addr.Unmap().IsGlobalUnicast(), ok
 		case u, ok := <-events.routes:
 			matters, open = isDefault(u.Route), ok
-		case u, ok := <-events.links:
-			matters, open = ok && (u.Type() != "veth" || u.Attrs().Index == link), ok
 		case <-rescan.C:
 			matters = true
 		case <-settled:
-			settled, link = nil, h.refresh(changed)
+			settled = nil
+			h.refresh(changed)
 		}
 		if !open {
 			return events.why()
@@ -103,15 +107,14 @@ func (h *HostAddresses) follow(ctx context.Context, changed func([]netip.Addr)) 
 	}
 }
 
-// refresh reads the addresses and tells whoever wants to know, and answers the link with the default route. What cannot be
-// read now is read at the next rescan, if not before.
-func (h *HostAddresses) refresh(changed func([]netip.Addr)) (link int) {
+// refresh reads the addresses and tells whoever wants to know. What cannot be read now is read at the next rescan, if not
+// before.
+func (h *HostAddresses) refresh(changed func([]netip.Addr)) {
 	ips, err := HostIPs()
 	if err != nil {
 		h.log.Warn("the node's addresses cannot be told", "error", err)
-		return 0
+		return
 	}
-	link, _ = defaultLink(netlink.FAMILY_V4)
 	h.mu.Lock()
 	same := slices.Equal(ips, h.ips)
 	h.ips = ips
@@ -119,14 +122,13 @@ func (h *HostAddresses) refresh(changed func([]netip.Addr)) (link int) {
 	if !same {
 		changed(slices.Clone(ips))
 	}
-	return link
 }
 
-// subscription are the kernel's messages about links, addresses and routes, of the network namespace it was made in.
+// subscription are the kernel's messages about addresses and routes, of the network namespace it was made in. Those about
+// links say nothing more, and come by the dozen for each Pod.
 type subscription struct {
 	addresses chan netlink.AddrUpdate
 	routes    chan netlink.RouteUpdate
-	links     chan netlink.LinkUpdate
 	done      chan struct{}
 
 	mu  sync.Mutex
@@ -149,14 +151,6 @@ func subscribe() (*subscription, error) {
 			err := netlink.RouteSubscribeWithOptions(c, s.done, netlink.RouteSubscribeOptions{ErrorCallback: s.fail})
 			if err == nil {
 				s.routes = c
-			}
-			return err
-		},
-		func() error {
-			c := make(chan netlink.LinkUpdate)
-			err := netlink.LinkSubscribeWithOptions(c, s.done, netlink.LinkSubscribeOptions{ErrorCallback: s.fail})
-			if err == nil {
-				s.links = c
 			}
 			return err
 		},
@@ -188,7 +182,6 @@ func (s *subscription) end() {
 	close(s.done)
 	drain(s.addresses)
 	drain(s.routes)
-	drain(s.links)
 }
 
 func drain[T any](c <-chan T) {

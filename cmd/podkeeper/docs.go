@@ -1,3 +1,5 @@
+//go:build docs
+
 package main
 
 import (
@@ -10,12 +12,13 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// docsCommand is for make and packages: people have --help.
-func docsCommand() *cobra.Command {
-	return &cobra.Command{
+// forBuilders are commands that make and packages need, in a build of their own: what writes man pages takes half a MiB of
+// memory wherever it is linked in.
+func forBuilders() []*cobra.Command {
+	return []*cobra.Command{{
 		Use: "docs DIR", Short: "Write man pages and shell completions into DIR", Args: cobra.ExactArgs(1), Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error { return writeDocs(cmd.Root(), args[0]) },
-	}
+	}}
 }
 
 // writeDocs writes man/*.1 and, under the names that shells look for, completions/*.

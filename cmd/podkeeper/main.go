@@ -51,7 +51,8 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), retryCommand(), doctorCommand(), versionCommand(), docsCommand())
+	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), retryCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(forBuilders()...)
 	return root
 }
 
