@@ -51,10 +51,10 @@ down: build ## remove everything that make run has made
 	@$(BUILD) -o bin/demo ./hack/demo
 	@bin/demo down
 
-docs: build ## build man pages and shell completions: bin/man, bin/completions
+docs: setup ## build man pages and shell completions: bin/man, bin/completions
 	$(GO) run -tags docs -ldflags '-X main.version=$(VERSION)' ./cmd/podkeeper docs bin
 
-install: docs ## install podkeeper as a systemd service, and start it
+install: build docs ## install podkeeper as a systemd service, and start it
 	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper
 	install -D -m 644 -t $(SHARE)/man/man1 bin/man/*.1
 	install -D -m 644 -t $(SHARE)/bash-completion/completions bin/completions/podkeeper
