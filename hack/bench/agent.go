@@ -49,8 +49,11 @@ func (a *agent) open(ctx context.Context) error {
 		if err := a.alive(); err != nil {
 			return false, err
 		}
-		_, err := a.lab.pods.ImageService().Get(ctx, demoImage)
-		return err == nil, err
+		image, err := a.lab.pods.GetImage(ctx, demoImage)
+		if err != nil {
+			return false, err
+		}
+		return image.IsUnpacked(ctx, snapshotter)
 	}
 	if err := poll(ctx, 50*time.Millisecond, imported); err != nil {
 		return errors.Join(fmt.Errorf("wait for podkeeper to import the image: %w", err), a.lastWords())
