@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,36 +27,92 @@ type agent struct {
 	lab    *lab
 	client *server.Client
 	cmd    *exec.Cmd // nil while it does not run
+	broken error     // why nothing of it can be measured
 }
 
 // newAgent starts podkeeper and has it import the image.
-func newAgent(ctx context.Context, l *lab) (*agent, error) {
-	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + l.name + "\n"
-	if err := os.WriteFile(l.path("config.yaml"), []byte(config), 0o600); err != nil {
-		return nil, fmt.Errorf("write podkeeper's configuration: %w", err)
-	}
+func newAgent(ctx context.Context, l *lab) *agent {
 	a := &agent{lab: l, client: server.NewClient(l.path("run"))}
-	if err := a.start(); err != nil {
-		return nil, err
-	}
-	imported := func() (bool, error) {
-		_, err := l.pods.ImageService().Get(ctx, demoImage)
-		return err == nil, err
-	}
-	if err := poll(ctx, 50*time.Millisecond, imported); err != nil {
-		return nil, errors.Join(fmt.Errorf("wait for podkeeper to import the image: %w", err), a.lastWords(), a.stop(syscall.SIGKILL))
-	}
-	return a, nil
+	a.broken = a.open(ctx)
+	return a
 }
 
-// start starts the process and does not wait.
-func (a *agent) start() (err error) {
+func (a *agent) open(ctx context.Context) error {
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + a.lab.name + "\n"
+	if err := os.WriteFile(a.lab.path("config.yaml"), []byte(config), 0o600); err != nil {
+		return fmt.Errorf("write podkeeper's configuration: %w", err)
+	}
+	if err := a.start(a.lab.binary); err != nil {
+		return err
+	}
+	imported := func() (bool, error) {
+		if err := a.alive(); err != nil {
+			return false, err
+		}
+		image, err := a.lab.pods.GetImage(ctx, demoImage)
+		if err != nil {
+			return false, err
+		}
+		return image.IsUnpacked(ctx, snapshotter)
+	}
+	if err := poll(ctx, 50*time.Millisecond, imported); err != nil {
+		return errors.Join(fmt.Errorf("wait for podkeeper to import the image: %w", err), a.lastWords())
+	}
+	return nil
+}
+
+// start starts the process of a binary and does not wait.
+func (a *agent) start(binary string, env ...string) (err error) {
 	l := a.lab
-	a.cmd, err = start(l.path("agent.log"), l.path("podkeeper"), "agent",
+	a.cmd, err = start(l.path("agent.log"), env, binary, "agent",
 		"--config", l.path("config.yaml"), "--pod-manifest-path", l.path("manifests"), "--root-dir", l.path("root"),
 		"--run-dir", l.path("run"), "--pod-logs-dir", l.path("logs"), "--container-runtime-endpoint", "unix://"+l.socket(),
 		"--containerd-namespace", l.name, "--image-dir", l.path("images"), "--cni-conf-dir", l.path("cni"), "--cni-bin-dir", cniBin)
 	return err
+}
+
+// restart ends the process and starts another, beside the Pods that there are.
+func (a *agent) restart(sig syscall.Signal, binary string, env ...string) error {
+	if err := a.stop(sig); err != nil {
+		return err
+	}
+	return a.start(binary, env...)
+}
+
+// alive fails with errOver when the process has ended by itself.
+func (a *agent) alive() error {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(a.cmd.Process.Pid), "stat"))
+	if err != nil || strings.Contains(string(stat), ") Z ") {
+		return fmt.Errorf("podkeeper has ended: %w", errOver)
+	}
+	return nil
+}
+
+// reset gives the next part a new agent without Pods, after one that failed.
+func (a *agent) reset(ctx context.Context) error {
+	files, err := filepath.Glob(a.file("*"))
+	if err != nil {
+		return fmt.Errorf("list manifests: %w", err)
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			return fmt.Errorf("remove manifest: %w", err)
+		}
+	}
+	if err := a.restart(syscall.SIGKILL, a.lab.binary); err != nil {
+		return err
+	}
+	empty := func() (bool, error) {
+		if err := a.alive(); err != nil {
+			return false, err
+		}
+		list, err := a.client.Pods(ctx)
+		return err == nil && len(list.Items) == 0, err
+	}
+	if err := poll(ctx, 50*time.Millisecond, empty); err != nil {
+		return errors.Join(fmt.Errorf("wait for an agent without Pods: %w", err), a.lastWords())
+	}
+	return nil
 }
 
 // stop ends the process; Pods run on.
@@ -136,6 +193,9 @@ func (a *agent) drop(pods []string) (time.Time, error) {
 
 // run drops manifests and answers, in the order of the Pods, how long it took until each one's main process ran.
 func (a *agent) run(ctx context.Context, pods []string) ([]time.Duration, error) {
+	if a.broken != nil {
+		return nil, a.broken
+	}
 	begin, err := a.drop(pods)
 	if err != nil {
 		return nil, err
@@ -143,10 +203,14 @@ func (a *agent) run(ctx context.Context, pods []string) ([]time.Duration, error)
 	return a.lab.starts.wait(ctx, pods, begin)
 }
 
-// remove removes the manifests of Pods, answers how long it took until all their tasks were gone, and waits until
-// nothing of them is left.
+// remove removes the manifests of Pods, answers how long it took until all their tasks and addresses were gone, and
+// waits until nothing of them is left.
 func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error) {
 	ids, err := a.containers(ctx, pods)
+	if err != nil {
+		return 0, err
+	}
+	leases, err := a.leases(ctx, pods)
 	if err != nil {
 		return 0, err
 	}
@@ -157,6 +221,12 @@ func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error
 		}
 	}
 	gone := func() (bool, error) {
+		for len(leases) > 0 { // these first: to ask for them costs nothing
+			if _, err := os.Stat(leases[0]); !errors.Is(err, fs.ErrNotExist) {
+				return false, err
+			}
+			leases = leases[1:]
+		}
 		for len(ids) > 0 {
 			_, err := a.lab.pods.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: ids[0]})
 			if err == nil || !errdefs.IsNotFound(errgrpc.ToNative(err)) {
@@ -166,8 +236,8 @@ func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error
 		}
 		return true, nil
 	}
-	if err := poll(ctx, 2*time.Millisecond, gone); err != nil {
-		return 0, fmt.Errorf("wait for tasks to go: %w", err)
+	if err := poll(ctx, time.Millisecond, gone); err != nil {
+		return 0, fmt.Errorf("wait for tasks and addresses to go: %w", err)
 	}
 	took := time.Since(begin)
 	forgotten := func() (bool, error) {
@@ -195,6 +265,34 @@ func (a *agent) containers(ctx context.Context, pods []string) ([]string, error)
 	return ids, nil
 }
 
+// leases answers the files in which host-local holds the addresses of Pods.
+func (a *agent) leases(ctx context.Context, pods []string) ([]string, error) {
+	list, err := a.client.Pods(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for addresses: %w", err)
+	}
+	addresses := map[string]bool{}
+	for _, p := range list.Items {
+		if slices.Contains(pods, p.Name) && p.Status.PodIP != "" {
+			addresses[p.Status.PodIP] = true
+		}
+	}
+	var files []string
+	err = filepath.WalkDir(a.lab.path("run"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && addresses[d.Name()] {
+			files = append(files, path)
+		}
+		return nil // what has vanished meanwhile holds no address
+	})
+	if err == nil && len(files) != len(pods) {
+		err = fmt.Errorf("%d of %d Pods have one", len(files), len(pods))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find addresses: %w", err)
+	}
+	return files, nil
+}
+
 // mainPID answers the host's pid of a Pod's main process.
 func (a *agent) mainPID(ctx context.Context, pod string) (int, error) {
 	records, err := a.lab.pods.ContainerService().List(ctx,
@@ -215,6 +313,9 @@ func (a *agent) mainPID(ctx context.Context, pod string) (int, error) {
 // awaitReady waits until podkeeper says of so many Pods that they run and are ready.
 func (a *agent) awaitReady(ctx context.Context, n int) error {
 	ready := func() (bool, error) {
+		if err := a.alive(); err != nil {
+			return false, err
+		}
 		list, err := a.client.Pods(ctx)
 		if err != nil {
 			return false, err
@@ -234,45 +335,3 @@ func (a *agent) awaitReady(ctx context.Context, n int) error {
 }
 
 func isReady(c v1.PodCondition) bool { return c.Type == v1.PodReady && c.Status == v1.ConditionTrue }
-
-// use is what the agent's process has used.
-type use struct {
-	rss, anonymous float64 // MiB
-	cpu            float64 // seconds since it started
-}
-
-// use reads /proc.
-func (a *agent) use() (use, error) {
-	var u use
-	dir := filepath.Join("/proc", strconv.Itoa(a.cmd.Process.Pid))
-	status, err := os.ReadFile(filepath.Join(dir, "status"))
-	if err != nil {
-		return u, fmt.Errorf("look at the agent's process: %w", err)
-	}
-	for line := range strings.Lines(string(status)) {
-		key, value, _ := strings.Cut(line, ":")
-		into := map[string]*float64{"VmRSS": &u.rss, "RssAnon": &u.anonymous}[key]
-		if into == nil {
-			continue
-		}
-		kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
-		if err != nil {
-			return u, fmt.Errorf("look at the agent's process: %w", err)
-		}
-		*into = kib / 1024
-	}
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
-		return u, fmt.Errorf("look at the agent's process: %w", err)
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(after)
-	for _, ticks := range fields[11:13] { // utime, stime: fields 14 and 15 of proc_pid_stat(5)
-		n, err := strconv.ParseFloat(ticks, 64)
-		if err != nil {
-			return u, fmt.Errorf("look at the agent's process: %w", err)
-		}
-		u.cpu += n / 100
-	}
-	return u, nil
-}

@@ -37,6 +37,7 @@ type lab struct {
 	out    string // where containers write that they have started
 	root   string // of podkeeper's module
 	name   string // on the host: cgroups, the namespaces of containerd
+	binary string // podkeeper's
 	starts *starts
 
 	containerd *exec.Cmd
@@ -44,8 +45,9 @@ type lab struct {
 	pods       *client.Client // in podkeeper's
 }
 
-// openLab makes the folders and starts containerd. What it has begun is gone when it fails.
-func openLab(ctx context.Context) (l *lab, err error) {
+// openLab makes the folders and starts containerd; binary is podkeeper's, built where it is empty. What it has begun is
+// gone when it fails.
+func openLab(ctx context.Context, binary string) (l *lab, err error) {
 	dir, err := os.MkdirTemp("", "pkbench")
 	if err != nil {
 		return nil, fmt.Errorf("make temporary folder: %w", err)
@@ -69,8 +71,14 @@ func openLab(ctx context.Context) (l *lab, err error) {
 		return nil, fmt.Errorf("find podkeeper's module: %w", err)
 	}
 	l.root = filepath.Dir(strings.TrimSpace(string(mod)))
-	if err := l.build(ctx); err != nil {
+	if err := l.goTool(ctx, "run", "./hack/demoimage", "-o", l.archive(), "-tag", demoImage); err != nil {
 		return nil, err
+	}
+	if l.binary = binary; binary == "" {
+		l.binary = l.path("podkeeper")
+		if err := l.goTool(ctx, "build", "-o", l.binary, "./cmd/podkeeper"); err != nil {
+			return nil, err
+		}
 	}
 	return l, l.startContainerd(ctx)
 }
@@ -82,17 +90,13 @@ func (l *lab) path(parts ...string) string {
 // archive is the demo image.
 func (l *lab) archive() string { return l.path("images", "demo.tar") }
 
-// build makes podkeeper's binary and the demo image.
-func (l *lab) build(ctx context.Context) error {
-	for _, args := range [][]string{
-		{"build", "-o", l.path("podkeeper"), "./cmd/podkeeper"},
-		{"run", "./hack/demoimage", "-o", l.archive(), "-tag", demoImage},
-	} {
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Dir, cmd.Stderr = l.root, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
-		}
+// goTool runs the go command in podkeeper's module.
+func (l *lab) goTool(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stderr = l.root, os.Stderr
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
 }
@@ -116,7 +120,7 @@ func (l *lab) startContainerd(ctx context.Context) error {
 	if err := os.WriteFile(l.path("containerd.toml"), []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write containerd's configuration: %w", err)
 	}
-	cmd, err := start(l.path("containerd.log"), "containerd", "--config", l.path("containerd.toml"))
+	cmd, err := start(l.path("containerd.log"), nil, "containerd", "--config", l.path("containerd.toml"))
 	if err != nil {
 		return err
 	}
@@ -142,7 +146,7 @@ func (l *lab) connect(ctx context.Context, namespace string) (*client.Client, er
 }
 
 // start starts a process in a group of its own, so that Ctrl-C leaves it to the bench.
-func start(log string, args ...string) (*exec.Cmd, error) {
+func start(log string, env []string, args ...string) (*exec.Cmd, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -150,6 +154,7 @@ func start(log string, args ...string) (*exec.Cmd, error) {
 	defer out.Close()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", args[0], err)
@@ -157,7 +162,10 @@ func start(log string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// poll asks until the answer is yes; errors are a no.
+// errOver ends a poll at once.
+var errOver = errors.New("there is nothing more to wait for")
+
+// poll asks until the answer is yes; errors but errOver are a no.
 func poll(ctx context.Context, every time.Duration, ask func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -165,6 +173,9 @@ func poll(ctx context.Context, every time.Duration, ask func() (bool, error)) er
 		yes, err := ask()
 		if yes && err == nil {
 			return nil
+		}
+		if errors.Is(err, errOver) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -226,29 +237,42 @@ func removeAll(ctx context.Context, c *client.Client) error {
 	return work.Wait()
 }
 
-// removeContainer kills a container and removes its task, snapshot and record, whatever of it is there.
+// removeContainer takes away whatever of a container is there.
 func removeContainer(ctx context.Context, c *client.Client, id string) error {
-	service := c.TaskService()
-	ignore := func(err error, what string) error {
-		if err == nil || errdefs.IsNotFound(err) || errdefs.IsNotFound(errgrpc.ToNative(err)) {
-			return nil
-		}
-		return fmt.Errorf("%s of %s: %w", what, id, err)
+	if err := removeTask(ctx, c, id); err != nil {
+		return err
 	}
+	return removeRecord(ctx, c, id)
+}
+
+// unlessGone is an error of containerd, unless it says that there is no such thing.
+func unlessGone(err error, what, id string) error {
+	if err == nil || errdefs.IsNotFound(err) || errdefs.IsNotFound(errgrpc.ToNative(err)) {
+		return nil
+	}
+	return fmt.Errorf("%s of %s: %w", what, id, err)
+}
+
+// removeTask kills and removes a task.
+func removeTask(ctx context.Context, c *client.Client, id string) error {
+	service := c.TaskService()
 	_, err := service.Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(unix.SIGKILL), All: true})
 	if err == nil {
 		_, err = service.Wait(ctx, &tasks.WaitRequest{ContainerID: id})
 	}
-	if err := ignore(err, "kill task"); err != nil {
+	if err := unlessGone(err, "kill task", id); err != nil {
 		return err
 	}
-	if _, err := service.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id}); ignore(err, "delete task") != nil {
-		return ignore(err, "delete task")
-	}
-	if err := ignore(c.SnapshotService(snapshotter).Remove(ctx, id), "remove snapshot"); err != nil {
+	_, err = service.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	return unlessGone(err, "delete task", id)
+}
+
+// removeRecord removes the snapshot and the record of a container without a task.
+func removeRecord(ctx context.Context, c *client.Client, id string) error {
+	if err := unlessGone(c.SnapshotService(snapshotter).Remove(ctx, id), "remove snapshot", id); err != nil {
 		return err
 	}
-	return ignore(c.ContainerService().Delete(ctx, id), "delete record")
+	return unlessGone(c.ContainerService().Delete(ctx, id), "delete record", id)
 }
 
 // removeMounts unmounts everything below the temporary folder: network namespaces, /dev/shm of Pods, root file systems.

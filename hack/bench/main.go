@@ -1,13 +1,18 @@
 // Command bench measures podkeeper: its real binary, against a floor and a peer, in one run on one private containerd
-// in temporary folders with the image present. It prints a table and, with -json, a file; it asserts nothing.
+// in temporary folders with the image present. It prints one table and, with -json, keeps the raw figures in a file.
 //
-//	bench [-only floor,one,many,restart,idle,growth,podman] [-pods 50] [-rounds 10] [-idle 60s] [-json FILE]
-//	      [-install-peers]
+//	bench [-only one,many,restart,idle,growth,profile,podman] [-pods 50] [-rounds 10] [-idle 60s] [-json FILE]
+//	      [-binary FILE] [-profile DIR] [-install-peers]
 //
-//	lab      temporary folders, containerd, cgroups; takes everything away again, on Ctrl-C too
-//	floor    what a Pod of one container cannot do without, one step after another, through containerd's client
-//	agent    podkeeper, started and asked as a user would
-//	part_*   what is measured; floor and podkeeper take turns, so that noise hits both alike
+//	lab         temporary folders, containerd, cgroups; takes everything away again, on Ctrl-C too
+//	floor       what a Pod of one container cannot do without, through containerd's client
+//	floor_task  the floor's containers
+//	agent, use  podkeeper, started and asked as a user would; what its processes use
+//	part_*      what is measured; floor and podkeeper take turns, so that noise hits both alike
+//	report      the table
+//
+// What cannot be measured is told of in the table, and the rest goes on; the exit status is 1 only where podkeeper
+// itself could not be measured. A goal that is missed is no error.
 //
 // It must know podkeeper from outside only: its flags, labels and socket. Of the project's packages it uses the client
 // of the socket and what takes the built-in network off the host.
@@ -19,7 +24,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -33,24 +40,26 @@ type options struct {
 	rounds       int
 	idle         time.Duration
 	json         string
+	binary       string
+	profile      string
 	installPeers bool
 }
 
 // part is one group of figures.
 type part struct {
 	name string
-	run  func(*bench, context.Context) error
+	run  func(*bench, context.Context)
 }
 
 // parts answers all parts, in the order in which they run.
 func parts() []part {
 	return []part{
-		{"floor", (*bench).measureFloor},
 		{"one", (*bench).measureOne},
 		{"many", (*bench).measureMany},
 		{"restart", (*bench).measureRestart},
 		{"idle", (*bench).measureIdle},
 		{"growth", (*bench).measureGrowth},
+		{"profile", (*bench).measureProfile},
 		{"podman", (*bench).measurePodman},
 	}
 }
@@ -63,8 +72,10 @@ type bench struct {
 	floor  *floor
 	agent  *agent
 	report *report
-	best   int // how many Pods at a time give the floor its best total; 0 until measured
-	serial int // numbers Pods: no name is used twice
+	alone  float64 // ms from manifest to process of one Pod alone; 0 until measured
+	serial int     // numbers Pods: no name is used twice
+	part   string  // that runs
+	failed bool    // podkeeper could not be measured in full
 }
 
 func main() {
@@ -92,7 +103,9 @@ func readFlags() (options, error) {
 	flag.IntVar(&o.pods, "pods", 50, "how many Pods are many; growth runs two and four times as many")
 	flag.IntVar(&o.rounds, "rounds", 10, "how many Pods are measured one by one")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the agent is watched at rest")
-	flag.StringVar(&o.json, "json", "", "a file for the figures as JSON")
+	flag.StringVar(&o.json, "json", "", "a file for the raw figures as JSON")
+	flag.StringVar(&o.binary, "binary", "", "the podkeeper to measure, instead of one that is built now")
+	flag.StringVar(&o.profile, "profile", "", "a folder for a CPU profile of the agent, and for its goroutines, while it starts many Pods")
 	flag.BoolVar(&o.installPeers, "install-peers", false, "install podman with apt-get where it is missing")
 	flag.Parse()
 	o.only = strings.Split(*only, ",")
@@ -104,48 +117,109 @@ func readFlags() (options, error) {
 	if o.pods < 1 || o.rounds < 1 {
 		return o, errors.New("-pods and -rounds must be at least 1")
 	}
+	if o.binary != "" {
+		path, err := filepath.Abs(o.binary)
+		if err == nil {
+			_, err = exec.LookPath(path)
+		}
+		if err != nil {
+			return o, fmt.Errorf("-binary: %w", err)
+		}
+		o.binary = path
+	}
 	if os.Geteuid() != 0 {
 		return o, errors.New("must be run as root")
 	}
 	return o, nil
 }
 
-// run measures what is asked for. The figures that there are by then are printed also when a part fails.
-func run(ctx context.Context, opts options) (err error) {
-	lab, err := openLab(ctx)
+// run measures what is asked for. The figures that there are by then are printed also when it is interrupted.
+func run(ctx context.Context, opts options) error {
+	lab, err := openLab(ctx, opts.binary)
 	if err != nil {
 		return err
 	}
 	b := &bench{options: opts, lab: lab, report: newReport()}
-	defer func() {
-		if b.agent != nil {
-			err = errors.Join(err, b.agent.stop(syscall.SIGKILL))
-		}
-		err = errors.Join(err, lab.close())
-	}()
-	if b.floor, err = newFloor(ctx, lab); err != nil {
-		return err
-	}
-	if b.agent, err = newAgent(ctx, lab); err != nil {
-		return err
-	}
+	b.report.Binary = b.version(ctx)
+	b.floor = newFloor(ctx, lab)
+	b.agent = newAgent(ctx, lab)
 	for _, p := range parts() {
-		if !slices.Contains(opts.only, p.name) {
-			continue
-		}
-		if err = p.run(b, ctx); err != nil {
-			err = errors.Join(fmt.Errorf("measure %s: %w", p.name, err), b.agent.lastWords())
-			break
+		if slices.Contains(opts.only, p.name) && ctx.Err() == nil {
+			b.part = p.name
+			p.run(b, ctx)
 		}
 	}
-	var warnErr error
-	b.report.Warnings, warnErr = b.agent.warnings()
+	b.report.Took = time.Since(b.report.Begin).Seconds()
+	warnings, err := b.agent.warnings()
+	b.report.Warnings = warnings
 	b.report.print(os.Stdout)
-	err = errors.Join(err, warnErr)
 	if opts.json != "" {
 		err = errors.Join(err, b.report.write(opts.json))
 	}
+	// What is left behind is told of, and is no matter of what was measured.
+	if err := errors.Join(b.agent.stop(syscall.SIGKILL), b.floor.close(), lab.close()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+	switch {
+	case ctx.Err() != nil:
+		err = errors.Join(err, errors.New("interrupted"))
+	case b.failed:
+		err = errors.Join(err, errors.New("podkeeper could not be measured in full"))
+	}
 	return err
+}
+
+// version is what the binary says of itself.
+func (b *bench) version(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, b.lab.binary, "version").Output()
+	if err != nil {
+		return fmt.Sprintf("%s (says no version: %v)", b.lab.binary, err)
+	}
+	name := strings.TrimSpace(string(out))
+	if b.binary != "" {
+		name += " (" + b.binary + ")"
+	}
+	return name
+}
+
+// contender is one of those that take turns in a measurement.
+type contender struct {
+	name string
+	own  bool // it is podkeeper
+	turn func(context.Context) error
+}
+
+// takeTurns lets contenders measure themselves in turns. One that fails is told of and has no more of them.
+func (b *bench) takeTurns(ctx context.Context, rounds int, contenders ...contender) {
+	for range rounds {
+		contenders = slices.DeleteFunc(contenders, func(c contender) bool {
+			if ctx.Err() != nil {
+				return true
+			}
+			err := c.turn(ctx)
+			if err != nil && ctx.Err() == nil {
+				b.fail(ctx, c, err)
+			}
+			return err != nil
+		})
+	}
+}
+
+// once measures something of podkeeper that cannot be taken in turns.
+func (b *bench) once(ctx context.Context, name string, measure func(context.Context) error) {
+	b.takeTurns(ctx, 1, contender{name, true, measure})
+}
+
+// fail notes why a contender could not be measured. After podkeeper a new agent is there for what is next.
+func (b *bench) fail(ctx context.Context, c contender, err error) {
+	b.report.note(b.part, c.name, "not measured: "+err.Error())
+	if !c.own {
+		return
+	}
+	b.failed = true
+	if b.agent.broken == nil {
+		b.agent.broken = b.agent.reset(ctx)
+	}
 }
 
 // names answers names of n Pods that no other Pod has had.
@@ -156,4 +230,14 @@ func (b *bench) names(n int) []string {
 		names = append(names, fmt.Sprintf("p%d", b.serial))
 	}
 	return names
+}
+
+// sleep waits, or fails when the run is to end.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait: %w", ctx.Err())
+	case <-time.After(d):
+		return nil
+	}
 }

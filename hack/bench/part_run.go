@@ -3,73 +3,98 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"syscall"
 	"time"
 )
 
-// Goals, from the issue "Foundation".
+// Goals of what runs.
 const (
-	goalRestart   = 150 // ms from crash to restarted process
-	goalCPU       = 0.1 // seconds of CPU a minute, at rest
-	goalRSS       = 40  // MiB
+	goalRestart   = 50  // ms from exit to restarted process
+	goalFirstPod  = 90  // ms from the agent's start to the first Pod's process
+	goalAdopted   = 60  // ms from the agent's start until it tells of all Pods
+	goalIdleCPU   = 0.1 // seconds a minute
+	goalRSS       = 30  // MiB
 	goalAnonymous = 16  // MiB
 	goalGrowth    = 1.3 // one Pod beside many, by one alone
 )
 
 const (
 	startRounds  = 5 // starts of the agent
-	adoptRounds  = 3
+	adoptRounds  = 5
 	growthRounds = 5
+	idleSamples  = 12 // of the agent's memory
 )
 
 // measureRestart measures restarts: of a container, of the agent without Pods, of the agent with many.
-func (b *bench) measureRestart(ctx context.Context) error {
-	if err := b.measureCrash(ctx); err != nil {
-		return err
-	}
-	if err := b.measureAgentStart(ctx); err != nil {
-		return err
-	}
-	return b.measureAdoption(ctx)
+func (b *bench) measureRestart(ctx context.Context) {
+	var floors, own []float64
+	b.takeTurns(ctx, b.rounds,
+		contender{"floor: task created and started", false, func(ctx context.Context) error { return b.floorRestart(ctx, &floors) }},
+		contender{"podkeeper: exit → restarted", true, func(ctx context.Context) error { return b.crash(ctx, &own) }})
+	b.report.add(Figure{Part: "restart", Name: "floor: task created and started in its shim", Unit: "ms", Values: floors})
+	b.report.add(Figure{Part: "restart", Name: "podkeeper: process killed → new process runs", Unit: "ms", Values: own,
+		Base: "floor", BaseValue: median(floors), Goal: goalRestart})
+	b.measureAgentStart(ctx)
+	b.once(ctx, "agent starts → Pods adopted", b.measureAdoption)
 }
 
-// measureCrash kills main processes. Each Pod's first restart is immediate, so each time it is a fresh one.
-func (b *bench) measureCrash(ctx context.Context) error {
-	var took []float64
-	for range b.rounds {
-		pods := b.names(1)
-		if _, err := b.agent.run(ctx, pods); err != nil {
-			return err
+// floorRestart is a bare task beside a shim that runs.
+func (b *bench) floorRestart(ctx context.Context, took *[]float64) (err error) {
+	pods := b.names(1)
+	begin := time.Now()
+	defer func() {
+		if _, removeErr := b.floor.remove(context.WithoutCancel(ctx), pods, 1); err == nil {
+			err = removeErr
 		}
-		if err := sleep(ctx, 300*time.Millisecond); err != nil { // until it has settled
-			return err
-		}
-		pid, err := b.agent.mainPID(ctx, pods[0])
-		if err != nil {
-			return err
-		}
-		begin := time.Now()
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("kill main process: %w", err)
-		}
-		again, err := b.lab.starts.wait(ctx, pods, begin)
-		if err != nil {
-			return err
-		}
-		took = append(took, ms(again...)...)
-		if _, err := b.agent.remove(ctx, pods); err != nil {
-			return err
-		}
+	}()
+	if _, err := b.floor.runPod(ctx, pods[0], inTurn); err != nil {
+		return err
 	}
-	b.report.add("restart", "process killed → new process runs", "ms", goalRestart, took...)
-	return nil
+	if _, err := b.lab.starts.wait(ctx, pods, begin); err != nil {
+		return err
+	}
+	begin, err = b.floor.restart(ctx, pods[0])
+	if err != nil {
+		return err
+	}
+	again, err := b.lab.starts.wait(ctx, pods, begin)
+	*took = append(*took, ms(again...)...)
+	return err
+}
+
+// crash kills a main process. Each Pod's first restart is immediate, so each time it is a fresh one.
+func (b *bench) crash(ctx context.Context, took *[]float64) error {
+	pods := b.names(1)
+	if _, err := b.agent.run(ctx, pods); err != nil {
+		return err
+	}
+	if err := sleep(ctx, settle); err != nil {
+		return err
+	}
+	pid, err := b.agent.mainPID(ctx, pods[0])
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill main process: %w", err)
+	}
+	again, err := b.lab.starts.wait(ctx, pods, begin)
+	if err != nil {
+		return err
+	}
+	*took = append(*took, ms(again...)...)
+	_, err = b.agent.remove(ctx, pods)
+	return err
 }
 
 // measureAgentStart starts the agent with one manifest there.
-func (b *bench) measureAgentStart(ctx context.Context) error {
+func (b *bench) measureAgentStart(ctx context.Context) {
 	var took []float64
-	for range startRounds {
+	b.takeTurns(ctx, startRounds, contender{"agent starts → first Pod's process runs", true, func(ctx context.Context) error {
+		if b.agent.broken != nil {
+			return b.agent.broken
+		}
 		if err := b.agent.stop(syscall.SIGTERM); err != nil {
 			return err
 		}
@@ -78,7 +103,7 @@ func (b *bench) measureAgentStart(ctx context.Context) error {
 			return err
 		}
 		begin := time.Now()
-		if err := b.agent.start(); err != nil {
+		if err := b.agent.start(b.lab.binary); err != nil {
 			return err
 		}
 		up, err := b.lab.starts.wait(ctx, pods, begin)
@@ -86,12 +111,13 @@ func (b *bench) measureAgentStart(ctx context.Context) error {
 			return err
 		}
 		took = append(took, ms(up...)...)
-		if _, err := b.agent.remove(ctx, pods); err != nil {
+		if err := b.agent.awaitReady(ctx, 1); err != nil {
 			return err
 		}
-	}
-	b.report.add("restart", "agent starts → first Pod's process runs", "ms", 0, took...)
-	return nil
+		_, err = b.agent.remove(ctx, pods)
+		return err
+	}})
+	b.report.add(Figure{Part: "restart", Name: "agent starts → first Pod's process runs", Unit: "ms", Values: took, Goal: goalFirstPod})
 }
 
 // measureAdoption kills the agent and starts it again beside many Pods.
@@ -105,107 +131,149 @@ func (b *bench) measureAdoption(ctx context.Context) error {
 	}
 	var took []float64
 	for range adoptRounds {
+		if err := sleep(ctx, 2*time.Second); err != nil {
+			return err
+		}
 		if err := b.agent.stop(syscall.SIGKILL); err != nil {
 			return err
 		}
 		begin := time.Now()
-		if err := b.agent.start(); err != nil {
+		if err := b.agent.start(b.lab.binary); err != nil {
 			return err
 		}
 		if err := b.agent.awaitReady(ctx, len(pods)); err != nil {
 			return err
 		}
 		took = append(took, ms(time.Since(begin))...)
-		if err := sleep(ctx, 2*time.Second); err != nil {
-			return err
-		}
 	}
-	b.report.add("restart", fmt.Sprintf("agent starts → %d Pods adopted", b.pods), "ms", 0, took...)
+	b.report.add(Figure{Part: "restart", Name: fmt.Sprintf("agent starts → %d Pods adopted", b.pods), Unit: "ms", Values: took, Goal: goalAdopted})
 	_, err := b.agent.remove(ctx, pods)
 	return err
 }
 
-// measureIdle watches a fresh agent at rest with no Pods, with some, with many.
-func (b *bench) measureIdle(ctx context.Context) error {
-	if err := b.agent.stop(syscall.SIGTERM); err != nil {
+// measureIdle watches a fresh agent at rest with no Pods, and with many.
+func (b *bench) measureIdle(ctx context.Context) {
+	b.once(ctx, "agent at rest", func(ctx context.Context) error {
+		if b.agent.broken != nil {
+			return b.agent.broken
+		}
+		if err := b.agent.restart(syscall.SIGTERM, b.lab.binary); err != nil {
+			return err
+		}
+		if err := b.watchIdle(ctx, 0); err != nil {
+			return err
+		}
+		pods := b.names(b.pods)
+		if _, err := b.agent.run(ctx, pods); err != nil {
+			return err
+		}
+		if err := b.watchIdle(ctx, b.pods); err != nil {
+			return err
+		}
+		_, err := b.agent.remove(ctx, pods)
 		return err
-	}
-	if err := b.agent.start(); err != nil {
-		return err
-	}
-	var pods []string
-	for _, n := range slices.Compact([]int{0, min(20, b.pods), b.pods}) {
-		more := b.names(n - len(pods))
-		pods = append(pods, more...)
-		if _, err := b.agent.run(ctx, more); err != nil {
-			return err
-		}
-		if err := b.agent.awaitReady(ctx, n); err != nil {
-			return err
-		}
-		if err := sleep(ctx, 3*time.Second); err != nil { // until it is at rest
-			return err
-		}
-		before, err := b.agent.use()
-		if err != nil {
-			return err
-		}
-		if err := sleep(ctx, b.idle); err != nil {
-			return err
-		}
-		after, err := b.agent.use()
-		if err != nil {
-			return err
-		}
-		b.addUse(n, (after.cpu-before.cpu)*float64(time.Minute)/float64(b.idle), after)
-	}
-	_, err := b.agent.remove(ctx, pods)
-	return err
+	})
 }
 
-func (b *bench) addUse(n int, cpu float64, u use) {
-	name := fmt.Sprintf("%d Pods, ", n)
-	var goals [3]float64
+// watchIdle watches the agent at rest with so many Pods.
+func (b *bench) watchIdle(ctx context.Context, n int) error {
+	if err := b.agent.awaitReady(ctx, n); err != nil {
+		return err
+	}
+	if err := sleep(ctx, min(b.idle, 10*time.Second)); err != nil { // until it is at rest
+		return err
+	}
+	begin := time.Now()
+	before, err := b.agent.use()
+	if err != nil {
+		return err
+	}
+	var after use
+	var rss, anonymous []float64
+	for range idleSamples {
+		if err := sleep(ctx, b.idle/idleSamples); err != nil {
+			return err
+		}
+		if after, err = b.agent.use(); err != nil {
+			return err
+		}
+		rss, anonymous = append(rss, after.rss), append(anonymous, after.anonymous)
+	}
+	cpu := (after.cpu - before.cpu) * float64(time.Minute) / float64(time.Since(begin))
+	count, pss, err := b.lab.shims()
+	if err != nil {
+		return err
+	}
+	goals := use{}
 	if n == b.pods {
-		goals = [3]float64{goalCPU, goalRSS, goalAnonymous}
+		goals = use{rss: goalRSS, anonymous: goalAnonymous, cpu: goalIdleCPU}
 	}
-	b.report.add("idle", name+"CPU a minute", "s", goals[0], cpu)
-	b.report.add("idle", name+"VmRSS", "MiB", goals[1], u.rss)
-	b.report.add("idle", name+"RssAnon", "MiB", goals[2], u.anonymous)
+	name := fmt.Sprintf("agent with %d Pods: ", n)
+	b.report.add(Figure{Part: "idle", Name: name + "CPU a minute", Unit: "s", Values: []float64{cpu}, Goal: goals.cpu})
+	b.report.add(Figure{Part: "idle", Name: name + "resident memory", Unit: "MiB", Values: rss, Goal: goals.rss})
+	b.report.add(Figure{Part: "idle", Name: name + "anonymous memory", Unit: "MiB", Values: anonymous, Goal: goals.anonymous})
+	if count > 0 {
+		b.report.add(Figure{Part: "idle", Name: fmt.Sprintf("%d shims of %d Pods: PSS together", count, n), Unit: "MiB", Values: []float64{pss}})
+	}
+	return nil
 }
 
 // measureGrowth measures one Pod beside none, many, more; the floor takes turns, to show what is containerd's and the
 // kernel's own growth.
-func (b *bench) measureGrowth(ctx context.Context) error {
-	var beside []string
-	alone := 0.0
+func (b *bench) measureGrowth(ctx context.Context) {
+	var besides []string
+	var floorAlone, ownAlone float64
 	for _, n := range []int{0, 2 * b.pods, 4 * b.pods} {
-		more := b.names(n - len(beside))
-		beside = append(beside, more...)
-		if _, err := b.agent.run(ctx, more); err != nil {
-			return err
-		}
-		if err := b.agent.awaitReady(ctx, n); err != nil {
-			return err
-		}
-		var floors, started []float64
-		for range growthRounds {
-			floor, _, err := b.floorOne(ctx)
-			if err != nil {
+		more := b.names(n - len(besides))
+		besides = append(besides, more...)
+		crowded := false
+		b.once(ctx, fmt.Sprintf("podkeeper: %d Pods to stand beside", n), func(ctx context.Context) error {
+			if _, err := b.agent.run(ctx, more); err != nil {
 				return err
 			}
-			up, _, err := b.podkeeperOne(ctx)
-			if err != nil {
-				return err
-			}
-			floors, started = append(floors, ms(floor)...), append(started, ms(up)...)
+			crowded = true
+			return b.agent.awaitReady(ctx, n)
+		})
+		if !crowded || ctx.Err() != nil {
+			return
 		}
+		floors, own := b.measureBeside(ctx, n)
 		if n == 0 {
-			alone = median(started)
+			floorAlone, ownAlone = median(floors), median(own)
 		}
-		b.report.add("growth", fmt.Sprintf("floor: one beside %d", n), "ms", 0, floors...)
-		b.report.add("growth", fmt.Sprintf("podkeeper: one beside %d", n), "ms", goalGrowth*alone, started...)
+		f := Figure{Part: "growth", Name: fmt.Sprintf("floor (pause task): one Pod beside %d", n), Unit: "ms", Values: floors, Base: "alone", BaseValue: floorAlone}
+		p := Figure{Part: "growth", Name: fmt.Sprintf("podkeeper: one Pod beside %d", n), Unit: "ms", Values: own, Base: "alone", BaseValue: ownAlone}
+		if n > 0 {
+			p.GoalRatio = goalGrowth
+		}
+		b.report.add(f)
+		b.report.add(p)
+		if len(own) == 0 {
+			return
+		}
 	}
-	_, err := b.agent.remove(ctx, beside)
-	return err
+	b.once(ctx, fmt.Sprintf("podkeeper: %d Pods removed", len(besides)), func(ctx context.Context) error {
+		_, err := b.agent.remove(ctx, besides)
+		return err
+	})
+}
+
+// measureBeside measures one Pod on the floor and one with podkeeper, in turn, beside those that run.
+func (b *bench) measureBeside(ctx context.Context, n int) (floors, own []float64) {
+	b.takeTurns(ctx, growthRounds,
+		contender{fmt.Sprintf("floor (pause task): one Pod beside %d", n), false, func(ctx context.Context) error {
+			up, _, _, err := b.floorOne(ctx, inTurn)
+			if err == nil {
+				floors = append(floors, ms(up)...)
+			}
+			return err
+		}},
+		contender{fmt.Sprintf("podkeeper: one Pod beside %d", n), true, func(ctx context.Context) error {
+			up, _, err := b.podkeeperOne(ctx)
+			if err == nil {
+				own = append(own, ms(up)...)
+			}
+			return err
+		}})
+	return floors, own
 }
