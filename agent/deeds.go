@@ -206,7 +206,12 @@ func (w *worker) terminate(d *deed, now time.Time) {
 		w.event(d.lane, v1.EventTypeNormal, "Killing", killing(d.action))
 		return nil
 	}
-	d.do = func(ctx context.Context) error { return w.host.Signal(ctx, t, false) }
+	d.do = func(ctx context.Context) error {
+		// When its time is up it is killed, whether the runtime has answered or not.
+		ctx, cancel := context.WithTimeout(ctx, max(d.action.Grace, firstRetry))
+		defer cancel()
+		return w.host.Signal(ctx, t, false)
+	}
 	d.done = func() { w.inst.Containers[d.lane].Signalled = true }
 }
 

@@ -190,15 +190,12 @@ func (n *Node) Signal(ctx context.Context, t Target, kill bool) error {
 			sig = parsed
 		}
 	}
-	if kill {
-		sig = syscall.SIGKILL
+	if !kill {
+		return n.Runtime.Signal(ctx, t.ID(), sig, false)
 	}
 	bounded, cancel := context.WithTimeout(ctx, shortPatience)
 	defer cancel()
-	err := n.Runtime.Signal(bounded, t.ID(), sig, kill)
-	if !kill {
-		return err
-	}
+	err := n.Runtime.Signal(bounded, t.ID(), syscall.SIGKILL, true)
 	if kernelErr := n.Cgroups.Kill(ctx, t.Pod, t.ID()); kernelErr != nil {
 		return errors.Join(err, kernelErr)
 	}
