@@ -107,13 +107,11 @@ func (w *worker) removeSandbox(d *deed) {
 }
 
 func (w *worker) prepare(d *deed) {
-	rec := w.inst.Containers[d.lane]
-	clean := rec.Exit != nil && !rec.Cleaned
 	t := w.target(d.lane).Of(d.action.Attempt)
 	var pull node.Pull
 	d.starts, d.free = true, true // a pull takes as long as it takes
 	d.do = func(ctx context.Context) (err error) {
-		pull, err = w.host.Prepare(ctx, t, clean, func() {
+		pull, err = w.host.Prepare(ctx, t, func() {
 			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", t.Container.Image))
 		})
 		return err
@@ -127,9 +125,6 @@ func (w *worker) prepare(d *deed) {
 		}
 		w.event(d.lane, v1.EventTypeNormal, "Pulled", message)
 		w.prepared[d.lane] = prepared{attempt: d.action.Attempt, asked: t.Container.Image, image: pull.Image}
-		if clean {
-			w.cleaned(d.lane)
-		}
 	}
 	d.failed = func(err error) { w.failPull(d.lane, err) }
 }
@@ -151,7 +146,8 @@ func (w *worker) start(d *deed, now time.Time) {
 		*rec = record{
 			Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, Backoff: a.Backoff, Last: last,
 			Asked: made.asked, Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
-			leftover: old.Launched && old.Exit == nil && old.Attempt == a.Attempt,
+			leftover:  old.Launched && old.Exit == nil && old.Attempt == a.Attempt,
+			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
 		t = w.target(d.lane)
 		w.forget(t.Of(old.Attempt).ID())
@@ -165,12 +161,21 @@ func (w *worker) start(d *deed, now time.Time) {
 	d.done = func() {
 		w.event(d.lane, v1.EventTypeNormal, "Created", "Created container: "+d.lane)
 		w.event(d.lane, v1.EventTypeNormal, "Started", "Started container "+d.lane)
+		rec := w.inst.Containers[d.lane]
+		rec.StartedAt = startedAt
+		if rec.Uncleaned {
+			rec.Uncleaned = false
+			rec.Last = w.withLog(rec.Last, t.Of(a.Attempt-1))
+		}
 		if a.Attempt > 0 {
 			w.metrics.restarts.Inc()
+			w.tidy(t)
 		}
-		w.inst.Containers[d.lane].StartedAt = startedAt
 	}
 	d.failed = func(err error) {
+		if a.Attempt > 0 {
+			w.tidy(t) // or every try would leave something
+		}
 		var fault *node.Fault
 		switch {
 		case errors.As(err, &fault):
@@ -242,18 +247,32 @@ func (w *worker) kill(d *deed) {
 func (w *worker) clean(d *deed) {
 	t := w.target(d.lane)
 	d.do = func(ctx context.Context) error { return w.host.Clean(ctx, t) }
-	d.done = func() { w.cleaned(d.lane) }
+	d.done = func() {
+		rec := w.inst.Containers[d.lane]
+		rec.Cleaned, rec.Exit = true, w.withLog(rec.Exit, t)
+	}
 }
 
-// cleaned records that nothing of an ended instance is left in the runtime, and completes what is told of its end.
-func (w *worker) cleaned(name string) {
-	rec, t := w.inst.Containers[name], w.target(name)
-	rec.Cleaned = true
-	if rec.Exit.Message == "" && rec.Exit.ExitCode != 0 && t.Container.TerminationMessagePolicy == v1.TerminationMessageFallbackToLogsOnError {
-		complete := *rec.Exit
-		complete.Message = w.host.LogMessage(t)
-		rec.Exit = &complete
+// withLog completes what is told of the end of an instance, when the last of its output is in its log.
+func (w *worker) withLog(exit *v1.ContainerStateTerminated, t node.Target) *v1.ContainerStateTerminated {
+	if exit == nil || exit.Message != "" || exit.ExitCode == 0 ||
+		t.Container.TerminationMessagePolicy != v1.TerminationMessageFallbackToLogsOnError {
+		return exit
 	}
+	complete := *exit
+	complete.Message = w.host.LogMessage(t)
+	return &complete
+}
+
+// tidy removes what the instance before another one has left, beside whatever comes next. What fails is left to a sweep.
+func (w *worker) tidy(t node.Target) {
+	d := deed{lane: "/old/" + t.Container.Name, action: plan.Action{Verb: plan.Tidy, Container: t.Container.Name}}
+	if w.busy(d.lane) {
+		return
+	}
+	d.do = func(ctx context.Context) error { return w.host.RemoveOld(ctx, t) }
+	d.failed = func(error) {}
+	w.next = append(w.next, d)
 }
 
 func (w *worker) teardown(d *deed) {

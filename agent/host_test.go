@@ -167,17 +167,12 @@ func (h *pretended) RemoveSandbox(_ context.Context, t node.Target) error {
 	return nil
 }
 
-func (h *pretended) Prepare(ctx context.Context, t node.Target, clean bool, _ func()) (node.Pull, error) {
+func (h *pretended) Prepare(ctx context.Context, t node.Target, _ func()) (node.Pull, error) {
 	h.note("prepare %s %d", t.Container.Name, t.Attempt)
 	if hook := held(h, &h.prepare); hook != nil {
 		if err := hook(ctx, t); err != nil {
 			return node.Pull{}, err
 		}
-	}
-	if clean {
-		last := t
-		last.Attempt--
-		_ = h.Clean(ctx, last)
 	}
 	return node.Pull{Image: node.Image{Name: "docker.io/" + t.Container.Image}}, ctx.Err()
 }
@@ -189,6 +184,9 @@ func (h *pretended) Start(ctx context.Context, t node.Target, _ node.Image) (tim
 			return time.Time{}, err
 		}
 	}
+	if t.Uncleaned {
+		_ = h.Clean(ctx, t.Of(t.Attempt-1))
+	}
 	h.mu.Lock()
 	h.tasks[t.ID()] = &task{name: t.Container.Name, running: true}
 	h.mu.Unlock()
@@ -196,6 +194,16 @@ func (h *pretended) Start(ctx context.Context, t node.Target, _ node.Image) (tim
 		hook(t)
 	}
 	return time.Now(), nil
+}
+
+func (h *pretended) RemoveOld(_ context.Context, t node.Target) error {
+	h.note("tidy %s %d", t.Container.Name, t.Attempt-1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, there := h.tasks[t.Of(t.Attempt-1).ID()]; there {
+		return errors.New("it still has its task")
+	}
+	return nil
 }
 
 func (h *pretended) Signal(ctx context.Context, t node.Target, kill bool) error {

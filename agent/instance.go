@@ -64,8 +64,9 @@ type record struct {
 	Image      string                       `json:"image,omitempty"`
 	ImageID    string                       `json:"imageID,omitempty"`
 	StopSignal string                       `json:"stopSignal,omitempty"`
-	OOMKills   uint64                       `json:"oomKills,omitempty"` // of this instance, that were told of
-	Exit       *v1.ContainerStateTerminated `json:"exit,omitempty"`     // replaced, never changed: it is published
+	Uncleaned  bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
+	OOMKills   uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
+	Exit       *v1.ContainerStateTerminated `json:"exit,omitempty"`      // replaced, never changed: it is published
 	Last       *v1.ContainerStateTerminated `json:"last,omitempty"`
 
 	leftover bool // an earlier start of this attempt was cut off: what is left of it goes first
@@ -108,7 +109,7 @@ func (i *instance) target(name string) node.Target {
 	for _, c := range plan.Containers(i.Pod) {
 		if c.Name == name {
 			rec := i.Containers[name]
-			t.Container, t.Attempt, t.StopSignal, t.Leftover = c, rec.Attempt, rec.StopSignal, rec.leftover
+			t.Container, t.Attempt, t.StopSignal, t.Leftover, t.Uncleaned = c, rec.Attempt, rec.StopSignal, rec.leftover, rec.Uncleaned
 		}
 	}
 	return t

@@ -28,11 +28,12 @@ type host interface {
 	CreateSandbox(ctx context.Context, t node.Target) (node.Sandbox, error)
 	Addresses(ctx context.Context, t node.Target) (ips []string, err error)
 	RemoveSandbox(ctx context.Context, t node.Target) error
-	Prepare(ctx context.Context, t node.Target, clean bool, pulling func()) (node.Pull, error)
+	Prepare(ctx context.Context, t node.Target, pulling func()) (node.Pull, error)
 	Start(ctx context.Context, t node.Target, image node.Image) (startedAt time.Time, err error)
 	Carry(t node.Target) error
 	Signal(ctx context.Context, t node.Target, kill bool) error
 	Clean(ctx context.Context, t node.Target) error
+	RemoveOld(ctx context.Context, t node.Target) error
 	Exit(t node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated
 	OOMKills(t node.Target) (node.OOMKills, error)
 	LogMessage(t node.Target) string
@@ -85,6 +86,7 @@ type worker struct {
 	remains  []*remains
 	asks     map[string]*ask
 	flights  map[string]flight // by lane
+	next     []deed            // that follow from others, and are begun in the next step
 	prepared map[string]prepared
 	faults   map[string]*fault // by lane
 	probing  map[string]*probing
@@ -273,6 +275,10 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	w.adjust(ctx)
+	for _, d := range w.next {
+		w.launch(ctx, d)
+	}
+	w.next = nil
 	wake := w.sweepRemains(ctx)
 	if w.inst == nil || w.inst.TornDown {
 		return wake
@@ -304,7 +310,7 @@ func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) 
 	held := w.faults[recordLane] != nil && !w.save()
 	for _, a := range actions {
 		d := w.deed(a, now)
-		if d.starts && held {
+		if d.starts && held || a.Verb == plan.Teardown && w.tidies() {
 			continue
 		}
 		deeds = append(deeds, d)
@@ -482,11 +488,21 @@ func (w *worker) end(reason string, ruling Ruling) {
 	w.inst.Ending, w.inst.Ruling = &plan.Ending{Since: time.Now(), Reason: reason}, ruling
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
-		if f.deed.starts {
+		if f.deed.starts || f.deed.action.Verb == plan.Tidy {
 			f.cancel()
 		}
 	}
 	clear(w.faults)
+}
+
+// tidies says whether an instance that is past is being removed: whatever tears down all of them waits for that.
+func (w *worker) tidies() bool {
+	for _, f := range w.flights {
+		if f.deed.action.Verb == plan.Tidy {
+			return true
+		}
+	}
+	return false
 }
 
 // evictedStatus is the last status of an instance that was evicted.

@@ -67,8 +67,8 @@ func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) erro
 	return r.createRecord(ctx, record{id: cfg.ID, handler: cfg.Handler, labels: cfg.Labels, image: cfg.Image.Name}, spec)
 }
 
-// StartContainer makes the task of a container that was created, and starts its main process.
-func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig) error {
+// CreateTask makes the task of a container that was created: all of it but its running main process, which Start starts.
+func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
 	if err := checkPipes(cfg.Stdout, cfg.Stderr); err != nil {
 		return err
 	}
@@ -76,9 +76,7 @@ func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig) error
 	if err != nil {
 		return fmt.Errorf("find root file system: %w", err)
 	}
-	req := &tasks.CreateTaskRequest{ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr}
-	if err := r.createTask(ctx, req); err != nil {
-		return err
-	}
-	return r.Start(ctx, cfg.ID)
+	return r.createTask(ctx, &tasks.CreateTaskRequest{
+		ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr,
+	})
 }

@@ -89,7 +89,11 @@ func (r *Runtime) EnsureImage(ctx context.Context, ref string, policy v1.PullPol
 
 func (r *Runtime) sharedPull(ctx context.Context, named reference.Named) (Pull, error) {
 	begin, full := time.Now(), named.String()
-	shared := r.pulls.DoChan(full, func() (any, error) { return r.pull(context.WithoutCancel(ctx), named) })
+	shared := r.pulls.DoChan(full, func() (any, error) {
+		ctx := context.WithoutCancel(ctx)
+		pull, err := r.pull(ctx, named)
+		return pull, r.blame(ctx, err)
+	})
 	select {
 	case <-ctx.Done():
 		return Pull{}, fmt.Errorf("%w: %w", ErrImagePull, ctx.Err())
@@ -104,6 +108,23 @@ func (r *Runtime) sharedPull(ctx context.Context, named reference.Named) (Pull, 
 		pull.Waiting = time.Since(begin)
 		return pull, nil
 	}
+}
+
+// blameTimeout is how long containerd may think about whether it is there.
+const blameTimeout = 2 * time.Second
+
+// blame tells a pull that failed because containerd went away from one that the registry failed: a stream that breaks says
+// only EOF, as a registry's does.
+func (r *Runtime) blame(ctx context.Context, err error) error {
+	if err == nil || IsUnavailable(err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, blameTimeout)
+	defer cancel()
+	if _, away := r.Version(ctx); IsUnavailable(away) {
+		return fmt.Errorf("%w: %w", away, err)
+	}
+	return err
 }
 
 // pull asks the registry what a name means now, and fetches and unpacks what is missing of that.

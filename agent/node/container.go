@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/moby/sys/signal"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
@@ -79,29 +78,20 @@ func StartedAt(pid int) time.Time {
 	return at
 }
 
-// Prepare makes image and writable layer of an instance ready, and at the same time cleans up after the one before. Its
-// errors are Faults, or that containerd is away.
-func (n *Node) Prepare(ctx context.Context, t Target, clean bool, pulling func()) (Pull, error) {
-	var pull Pull
-	work, ctx := errgroup.WithContext(ctx)
-	if clean {
-		work.Go(func() error { return n.Clean(ctx, t.Of(t.Attempt-1)) })
+// Prepare makes image and writable layer of an instance ready. Its errors are Faults, or that containerd is away.
+func (n *Node) Prepare(ctx context.Context, t Target, pulling func()) (Pull, error) {
+	pull, err := n.Runtime.EnsureImage(ctx, t.Container.Image, t.Container.ImagePullPolicy, pulling)
+	if err != nil {
+		return pull, imageFault(err)
 	}
-	work.Go(func() (err error) {
-		pull, err = n.Runtime.EnsureImage(ctx, t.Container.Image, t.Container.ImagePullPolicy, pulling)
-		if err != nil {
-			return imageFault(err)
-		}
-		if err = n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
-			return &Fault{Reason: CreateContainerError, Err: err}
-		}
-		return nil
-	})
-	return pull, work.Wait()
+	if err := n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
+		return pull, &Fault{Reason: CreateContainerError, Err: err}
+	}
+	return pull, nil
 }
 
-// Start makes the instance that was prepared and starts it, and removes the one before it. It answers when the main
-// process began. A Fault means that nothing was run.
+// Start makes the instance that was prepared and starts it. It answers when the main process began. A Fault means that
+// nothing was run. The instance before is cleaned between the two, where it was not yet: earlier, the shim would end with it.
 func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, error) {
 	if t.Leftover {
 		if err := n.Runtime.Delete(ctx, t.ID()); err != nil {
@@ -111,9 +101,6 @@ func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, err
 			return time.Time{}, err
 		}
 	}
-	if t.Attempt > 0 {
-		defer n.removeOld(context.WithoutCancel(ctx), t) // also when this one fails: else every try would leave something
-	}
 	cfg, release, err := n.containerConfig(ctx, t, image)
 	if err != nil {
 		return time.Time{}, err
@@ -122,10 +109,18 @@ func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, err
 	if err := n.Runtime.CreateContainer(ctx, cfg); err != nil {
 		return time.Time{}, &Fault{CreateContainerConfigError, err}
 	}
-	if err := n.Carry(t); err != nil {
+	if err := n.Runtime.CreateTask(ctx, cfg); err != nil {
+		return time.Time{}, err
+	}
+	if t.Uncleaned {
+		if err := n.Clean(ctx, t.Of(t.Attempt-1)); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if err := n.Carry(t); err != nil { // the instance before has had all that was its own
 		return time.Time{}, &Fault{CreateContainerError, err}
 	}
-	if err := n.Runtime.StartContainer(ctx, cfg); err != nil {
+	if err := n.Runtime.Start(ctx, t.ID()); err != nil {
 		return time.Time{}, err
 	}
 	return time.Now(), nil

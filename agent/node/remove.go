@@ -20,19 +20,17 @@ import (
 // RecordFile is the name of the record of an instance in its folder: the last that Forget removes.
 const RecordFile = "pod.json"
 
-// removeOld removes the instance before, and the log of the one before that: one dead instance can be read.
-func (n *Node) removeOld(ctx context.Context, t Target) {
-	if err := n.Runtime.Delete(ctx, t.Of(t.Attempt-1).ID()); err != nil {
-		n.Log.Warn("old container stays until the next sweep", "pod", podName(t.Pod), "container", t.Container.Name, "error", err)
+// RemoveOld removes what the instance before has had in the runtime, and the log of the one before that: one dead instance
+// can be read.
+func (n *Node) RemoveOld(ctx context.Context, t Target) error {
+	if t.Attempt > 1 {
+		old := t.Of(t.Attempt - 2)
+		files, _ := filepath.Glob(n.logFile(old) + "*")
+		for _, f := range append(files, n.terminationLog(old), n.logLink(old)) {
+			_ = os.Remove(f)
+		}
 	}
-	if t.Attempt < 2 {
-		return
-	}
-	old := t.Of(t.Attempt - 2)
-	files, _ := filepath.Glob(n.logFile(old) + "*")
-	for _, f := range append(files, n.terminationLog(old), n.logLink(old)) {
-		_ = os.Remove(f)
-	}
+	return n.Runtime.Delete(ctx, t.Of(t.Attempt-1).ID())
 }
 
 // Teardown removes all that a Pod's instance has had in containerd and on the network, attempts being the latest of each

@@ -20,6 +20,7 @@ type Target struct {
 	Container  *v1.Container // nil for the sandbox
 	Attempt    int
 	Leftover   bool   // an earlier start of this attempt was cut off
+	Uncleaned  bool   // the instance before this one still has its task
 	StopSignal string // the image's
 	Overdue    bool   // it was told to end and killed: what the runtime cannot tell, the kernel may
 }

@@ -108,12 +108,13 @@ type Verb string
 const (
 	CreateSandbox Verb = "create sandbox" // network, pause process
 	RemoveSandbox Verb = "remove sandbox" // what is left of it; no container runs in it any more
-	Prepare       Verb = "prepare"        // image and writable layer of the next instance; the last one is cleaned
+	Prepare       Verb = "prepare"        // image and writable layer of the next instance
 	Start         Verb = "start"          // make the instance that was prepared, and start it
 	Terminate     Verb = "stop"           // record why, and send the stop signal
 	Kill          Verb = "kill"           // SIGKILL to everything in the container
 	Clean         Verb = "clean"          // delete the task of an instance that has ended
 	Teardown      Verb = "tear down"      // remove everything that the instance has had in the runtime and on the network
+	Tidy          Verb = "tidy"           // remove what the instance before another one has left in the runtime: never planned here, either
 	Sweep         Verb = "sweep"          // remove the rest of an instance that is torn down: never planned here, for nothing waits for it
 )
 
