@@ -82,7 +82,7 @@ func (r *Runtime) StartContainer(ctx context.Context, cfg ContainerConfig) error
 		return fmt.Errorf("find root file system: %w", err)
 	}
 	req := &tasks.CreateTaskRequest{ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr}
-	if err := r.createTask(ctx, req); err != nil {
+	if err := r.createTask(ctx, cfg.Sandbox, req); err != nil {
 		return err
 	}
 	return r.Start(ctx, cfg.ID)

@@ -207,6 +207,15 @@ func (s *Sandboxes) Namespaces(id, dir string) (Namespaces, error) {
 	return ns, nil
 }
 
+// Recorded is the id of the sandbox that is recorded in a folder, empty where none is.
+func (s *Sandboxes) Recorded(dir string) string {
+	rec, ok, err := readRecord(dir)
+	if err != nil || !ok {
+		return ""
+	}
+	return rec.ID
+}
+
 // Delete ends a sandbox, waits until it has, and removes its record. Without an id it is whichever is recorded in the folder;
 // without a folder, only what this process has started or looked at is known. One that is gone is no error.
 func (s *Sandboxes) Delete(ctx context.Context, id, dir string) error {

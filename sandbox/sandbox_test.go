@@ -516,6 +516,9 @@ func TestASandboxThatRunsIsKept(t *testing.T) {
 	if err := s.Delete(t.Context(), "box", cfg.Dir); err != nil || !runs(next) {
 		t.Errorf("it has ended: %v", err)
 	}
+	if got := s.Recorded(cfg.Dir); got != "next" {
+		t.Errorf("recorded is %q", got)
+	}
 	if running, err := s.Look("next", cfg.Dir); !running || err != nil {
 		t.Errorf("it does not run: %v", err)
 	}

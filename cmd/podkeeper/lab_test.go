@@ -580,6 +580,17 @@ func (n *node) leftovers() error {
 		}
 		return nil
 	})
+	groups, _ := filepath.Glob("/proc/[0-9]*/cgroup")
+	for _, p := range groups {
+		in, _ := os.ReadFile(p)
+		if pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(p))); !runs(pid) {
+			continue // it only waits to be buried
+		}
+		if bytes.Contains(in, []byte(":"+n.cgroup()+"/")) || bytes.Contains(in, []byte(n.cgroup()+".slice/")) {
+			args, _ := os.ReadFile(filepath.Join(filepath.Dir(p), "cmdline"))
+			say("process %s %q in %s", filepath.Dir(p), args, in)
+		}
+	}
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range processes {
 		args, _ := os.ReadFile(p)

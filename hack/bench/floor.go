@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -28,6 +27,8 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/podkeeper/podkeeper/sandbox"
 )
 
 // groupAnnotation makes the containers of a Pod share one shim.
@@ -41,8 +42,8 @@ const (
 	memoryLimit = 64 << 20
 )
 
-// floor does what a Pod of one container cannot do without, and nothing else: a network namespace, CNI's ADD, a pause
-// task, the app's task, one after another. No Pod's cgroup, no logs, no records, no files: what a node agent adds to
+// floor does what a Pod of one container cannot do without, and nothing else: a network namespace, CNI's ADD, podkeeper's
+// pause process, the app's task, one after another. No Pod's cgroup, no logs, no records, no files: what a node agent adds to
 // this is its own cost.
 type floor struct {
 	lab       *lab
@@ -51,7 +52,7 @@ type floor struct {
 	list      *libcni.NetworkConfigList
 	chainID   string // the snapshot of the image
 	env       []string
-	pauseRoot string
+	sandboxes *sandbox.Sandboxes
 }
 
 // stages is how long each step of one Pod took.
@@ -60,23 +61,18 @@ type stages struct{ netNS, cni, pause, app time.Duration }
 // floorBridge is the bridge of the floor's network.
 func floorBridge() string { return "pkf" + strconv.Itoa(os.Getpid()) }
 
-// newFloor imports the image and lays out the pause process.
+// newFloor imports the image.
 func newFloor(ctx context.Context, l *lab) (*floor, error) {
 	f := &floor{
-		lab: l, client: l.floors, pauseRoot: l.path("floor", "pause"),
+		lab: l, client: l.floors,
 		cni: libcni.NewCNIConfigWithCacheDir([]string{cniBin}, l.path("floor", "cni"), nil),
 	}
-	for _, dir := range []string{l.path("floor", "netns"), filepath.Join(f.pauseRoot, "proc"), filepath.Join(f.pauseRoot, "dev")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make folder of floor: %w", err)
-		}
+	if err := os.MkdirAll(l.path("floor", "netns"), 0o755); err != nil {
+		return nil, fmt.Errorf("make folder of floor: %w", err)
 	}
-	pause, err := os.ReadFile(filepath.Join(l.root, "runtime", "pause", "pause_"+runtime.GOARCH))
-	if err != nil {
-		return nil, fmt.Errorf("read pause process: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(f.pauseRoot, "pause"), pause, 0o755); err != nil {
-		return nil, fmt.Errorf("write pause process: %w", err)
+	var err error
+	if f.sandboxes, err = sandbox.Open(sandbox.Settings{RunDir: l.path("floor")}); err != nil {
+		return nil, err
 	}
 	if f.list, err = floorNetwork(l); err != nil {
 		return nil, err
@@ -136,16 +132,14 @@ func (f *floor) importImage(ctx context.Context) error {
 // runPod runs one Pod.
 func (f *floor) runPod(ctx context.Context, pod string) (stages, error) {
 	var s stages
-	var pausePID uint32
-	var err error
 	for _, step := range []struct {
 		took *time.Duration
 		do   func() error
 	}{
 		{&s.netNS, func() error { return pinNetNS(f.netNS(pod)) }},
 		{&s.cni, func() error { _, err := f.cni.AddNetworkList(ctx, f.list, f.attachment(pod)); return err }},
-		{&s.pause, func() error { pausePID, err = f.runPause(ctx, pod); return err }},
-		{&s.app, func() error { return f.runApp(ctx, pod, pausePID) }},
+		{&s.pause, func() error { return f.runPause(ctx, pod) }},
+		{&s.app, func() error { return f.runApp(ctx, pod) }},
 	} {
 		begin := time.Now()
 		if err := step.do(); err != nil {
@@ -172,7 +166,7 @@ func (f *floor) remove(ctx context.Context, pods []string) error {
 	work.SetLimit(4)
 	for _, pod := range pods {
 		work.Go(func() error {
-			err := errors.Join(removeContainer(ctx, f.client, pod), removeContainer(ctx, f.client, pauseID(pod)),
+			err := errors.Join(removeContainer(ctx, f.client, pod), f.sandboxes.Delete(ctx, pauseID(pod), f.box(pod)),
 				f.cni.DelNetworkList(ctx, f.list, f.attachment(pod)))
 			if err != nil {
 				return fmt.Errorf("remove floor's Pod %s: %w", pod, err)
@@ -187,6 +181,7 @@ func (f *floor) remove(ctx context.Context, pods []string) error {
 }
 
 func pauseID(pod string) string            { return pod + "-pause" }
+func (f *floor) box(pod string) string     { return f.lab.path("floor", "pods", pod) }
 func (f *floor) netNS(pod string) string   { return f.lab.path("floor", "netns", pod) }
 func (f *floor) cgroup(name string) string { return "/" + f.lab.name + "/floor/" + name }
 
@@ -194,45 +189,30 @@ func (f *floor) attachment(pod string) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: pod, NetNS: f.netNS(pod), IfName: "eth0"}
 }
 
-// runPause starts a pause task, as podkeeper has it, and answers its pid.
-func (f *floor) runPause(ctx context.Context, pod string) (uint32, error) {
-	id := pauseID(pod)
-	spec := &specs.Spec{
-		Version: specs.Version, Hostname: pod,
-		Process: &specs.Process{Args: []string{"/pause"}, Cwd: "/", Env: []string{}, NoNewPrivileges: true, Capabilities: &specs.LinuxCapabilities{}},
-		Root:    &specs.Root{Path: f.pauseRoot, Readonly: true},
-		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
-		},
-		Annotations: map[string]string{groupAnnotation: id},
-		Linux: &specs.Linux{
-			CgroupsPath: f.cgroup(id),
-			Resources:   &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
-			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
-				{Type: specs.NetworkNamespace, Path: f.netNS(pod)},
-			},
-		},
-	}
-	return f.runTask(ctx, containers.Container{ID: id}, spec, nil)
+// runPause starts a pause process, as podkeeper has it.
+func (f *floor) runPause(ctx context.Context, pod string) error {
+	return f.sandboxes.Start(ctx, sandbox.Config{ID: pauseID(pod), Dir: f.box(pod), NetNS: f.netNS(pod), Hostname: pod})
 }
 
 // runApp starts the app's task: containerd's default spec, with the Pod's limits and namespaces.
-func (f *floor) runApp(ctx context.Context, pod string, pausePID uint32) error {
+func (f *floor) runApp(ctx context.Context, pod string) error {
 	mounts, err := f.client.SnapshotService(snapshotter).Prepare(ctx, pod, f.chainID,
 		snapshots.WithLabels(map[string]string{"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339)}))
 	if err != nil {
 		return fmt.Errorf("prepare root file system: %w", err)
 	}
 	record := containers.Container{ID: pod, Image: demoImage, Snapshotter: snapshotter, SnapshotKey: pod}
-	shared := func(kind specs.LinuxNamespaceType, name string) oci.SpecOpts {
-		return oci.WithLinuxNamespace(specs.LinuxNamespace{Type: kind, Path: fmt.Sprintf("/proc/%d/ns/%s", pausePID, name)})
+	ns, err := f.sandboxes.Namespaces(pauseID(pod), f.box(pod))
+	if err != nil {
+		return err
+	}
+	shared := func(kind specs.LinuxNamespaceType, path string) oci.SpecOpts {
+		return oci.WithLinuxNamespace(specs.LinuxNamespace{Type: kind, Path: path})
 	}
 	spec, err := oci.GenerateSpec(namespaces.WithNamespace(ctx, f.lab.name+"-floor"), f.client, &record,
 		oci.WithRootFSPath("rootfs"), oci.WithEnv(f.env), oci.WithProcessArgs("/bin/sh", "-c", command(pod)), oci.WithCgroup(f.cgroup(pod)),
 		oci.WithCPUCFS(cpuQuota, cpuPeriod), oci.WithCPUShares(cpuShares), oci.WithMemoryLimit(memoryLimit),
-		shared(specs.IPCNamespace, "ipc"), shared(specs.UTSNamespace, "uts"),
+		shared(specs.IPCNamespace, ns.IPC), shared(specs.UTSNamespace, ns.UTS),
 		oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: f.netNS(pod)}),
 		oci.WithMounts([]specs.Mount{{Destination: "/out", Type: "bind", Source: f.lab.out, Options: []string{"rbind", "rw"}}}),
 		oci.WithAnnotations(map[string]string{groupAnnotation: pauseID(pod)}))
@@ -243,28 +223,26 @@ func (f *floor) runApp(ctx context.Context, pod string, pausePID uint32) error {
 	for _, m := range mounts {
 		rootfs = append(rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	_, err = f.runTask(ctx, record, spec, rootfs)
-	return err
+	return f.runTask(ctx, record, spec, rootfs)
 }
 
-// runTask makes a record and its task, starts it and answers its pid.
-func (f *floor) runTask(ctx context.Context, record containers.Container, spec *specs.Spec, rootfs []*types.Mount) (uint32, error) {
+// runTask makes a record and its task, and starts it.
+func (f *floor) runTask(ctx context.Context, record containers.Container, spec *specs.Spec, rootfs []*types.Mount) error {
 	encoded, err := typeurl.MarshalAny(spec)
 	if err != nil {
-		return 0, fmt.Errorf("encode OCI spec: %w", err)
+		return fmt.Errorf("encode OCI spec: %w", err)
 	}
 	record.Spec, record.Runtime = encoded, containers.RuntimeInfo{Name: "io.containerd.runc.v2"}
 	if _, err := f.client.ContainerService().Create(ctx, record); err != nil {
-		return 0, fmt.Errorf("create record: %w", err)
+		return fmt.Errorf("create record: %w", err)
 	}
-	task, err := f.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{ContainerID: record.ID, Rootfs: rootfs})
-	if err != nil {
-		return 0, fmt.Errorf("create task: %w", errgrpc.ToNative(err))
+	if _, err := f.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{ContainerID: record.ID, Rootfs: rootfs}); err != nil {
+		return fmt.Errorf("create task: %w", errgrpc.ToNative(err))
 	}
 	if _, err := f.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: record.ID}); err != nil {
-		return 0, fmt.Errorf("start task: %w", errgrpc.ToNative(err))
+		return fmt.Errorf("start task: %w", errgrpc.ToNative(err))
 	}
-	return task.Pid, nil
+	return nil
 }
 
 // pinNetNS makes a network namespace, held by a mount, on a thread that ends with it.

@@ -71,7 +71,7 @@ func (b *bench) measureFloor(ctx context.Context) error {
 			all[i] = append(all[i], ms(d)...)
 		}
 	}
-	for i, name := range []string{"network namespace", "CNI add", "pause task", "app task"} {
+	for i, name := range []string{"network namespace", "CNI add", "pause process", "app task"} {
 		b.report.add("floor", name, "ms", 0, all[i]...)
 	}
 	return b.findBest(ctx)

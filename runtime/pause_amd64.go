@@ -1,6 +1,0 @@
-package runtime
-
-import _ "embed"
-
-//go:embed pause/pause_amd64
-var pauseELF []byte

@@ -1,6 +1,0 @@
-package runtime
-
-import _ "embed"
-
-//go:embed pause/pause_arm64
-var pauseELF []byte
