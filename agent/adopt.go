@@ -33,7 +33,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	items, foreign := a.ours(items, instances)
+	items, inUse := a.ours(items, instances)
 	instances = append(instances, a.rebuild(items, instances)...)
 	strays := strays(items, instances)
 	for _, all := range byKey(instances) {
@@ -50,33 +50,32 @@ func (a *Agent) adopt(ctx context.Context) error {
 		a.enlist(w)
 		a.running.Go(func() { w.run(ctx) })
 	}
-	tasks := map[string][]string{}
 	for _, inst := range instances {
-		tasks[inst.target("").SandboxID()] = inst.ids()
+		inUse = append(inUse, inst.target("").SandboxID())
 	}
 	a.running.Go(func() {
 		a.removeStrays(ctx, strays)
-		a.endLostShims(ctx, tasks, foreign)
+		a.node.EndLostShims(func() []string { return append(a.registered(), inUse...) })
 		a.collectNetworks(ctx)
 	})
 	return nil
 }
 
 // ours leaves out what was made for another root directory, and tells of it: another agent may run it, or the root
-// directory is not mounted yet. What one of our records names is ours, whoever has made it. foreign are the ids of the rest.
-func (a *Agent) ours(items []node.Item, instances []*instance) (ours []node.Item, foreign map[string]bool) {
+// directory is not mounted yet. What one of our records names is ours, whoever has made it. foreign are the sandboxes of the rest.
+func (a *Agent) ours(items []node.Item, instances []*instance) (ours []node.Item, foreign []string) {
 	recorded := map[string]bool{}
 	for _, inst := range instances {
 		recorded[string(inst.Pod.UID)] = true
 	}
 	pods := map[string]bool{}
-	foreign = map[string]bool{}
 	for _, i := range items {
 		if i.Ours || recorded[i.UID] {
 			ours = append(ours, i)
 			continue
 		}
-		foreign[i.ID], pods[i.Namespace+"/"+i.Pod] = true, true
+		foreign = append(foreign, i.SandboxID())
+		pods[i.Namespace+"/"+i.Pod] = true
 	}
 	for pod := range pods {
 		a.log.Warn("containers of another root directory are left alone: give one of the agents a --containerd-namespace of its own", "pod", pod)
@@ -112,11 +111,11 @@ func (a *Agent) rebuild(items []node.Item, instances []*instance) []*instance {
 		recorded[string(inst.Pod.UID)] = true
 	}
 	rebuilt := map[string]*instance{}
-	slices.SortFunc(items, func(x, y node.Item) int { // a sandbox before its containers
+	slices.SortFunc(items, func(x, y node.Item) int {
 		return cmp.Or(cmp.Compare(x.Container, y.Container), cmp.Compare(x.Attempt, y.Attempt))
 	})
 	for _, i := range items {
-		if recorded[i.UID] {
+		if recorded[i.UID] || i.IsPause() {
 			continue
 		}
 		inst := rebuilt[i.UID]
@@ -140,26 +139,23 @@ func (a *Agent) rebuild(items []node.Item, instances []*instance) []*instance {
 
 // remember records what containerd knows of a part of the instance. Later attempts come after earlier ones.
 func (i *instance) remember(item node.Item) {
-	if item.IsSandbox() {
-		i.Sandbox = sandboxRecord{Attempt: item.Attempt, Made: true, Ready: true}
-		return
-	}
+	i.Sandbox = sandboxRecord{Attempt: max(i.Sandbox.Attempt, item.Sandbox), Made: true, Ready: true}
 	if i.Containers[item.Container] == nil {
 		i.Pod.Spec.Containers = append(i.Pod.Spec.Containers, v1.Container{Name: item.Container})
 	}
-	i.Containers[item.Container] = &record{Attempt: item.Attempt, Sandbox: i.Sandbox.Attempt, CreatedAt: time.Now(), Launched: true}
+	i.Containers[item.Container] = &record{Attempt: item.Attempt, Sandbox: item.Sandbox, CreatedAt: time.Now(), Launched: true}
 }
 
-// strays are the containers and sandboxes of instances that are past: an agent was killed between two steps.
+// strays are the containers of instances that are past: an agent was killed between two steps. containerd's pause processes
+// are strays, too.
 func strays(items []node.Item, instances []*instance) []node.Item {
 	known := map[string]bool{}
 	for _, inst := range instances {
-		known[inst.target("").SandboxID()] = true
 		for _, c := range plan.Containers(inst.Pod) {
 			known[inst.target(c.Name).ID()] = true
 		}
 	}
-	return slices.DeleteFunc(items, func(i node.Item) bool { return known[i.ID] })
+	return slices.DeleteFunc(items, func(i node.Item) bool { return known[i.ID] && !i.IsPause() })
 }
 
 // removeStrays removes what no instance knows. It goes on beside the workers: what hangs holds up nobody.
@@ -170,18 +166,6 @@ func (a *Agent) removeStrays(ctx context.Context, strays []node.Item) {
 			a.log.Warn("stray container stays until the next sweep", "id", i.ID, "error", err)
 		}
 	}
-}
-
-// endLostShims ends shims that serve no container, adopted being the ids of those that were adopted, by their sandbox, and
-// foreign the sandboxes that are not ours.
-func (a *Agent) endLostShims(ctx context.Context, adopted map[string][]string, foreign map[string]bool) {
-	a.node.EndLostShims(func(sandbox string) bool {
-		ids, known := adopted[sandbox]
-		if !known {
-			return foreign[sandbox] || a.of(sandbox) != nil
-		}
-		return slices.ContainsFunc(ids, func(id string) bool { return a.node.HasTask(ctx, id) })
-	})
 }
 
 // collectNetworks frees what sandboxes that are gone still have of the network.

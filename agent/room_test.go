@@ -655,22 +655,20 @@ func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 	a := &Agent{surroundings: &surroundings{roster: newRoster(), podsDir: t.TempDir(), log: discard()}}
 	known := recorded(a.podsDir)
 	item := func(uid, container string, attempt int) node.Item {
-		i := node.Item{Namespace: "default", Pod: "db", UID: uid, Container: container, Attempt: attempt, Revision: "r", Ours: true}
+		i := node.Item{Namespace: "default", Pod: "db", UID: uid, Container: container, Attempt: attempt, Sandbox: attempt - 2, Revision: "r", Ours: true}
 		tmp := newInstance(a.podsDir, &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}}, "r")
 		tmp.remember(i)
-		i.ID = tmp.target(container).SandboxID()
-		if container != "" {
-			i.ID = tmp.target(container).ID()
-		}
+		i.ID = tmp.target(container).ID()
 		return i
 	}
 	foreign := item("v", "app", 0)
 	foreign.Ours = false
 	items := []node.Item{
-		item("lost", "app", 3), item("lost", "app", 2), item("lost", "", 1), item("u", "app", 0), item("u", "app", 7), foreign,
+		item("lost", "app", 3), item("lost", "app", 2), item("lost", "side", 4), item("u", "app", 0), item("u", "app", 7), foreign,
+		{UID: "u", ID: known.target("").SandboxID(), Ours: true}, {UID: "pause", ID: "pause", Ours: true},
 	}
 	items, others := a.ours(items, []*instance{known})
-	if len(others) != 1 || !others[foreign.ID] {
+	if len(others) != 1 || others[0] != foreign.SandboxID() {
 		t.Errorf("foreign: %v", others)
 	}
 	rebuilt := a.rebuild(items, []*instance{known})
@@ -678,11 +676,17 @@ func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 		t.Fatalf("%d instances", len(rebuilt))
 	}
 	got := rebuilt[0]
-	if !got.rebuilt || got.Revision != "r" || got.Sandbox.Attempt != 1 || got.Containers["app"].Attempt != 3 || len(got.Pod.Spec.Containers) != 1 {
+	if !got.rebuilt || got.Revision != "r" || got.Sandbox.Attempt != 2 || got.Containers["app"].Attempt != 3 ||
+		got.Containers["app"].Sandbox != 1 || got.Containers["side"].Sandbox != 2 || len(got.Pod.Spec.Containers) != 2 {
 		t.Errorf("%+v", got)
 	}
 	left := strays(items, append(rebuilt, known))
-	if len(left) != 2 || left[0].UID == "v" || left[1].UID == "v" {
+	var of []string
+	for _, i := range left {
+		of = append(of, i.UID+"/"+i.Container)
+	}
+	slices.Sort(of)
+	if !slices.Equal(of, []string{"lost/app", "pause/", "u/", "u/app"}) {
 		t.Errorf("strays: %+v", left)
 	}
 }

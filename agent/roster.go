@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -105,6 +107,13 @@ func (r *roster) forget(ids ...string) {
 	for _, id := range ids {
 		delete(r.ids, id)
 	}
+}
+
+// registered are the ids that are somebody's.
+func (r *roster) registered() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.ids))
 }
 
 // of is the worker whose container an id is, nil where it is nobody's.

@@ -18,7 +18,7 @@ type Driver string
 //
 //	kubepods.slice
 //	├── kubepods-pod<uid>.slice                    "-" in names is written "_"
-//	│   └── cri-containerd-<container id>.scope    made by the container runtime
+//	│   └── cri-containerd-<container id>.scope    made by the container runtime, of a sandbox by Place
 //	├── kubepods-burstable.slice
 //	│   └── kubepods-burstable-pod<uid>.slice
 //	└── kubepods-besteffort.slice

@@ -75,6 +75,26 @@ func (s *systemd) start(unit, description string, r *specs.LinuxResources) error
 	return nil
 }
 
+// startScope makes a scope around a process.
+func (s *systemd) startScope(unit, slice, description string, pid int) error {
+	properties := []systemdbus.Property{
+		systemdbus.PropDescription(description), systemdbus.PropSlice(slice), systemdbus.PropPids(uint32(pid)),
+		property("CPUWeight", Weight(minShares)),
+		property("CPUAccounting", true), property("MemoryAccounting", true), property("IOAccounting", true), property("TasksAccounting", true),
+		property("Delegate", true),             // as all scopes of containers
+		property("DefaultDependencies", false), // it outlives the services that a shutdown stops
+		property("CollectMode", "inactive-or-failed"),
+	}
+	err := s.job(func(ctx context.Context, conn *systemdbus.Conn, done chan<- string) error {
+		_, err := conn.StartTransientUnitContext(ctx, unit, "replace", properties, done)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("start %s: %w", unit, err)
+	}
+	return nil
+}
+
 // weigh gives a slice another share of the CPUs.
 func (s *systemd) weigh(unit string, weight uint64) error {
 	if err := s.set(unit, property("CPUWeight", weight)); err != nil {

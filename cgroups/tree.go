@@ -3,7 +3,8 @@
 //
 //	[root/]kubepods              shares of the whole node
 //	├── pod<uid>                 Guaranteed Pods
-//	│   └── <container id>       made by the container runtime, limits from ContainerResources
+//	│   ├── <container id>       made by the container runtime, limits from ContainerResources
+//	│   └── <sandbox id>         shares 2, from Place
 //	├── burstable                shares: the sum of the Pods below
 //	│   └── pod<uid>
 //	└── besteffort               shares 2

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,7 +27,7 @@ import (
 )
 
 // ID derives the id of one instance of a container, so that a crash between create and record cannot make a second one.
-// The sandbox is the container "".
+// The sandbox, which containerd does not know, is the container "".
 func ID(podUID, container string, attempt int) string {
 	sum := sha256.Sum256([]byte(podUID + "/" + container + "/" + strconv.Itoa(attempt)))
 	return hex.EncodeToString(sum[:])
@@ -99,17 +100,14 @@ func (r *Runtime) List(ctx context.Context) (map[string]map[string]string, error
 type record struct {
 	id, handler string
 	labels      map[string]string
-	image       string // its name; empty for the pause process, which has a folder for a root file system
+	image       string // its name
 }
 
 // createRecord makes the container's record. One that exists is left as it is.
 func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec) error {
-	if rec.handler == "" {
-		rec.handler = DefaultHandler
-	}
-	handler, ok := r.cfg.Handlers[rec.handler]
-	if !ok {
-		return fmt.Errorf("create container: runtime handler %q is not known: see --runtime-handler", rec.handler)
+	handler, err := r.handler(rec.handler)
+	if err != nil {
+		return err
 	}
 	systemd := bySystemd(spec.Linux.CgroupsPath)
 	if systemd { // or a scope whose process ran out of memory stays as a failed unit
@@ -125,15 +123,26 @@ func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec
 	}
 	c := containers.Container{
 		ID: rec.id, Labels: rec.labels, Image: rec.image, Spec: anySpec,
-		Runtime: containers.RuntimeInfo{Name: handler.Type, Options: runtimeOptions},
-	}
-	if rec.image != "" {
-		c.Snapshotter, c.SnapshotKey = r.snapshotter, rec.id
+		Runtime: containers.RuntimeInfo{Name: handler.Type, Options: runtimeOptions}, Snapshotter: r.snapshotter, SnapshotKey: rec.id,
 	}
 	if _, err := r.client.ContainerService().Create(ctx, c); err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("create container record: %w", err)
 	}
 	return nil
+}
+
+// CheckHandler fails where a Pod asks for a runtime handler that is not known. Empty is the default.
+func (r *Runtime) CheckHandler(name string) error {
+	_, err := r.handler(name)
+	return err
+}
+
+func (r *Runtime) handler(name string) (Handler, error) {
+	handler, ok := r.cfg.Handlers[cmp.Or(name, DefaultHandler)]
+	if !ok {
+		return handler, fmt.Errorf("runtime handler %q is not known: see --runtime-handler", name)
+	}
+	return handler, nil
 }
 
 // unbroken is the context of a request that must not be given up half-way, because containerd would leave behind what it
@@ -150,19 +159,27 @@ func unbroken(ctx context.Context) (context.Context, context.CancelFunc, error) 
 	return whole, func() {}, nil
 }
 
-// createTask makes the task of a record: all of the container but its running main process.
-func (r *Runtime) createTask(ctx context.Context, req *tasks.CreateTaskRequest) error {
+// createTask makes the task of a record: all of the container but its running main process. What it meets in place of a shim
+// that takes one more container goes away with time.
+func (r *Runtime) createTask(ctx context.Context, sandbox string, req *tasks.CreateTaskRequest) error {
 	whole, cancel, err := unbroken(ctx)
 	if err != nil {
 		return fmt.Errorf("create task: %w", err)
 	}
 	defer cancel()
+	ends := 0
 	for pause := firstShimPause; ; pause = min(2*pause, lastShimPause) {
-		_, err = r.client.TaskService().Create(whole, req)
-		if err = errgrpc.ToNative(err); err == nil || errdefs.IsAlreadyExists(err) {
+		err := r.throughShim(sandbox, func() error {
+			_, err := r.client.TaskService().Create(whole, req)
+			return errgrpc.ToNative(err)
+		})
+		if err == nil || errdefs.IsAlreadyExists(err) {
 			return nil
 		}
-		if !shimWasBusy(err) {
+		if shimEnded(err) {
+			ends++
+		}
+		if ends > maxShimEnds || !shimEnded(err) && !shimWasBusy(err) {
 			return fmt.Errorf("create task: %w", err)
 		}
 		select {

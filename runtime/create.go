@@ -76,7 +76,7 @@ func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
 	if err != nil {
 		return fmt.Errorf("find root file system: %w", err)
 	}
-	return r.createTask(ctx, &tasks.CreateTaskRequest{
+	return r.createTask(ctx, cfg.Sandbox, &tasks.CreateTaskRequest{
 		ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr,
 	})
 }

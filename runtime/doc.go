@@ -1,4 +1,4 @@
-// Package runtime is containerd's client: images, the sandbox's pause process, containers and their OCI spec, exec, exit
+// Package runtime is containerd's client: images, containers and their OCI spec, exec, exit
 // events and log files.
 //
 // Everything is done by id and is idempotent: what is already done counts as success, what is already gone too. The package

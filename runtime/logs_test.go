@@ -115,7 +115,7 @@ func newPiped(t *testing.T) *piped {
 			_ = syscall.Close(s.write)
 		}
 	})
-	if err := makePipes(SandboxConfig{Dir: dir, Containers: []string{"app"}}); err != nil {
+	if err := makePipes(dir, []string{"app"}); err != nil {
 		t.Fatal(err)
 	}
 	p := &piped{T: t, dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),

@@ -14,18 +14,17 @@ import (
 
 // Pipes are the named pipes that a container's output passes through on its way to the log file.
 func Pipes(sandboxDir, container string) (stdout, stderr string) {
-	base := filepath.Join(sandboxDir, pauseIO, container)
+	base := filepath.Join(sandboxDir, pipesDir, container)
 	return base + ".out", base + ".err"
 }
 
 // makePipes leaves pipes alone that are there: they may hold output. What else is in their place is replaced.
-func makePipes(cfg SandboxConfig) error {
-	dir := filepath.Join(cfg.Dir, pauseIO)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func makePipes(dir string, containers []string) error {
+	if err := os.MkdirAll(filepath.Join(dir, pipesDir), 0o700); err != nil {
 		return fmt.Errorf("create pipes: %w", err)
 	}
-	for _, name := range cfg.Containers {
-		stdout, stderr := Pipes(cfg.Dir, name)
+	for _, name := range containers {
+		stdout, stderr := Pipes(dir, name)
 		for _, pipe := range []string{stdout, stderr} {
 			if err := makePipe(pipe); err != nil {
 				return err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -36,7 +34,6 @@ type Handler struct {
 type Config struct {
 	Endpoint      string             // unix:///run/containerd/containerd.sock or a plain path
 	Namespace     string             // containerd's namespace
-	RunDir        string             // what a reboot may lose: the pause process's root file system
 	HostsDir      string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
 	Handlers      map[string]Handler // by name; DefaultHandler is always known
 	ImportsImages bool               // ImportDir will be called: images may come from there
@@ -51,13 +48,13 @@ type Runtime struct {
 	cfg         Config
 	client      *client.Client
 	snapshotter string
-	pauseRoot   string
 	pulls       singleflight.Group // by name
 	fetches     singleflight.Group // by digest
 	turns       *pullTurns
 	scratch     chan *scratch
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
+	shims       shims
 }
 
 // reconnect is how soon a connection that broke (containerd restarted) is tried again.
@@ -85,10 +82,6 @@ func Open(cfg Config) (*Runtime, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	pauseRoot, err := writePause(cfg.RunDir)
-	if err != nil {
-		return nil, err
-	}
 	scratch, err := newScratch(4)
 	if err != nil {
 		return nil, err
@@ -99,7 +92,7 @@ func Open(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
-	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, pauseRoot: pauseRoot, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{})}
+	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{})}
 	if !cfg.ImportsImages {
 		close(r.importing)
 	}
@@ -107,7 +100,10 @@ func Open(cfg Config) (*Runtime, error) {
 }
 
 // Close ends the connection. Containers run on.
-func (r *Runtime) Close() error { return r.client.Close() }
+func (r *Runtime) Close() error {
+	r.shims.settling.Wait()
+	return r.client.Close()
+}
 
 // Version asks containerd for its version. It is the cheapest way to see whether containerd answers.
 func (r *Runtime) Version(ctx context.Context) (string, error) {
@@ -126,27 +122,6 @@ func IsUnavailable(err error) bool {
 	}
 	var told interface{ GRPCStatus() *status.Status }
 	return errors.As(err, &told) && told.GRPCStatus().Code() == codes.Unavailable
-}
-
-// writePause puts the pause process where every sandbox has its root file system, and answers that folder.
-func writePause(runDir string) (string, error) {
-	root := filepath.Join(runDir, "pause")
-	for _, dir := range []string{"proc", "dev", "sys", pauseIO} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			return "", fmt.Errorf("create pause root: %w", err)
-		}
-	}
-	file := filepath.Join(root, "pause")
-	if present, err := os.ReadFile(file); err == nil && string(present) == string(pauseELF) {
-		return root, nil
-	}
-	if err := os.WriteFile(file+".new", pauseELF, 0o755); err != nil {
-		return "", fmt.Errorf("write pause process: %w", err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		return "", fmt.Errorf("write pause process: %w", err)
-	}
-	return root, nil
 }
 
 // RemoveNamespace removes a namespace of containerd with its images. Containers in it must be gone.

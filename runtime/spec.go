@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -146,6 +147,9 @@ func withNamespaces(s *specs.Spec, cfg *ContainerConfig) error {
 	switch {
 	case cfg.Pod.Spec.HostPID:
 	case shared != nil && *shared:
+		if cfg.Namespaces.PID == "" { // which would be the host's
+			return errors.New("the sandbox has no PID namespace to share")
+		}
 		share(specs.PIDNamespace, cfg.Namespaces.PID)
 	default:
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})

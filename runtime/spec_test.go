@@ -90,16 +90,26 @@ func TestNamespaces(t *testing.T) {
 		of   Namespaces
 		want []specs.LinuxNamespace
 	}{
-		"the sandbox's, with a PID namespace of its own": {v1.PodSpec{}, SandboxNamespaces(5, "/run/netns/x", false), []specs.LinuxNamespace{
-			{Type: "mount"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/ns/ipc"}, {Type: "uts", Path: "/proc/5/ns/uts"}, {Type: "pid"}}},
-		"shareProcessNamespace": {v1.PodSpec{ShareProcessNamespace: &shared}, SandboxNamespaces(5, "/run/netns/x", false), []specs.LinuxNamespace{
-			{Type: "mount"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/ns/ipc"}, {Type: "uts", Path: "/proc/5/ns/uts"}, {Type: "pid", Path: "/proc/5/ns/pid"}}},
-		"all of the host's": {v1.PodSpec{HostPID: true, HostIPC: true, HostNetwork: true}, SandboxNamespaces(5, "", true), []specs.LinuxNamespace{{Type: "mount"}}},
+		"the sandbox's, with a PID namespace of its own": {v1.PodSpec{}, Namespaces{Network: "/run/netns/x", IPC: "/proc/5/fd/1", UTS: "/proc/5/fd/2"}, []specs.LinuxNamespace{
+			{Type: "mount"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/fd/1"}, {Type: "uts", Path: "/proc/5/fd/2"}, {Type: "pid"}}},
+		"shareProcessNamespace": {v1.PodSpec{ShareProcessNamespace: &shared}, Namespaces{"/run/netns/x", "/proc/5/fd/1", "/proc/5/fd/2", "/proc/5/fd/3"}, []specs.LinuxNamespace{
+			{Type: "mount"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/fd/1"}, {Type: "uts", Path: "/proc/5/fd/2"}, {Type: "pid", Path: "/proc/5/fd/3"}}},
+		"all of the host's": {v1.PodSpec{HostPID: true, HostIPC: true, HostNetwork: true}, Namespaces{}, []specs.LinuxNamespace{{Type: "mount"}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			same(t, r.want, written(t, configured(func(c *ContainerConfig) { c.Pod.Spec, c.Namespaces = r.pod, r.of }), withNamespaces).Linux.Namespaces)
 		})
+	}
+}
+
+// Where there is none to share, the container would be in the host's.
+func TestAPIDNamespaceThatIsNotThereIsNotShared(t *testing.T) {
+	t.Parallel()
+	shared := true
+	cfg := configured(func(c *ContainerConfig) { c.Pod.Spec.ShareProcessNamespace = &shared })
+	if err := withNamespaces(&specs.Spec{Linux: &specs.Linux{}}, cfg); err == nil {
+		t.Error("no error")
 	}
 }
 

@@ -48,7 +48,7 @@ func TestWhatIsUnavailable(t *testing.T) {
 func TestNoContainerd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	r, err := Open(Config{Endpoint: "unix://" + filepath.Join(dir, "none.sock"), Namespace: "none", RunDir: dir})
+	r, err := Open(Config{Endpoint: "unix://" + filepath.Join(dir, "none.sock"), Namespace: "none"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,23 +58,19 @@ func TestNoContainerd(t *testing.T) {
 	image := Image{Name: "example/none:v1", chainID: "sha256:0"}
 	cfg := ContainerConfig{ID: ID("uid", "app", 0), Pod: &v1.Pod{}, Container: &v1.Container{}, Command: []string{"true"}, Image: image}
 	for what, do := range map[string]func() error{
-		"its version":          func() error { _, err := r.Version(ctx); return err },
-		"a task":               func() error { _, err := r.Look(ctx, "id"); return err },
-		"all containers":       func() error { _, err := r.List(ctx); return err },
-		"all layers":           func() error { _, err := r.ListSnapshots(ctx); return err },
-		"an image":             func() error { _, err := r.EnsureImage(ctx, image.Name, v1.PullIfNotPresent, nil); return err },
-		"an image never":       func() error { _, err := r.EnsureImage(ctx, image.Name, v1.PullNever, nil); return err },
-		"a layer":              func() error { return r.PrepareLayer(ctx, cfg.ID, image, nil) },
-		"a record":             func() error { return r.CreateContainer(ctx, cfg) },
-		"a signal":             func() error { return r.Signal(ctx, "id", syscall.SIGTERM, false) },
-		"the end of a task":    func() error { return r.DeleteTask(ctx, "id") },
-		"the end of it all":    func() error { return r.Delete(ctx, "id") },
-		"a command":            func() error { _, _, err := r.Exec(ctx, "id", dir, []string{"true"}, 1); return err },
-		"the start of a task":  func() error { return r.Start(ctx, "id") },
-		"the end of a sandbox": func() error { return r.DeleteSandbox(ctx, "id", "") },
-		"a sandbox": func() error {
-			return r.StartSandbox(ctx, SandboxConfig{ID: "id", Dir: filepath.Join(dir, "box"), HostIPC: true})
-		},
+		"its version":         func() error { _, err := r.Version(ctx); return err },
+		"a task":              func() error { _, err := r.Look(ctx, "id"); return err },
+		"all containers":      func() error { _, err := r.List(ctx); return err },
+		"all layers":          func() error { _, err := r.ListSnapshots(ctx); return err },
+		"an image":            func() error { _, err := r.EnsureImage(ctx, image.Name, v1.PullIfNotPresent, nil); return err },
+		"an image never":      func() error { _, err := r.EnsureImage(ctx, image.Name, v1.PullNever, nil); return err },
+		"a layer":             func() error { return r.PrepareLayer(ctx, cfg.ID, image, nil) },
+		"a record":            func() error { return r.CreateContainer(ctx, cfg) },
+		"a signal":            func() error { return r.Signal(ctx, "id", syscall.SIGTERM, false) },
+		"the end of a task":   func() error { return r.DeleteTask(ctx, "id") },
+		"the end of it all":   func() error { return r.Delete(ctx, "id") },
+		"a command":           func() error { _, _, err := r.Exec(ctx, "id", dir, []string{"true"}, 1); return err },
+		"the start of a task": func() error { return r.Start(ctx, "id") },
 	} {
 		if err := do(); !IsUnavailable(err) {
 			t.Errorf("%s: %v", what, err)

@@ -101,7 +101,7 @@ func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, err
 			return time.Time{}, err
 		}
 	}
-	cfg, release, err := n.containerConfig(ctx, t, image)
+	cfg, release, err := n.containerConfig(t, image)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -127,7 +127,7 @@ func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, err
 }
 
 // containerConfig makes everything a container is made of. release ends what is needed only while it is being created.
-func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runtime.ContainerConfig, func(), error) {
+func (n *Node) containerConfig(t Target, image Image) (runtime.ContainerConfig, func(), error) {
 	none := runtime.ContainerConfig{}
 	env, lookup, err := inputs.Environment(inputs.Facts{
 		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(),
@@ -140,17 +140,10 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 	if err != nil {
 		return none, nil, &Fault{CreateContainerError, err}
 	}
-	pause, err := n.Runtime.Look(ctx, t.SandboxID())
-	if err == nil && pause.PID == 0 {
-		err = errors.New("the sandbox is gone")
-	}
+	namespaces, err := n.namespaces(t)
 	if err != nil {
 		release()
-		return none, nil, fmt.Errorf("find sandbox: %w", err)
-	}
-	netNS := ""
-	if !t.Pod.Spec.HostNetwork {
-		netNS = n.Network.NetNS(t.SandboxID())
+		return none, nil, err
 	}
 	hostname, err := n.hostname(t.Pod)
 	if err != nil {
@@ -164,7 +157,7 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 		CgroupsPath: n.Cgroups.CgroupsPath(t.Pod, t.ID()),
 		Resources:   cgroups.ContainerResources(t.Pod, t.Container, n.Cgroups.Config()),
 		OOMScoreAdj: max(cgroups.OOMScoreAdj(t.Pod, t.Container, n.Memory), n.MinOOM),
-		Namespaces:  runtime.SandboxNamespaces(pause.PID, netNS, t.Pod.Spec.HostIPC),
+		Namespaces:  namespaces,
 	}
 	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name)
 	for _, s := range t.Container.Command {

@@ -13,18 +13,27 @@ import (
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
-// Item is a container or a sandbox that containerd has a record of, by its labels.
+// Item is a container that containerd has a record of, by its labels.
 type Item struct {
 	ID                  string
 	Namespace, Pod, UID string
-	Container           string // empty for a sandbox
+	Container           string // empty for a pause process, which builds before the first release had there
 	Attempt             int
+	Sandbox             int // attempt of the sandbox that it was made for
 	Revision            string
 	Ours                bool // it was made for this root directory
 }
 
-// IsSandbox says whether it is a Pod's sandbox.
-func (i Item) IsSandbox() bool { return i.Container == "" }
+// IsPause says whether it is a pause process, and so nobody's.
+func (i Item) IsPause() bool { return i.Container == "" }
+
+// SandboxID is the id of the sandbox that it was made for.
+func (i Item) SandboxID() string {
+	if i.IsPause() {
+		return i.ID
+	}
+	return runtime.ID(i.UID, "", i.Sandbox)
+}
 
 // Find lists all that any podkeeper has made in containerd's namespace. It is a scan: for the start of the agent, and for
 // sweeps.
@@ -47,36 +56,25 @@ func (n *Node) items(all map[string]map[string]string) []Item {
 			continue
 		}
 		attempt, _ := strconv.Atoi(labels[labelAttempt])
+		sandbox, _ := strconv.Atoi(labels[labelSandbox])
 		items = append(items, Item{
 			ID: id, Namespace: labels[labelNamespace], Pod: labels[labelPod], UID: labels[labelUID], Container: labels[labelContainer],
-			Attempt: attempt, Revision: labels[labelRevision], Ours: labels[labelIdentity] == n.Identity,
+			Attempt: attempt, Sandbox: sandbox, Revision: labels[labelRevision], Ours: labels[labelIdentity] == n.Identity,
 		})
 	}
 	return items
 }
 
-// Remove removes one container or sandbox by its id alone. The folder that the sandboxes of its Pod share stays.
+// Remove removes one container by its id alone.
 func (n *Node) Remove(ctx context.Context, i Item) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if i.IsSandbox() {
-		if err := n.Runtime.DeleteSandbox(ctx, i.ID, ""); err != nil {
-			return err
-		}
-	}
+	defer n.Runtime.SettleShim(i.SandboxID())
 	return n.Runtime.Delete(ctx, i.ID)
 }
 
-// EndLostShims ends shims that serve no container; see runtime.
-func (n *Node) EndLostShims(inUse func(sandbox string) bool) { n.Runtime.EndLostShims(inUse) }
-
-// HasTask says whether something of a container runs, or this cannot be told.
-func (n *Node) HasTask(ctx context.Context, id string) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	c, err := n.Runtime.Look(ctx, id)
-	return err != nil || c.State != runtime.Absent
-}
+// EndLostShims ends shims but those of the sandboxes that inUse answers; see runtime.
+func (n *Node) EndLostShims(inUse func() []string) { n.Runtime.EndLostShims(inUse) }
 
 // CollectNetworks frees what sandboxes that are gone still have of the network. keep is asked late, so that one that is
 // made meanwhile is kept.

@@ -49,6 +49,7 @@ func (n *Node) Clean(ctx context.Context, t Target) error {
 	if err := n.Runtime.DeleteTask(ctx, t.ID()); err != nil {
 		return err
 	}
+	n.Runtime.SettleShim(t.SandboxID())
 	n.mu.Lock()
 	delete(n.logs, t.ID())
 	n.mu.Unlock()

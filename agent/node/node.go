@@ -1,5 +1,5 @@
 // Package node is what a Pod's worker does to the world: it makes and removes sandboxes and containers, looks at them,
-// signals them and carries their output. It is the only room that knows runtime, network, volumes and cgroups, and puts
+// signals them and carries their output. It is the only room that knows runtime, sandbox, network, volumes and cgroups, and puts
 // them together; the worker sees it through an interface that tests replace.
 //
 //	target.go     which container of which instance of which Pod: ids and labels
@@ -30,12 +30,14 @@ import (
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
 // Node is where Pods run: the leaves, and where files are.
 type Node struct {
 	Runtime    *runtime.Runtime
+	Sandboxes  *sandbox.Sandboxes
 	Network    *network.Network
 	Volumes    *volumes.Volumes
 	Cgroups    *cgroups.Tree
@@ -99,7 +101,7 @@ func imageFault(err error) error {
 	return &Fault{Reason: CreateContainerError, Err: err}
 }
 
-// Close stops carrying output; containers run on.
+// Close stops carrying output, and lets go of sandboxes; they and containers run on.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -108,7 +110,7 @@ func (n *Node) Close() error {
 		errs = append(errs, l.Close())
 	}
 	n.logs = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.Sandboxes.Close())...)
 }
 
 // How long is waited for a runtime, or a plugin, that may hang, before something else is tried: for an answer that is
@@ -118,12 +120,18 @@ const (
 	patience      = 10 * time.Second
 )
 
-// Notice says which container to look at again: its main process ended, or a process of it was killed for want of memory.
+// Notice says which container or sandbox to look at again: its main process ended, or a process of it was killed for want of
+// memory.
 // Without an ID it is all of them: something may have been missed.
 type Notice = runtime.Event
 
 // Watch calls see for every notice until ctx ends.
-func (n *Node) Watch(ctx context.Context, see func(Notice)) { n.Runtime.Events(ctx, see) }
+func (n *Node) Watch(ctx context.Context, see func(Notice)) {
+	var work sync.WaitGroup
+	work.Go(func() { n.Sandboxes.Watch(ctx, func(id string) { see(Notice{ID: id}) }) })
+	n.Runtime.Events(ctx, see)
+	work.Wait()
+}
 
 // HostIPs are the node's addresses now, the primary first.
 func (n *Node) HostIPs() []string { return texts(n.Host.List()) }

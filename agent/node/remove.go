@@ -43,8 +43,7 @@ func (n *Node) Teardown(ctx context.Context, t Target, attempts map[string]int) 
 	if err != nil && !IsAway(err) {
 		n.Log.Warn("the runtime does not remove a pod: its shim is ended", "pod", podName(t.Pod), "error", err)
 		killErr := n.Cgroups.Kill(ctx, t.Pod, "")
-		n.Runtime.EndLostShims(func(sandbox string) bool { return sandbox != t.SandboxID() })
-		err = errors.Join(killErr, n.removeContainers(ctx, t, attempts))
+		err = errors.Join(killErr, n.Runtime.EndShim(t.SandboxID()), n.removeContainers(ctx, t, attempts))
 	}
 	if err != nil {
 		return err
@@ -77,6 +76,9 @@ func (n *Node) Release(ctx context.Context, t Target, detached bool) error {
 		if err := n.detach(ctx, t); err != nil {
 			errs = append(errs, fmt.Errorf("free network: %w", err))
 		}
+	}
+	if id := n.Sandboxes.Recorded(n.runDir(t.Pod)); id != "" { // of an instance whose own record is lost
+		errs = append(errs, n.Sandboxes.Delete(ctx, id, n.runDir(t.Pod)), n.Runtime.EndShim(id))
 	}
 	if err := n.Cgroups.Remove(t.Pod); err != nil {
 		// A process that the runtime has lost sight of is still in there.

@@ -12,8 +12,7 @@ import (
 	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/runtime"
-
-	v1 "k8s.io/api/core/v1"
+	"github.com/podkeeper/podkeeper/sandbox"
 )
 
 // Sandbox is what was made for the containers of a Pod to share.
@@ -22,15 +21,21 @@ type Sandbox struct {
 	Warnings []string // what is wrong with the Pod's DNS settings, in Kubernetes' words
 }
 
+// sysctls of a Pod's own network: every process may bind low ports and ping, as under containerd's CRI
+// (enable_unprivileged_ports, enable_unprivileged_icmp).
+var sysctls = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+
 // LookSandbox says whether the pause process runs. An error means that this cannot be told.
-func (n *Node) LookSandbox(ctx context.Context, t Target) (bool, error) {
-	c, err := n.Runtime.Look(ctx, t.SandboxID())
-	return c.State == runtime.Running, err
+func (n *Node) LookSandbox(_ context.Context, t Target) (bool, error) {
+	return n.Sandboxes.Look(t.SandboxID(), n.runDir(t.Pod))
 }
 
 // CreateSandbox makes what the containers of a Pod share, the network and the pause process at the same time.
 func (n *Node) CreateSandbox(ctx context.Context, t Target) (Sandbox, error) {
 	var made Sandbox
+	if err := n.Runtime.CheckHandler(ptr.Deref(t.Pod.Spec.RuntimeClassName, "")); err != nil {
+		return made, err
+	}
 	if err := n.Volumes.Setup(t.Pod); err != nil {
 		return made, err
 	}
@@ -61,15 +66,40 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (Sandbox, error) {
 		made.Warnings, err = n.writeEtc(t.Pod, ips)
 		return err
 	})
-	work.Go(func() error {
-		return n.Runtime.StartSandbox(ctx, runtime.SandboxConfig{
-			ID: id, Handler: ptr.Deref(t.Pod.Spec.RuntimeClassName, ""), Labels: n.labels(t), Dir: n.runDir(t.Pod), Hostname: hostname, NetNS: netNS,
-			HostIPC: t.Pod.Spec.HostIPC, HostPID: t.Pod.Spec.HostPID,
-			CgroupsPath: n.Cgroups.CgroupsPath(t.Pod, id), OOMScoreAdj: max(cgroups.SandboxOOMScoreAdj, n.MinOOM),
-			Containers: containerNames(t.Pod),
-		})
-	})
+	work.Go(func() error { return n.startPause(ctx, t, sandbox.Config{NetNS: netNS, Hostname: hostname}) })
 	return made, work.Wait()
+}
+
+// startPause starts the pause process, with the pipes of all containers open.
+func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) error {
+	dir, spec := n.runDir(t.Pod), &t.Pod.Spec
+	var names []string
+	for _, c := range plan.Containers(t.Pod) {
+		names = append(names, c.Name)
+		stdout, stderr := runtime.Pipes(dir, c.Name)
+		cfg.Pipes = append(cfg.Pipes, stdout, stderr)
+	}
+	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, names); err != nil {
+		return err
+	}
+	place, err := n.Cgroups.Place(t.Pod, t.SandboxID())
+	if err != nil {
+		return err
+	}
+	cfg.ID, cfg.Dir, cfg.Cgroup, cfg.Sysctls = t.SandboxID(), dir, sandbox.Placement(place), sysctls
+	cfg.HostIPC, cfg.SharedPID = spec.HostIPC, ptr.Deref(spec.ShareProcessNamespace, false)
+	cfg.OOMScoreAdj = max(cgroups.SandboxOOMScoreAdj, n.MinOOM)
+	return n.Sandboxes.Start(ctx, cfg)
+}
+
+// namespaces are what a container has of its sandbox.
+func (n *Node) namespaces(t Target) (runtime.Namespaces, error) {
+	shared, err := n.Sandboxes.Namespaces(t.SandboxID(), n.runDir(t.Pod))
+	ns := runtime.Namespaces{IPC: shared.IPC, UTS: shared.UTS, PID: shared.PID}
+	if !t.Pod.Spec.HostNetwork {
+		ns.Network = n.Network.NetNS(t.SandboxID())
+	}
+	return ns, err
 }
 
 // Addresses are those of a sandbox that was made by an earlier agent.
@@ -88,11 +118,23 @@ func (n *Node) RemoveSandbox(ctx context.Context, t Target) error {
 		return nil
 	}
 	// Both are tried: what is left of one must not keep the other.
-	err := n.Runtime.DeleteSandbox(ctx, t.SandboxID(), n.runDir(t.Pod))
+	err := n.removePause(ctx, t)
 	if detached := n.detach(ctx, t); detached != nil {
 		err = errors.Join(err, &Leftover{detached})
 	}
 	return err
+}
+
+// removePause ends the pause process and, as no container is left that would need it, the shim.
+func (n *Node) removePause(ctx context.Context, t Target) error {
+	id, dir := t.SandboxID(), n.runDir(t.Pod)
+	if err := n.Sandboxes.Delete(ctx, id, dir); err != nil {
+		return err
+	}
+	if err := n.Cgroups.Kill(ctx, t.Pod, id); err != nil { // one whose record is lost
+		return err
+	}
+	return errors.Join(n.Runtime.EndShim(id), n.Cgroups.Displace(t.Pod, id), runtime.DeleteSandboxDir(dir))
 }
 
 // Leftover is an error of a removal after which nothing runs any more and nothing is in the way of a successor, and yet
@@ -112,14 +154,6 @@ func (n *Node) detach(ctx context.Context, t Target) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return n.Network.Remove(ctx, networkSandbox(t))
-}
-
-func containerNames(pod *v1.Pod) []string {
-	var names []string
-	for _, c := range plan.Containers(pod) {
-		names = append(names, c.Name)
-	}
-	return names
 }
 
 func texts(ips []netip.Addr) []string {

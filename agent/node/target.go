@@ -44,19 +44,16 @@ const (
 	labelUID       = "io.kubernetes.pod.uid"
 	labelContainer = "io.kubernetes.container.name"
 	labelAttempt   = "podkeeper/attempt"
+	labelSandbox   = "podkeeper/sandbox" // its attempt
 	labelRevision  = "podkeeper/revision"
 	labelIdentity  = "podkeeper/root"
 )
 
 func (n *Node) labels(t Target) map[string]string {
-	labels := map[string]string{
-		labelNamespace: t.Pod.Namespace, labelPod: t.Pod.Name, labelUID: string(t.Pod.UID), labelContainer: "",
-		labelAttempt: strconv.Itoa(t.Sandbox), labelRevision: t.Revision, labelIdentity: n.Identity,
+	return map[string]string{
+		labelNamespace: t.Pod.Namespace, labelPod: t.Pod.Name, labelUID: string(t.Pod.UID), labelContainer: t.Container.Name,
+		labelAttempt: strconv.Itoa(t.Attempt), labelSandbox: strconv.Itoa(t.Sandbox), labelRevision: t.Revision, labelIdentity: n.Identity,
 	}
-	if t.Container != nil {
-		labels[labelContainer], labels[labelAttempt] = t.Container.Name, strconv.Itoa(t.Attempt)
-	}
-	return labels
 }
 
 // networkSandbox is what the network is told of a Pod.

@@ -30,6 +30,7 @@ import (
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/server"
 	"github.com/podkeeper/podkeeper/volumes"
 )
@@ -181,9 +182,13 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		return nil, err
 	}
 	rt, err := runtime.Open(runtime.Config{
-		Endpoint: f.endpoint, Namespace: f.namespace, RunDir: f.runDir, Handlers: handlers, MaxPulls: maxPulls(cfg),
+		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, MaxPulls: maxPulls(cfg),
 		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	sandboxes, err := sandbox.Open(sandbox.Settings{RunDir: f.runDir, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +223,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		return nil, err
 	}
 	return &podnode.Node{
-		Runtime: rt, Network: net, Cgroups: tree, Volumes: volumes.Open(podnode.PodsDir(f.rootDir), memory),
+		Runtime: rt, Sandboxes: sandboxes, Network: net, Cgroups: tree, Volumes: volumes.Open(podnode.PodsDir(f.rootDir), memory),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
 		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Identity: identity,
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, CPUs: cpus, Memory: memory,

@@ -167,7 +167,32 @@ func closeLab() error {
 	if left, _ := filepath.Glob(filepath.Join(labDir, "n", "*")); len(left) > 0 {
 		return fmt.Errorf("%q are left for the next run, which ends what is in them", left)
 	}
+	if err := deadShims(); err != nil {
+		return err
+	}
 	return os.RemoveAll(labDir)
+}
+
+// deadShims says which sockets of shims are kept in their place though nobody listens, when nothing runs any more.
+func deadShims() error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for line := range strings.Lines(string(mounts)) {
+		_, rest, ok := strings.Cut(line, " /run/containerd/s/")
+		if !ok || strings.Contains(lab.mounts, strings.Fields(rest)[0]) {
+			continue // it was here before
+		}
+		conn, err := net.Dial("unix", "/run/containerd/s/"+strings.Fields(rest)[0])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mount %s: %w", line, err))
+			continue
+		}
+		_ = conn.Close()
+	}
+	return errors.Join(errs...)
 }
 
 // syncBuffer collects output from several goroutines.
@@ -563,17 +588,6 @@ func (n *node) leftovers() error {
 		if strings.Contains(line, n.dir+"/") || strings.Contains(line, "/"+n.namespace+"/") {
 			say("mount %s", line)
 		}
-		if _, rest, ok := strings.Cut(line, " /run/containerd/s/"); ok { // of a shim, of whichever test
-			socket := "/run/containerd/s/" + strings.Fields(rest)[0]
-			if strings.Contains(lab.mounts, socket) {
-				continue // it was here before
-			}
-			if conn, err := net.Dial("unix", socket); err == nil {
-				_ = conn.Close()
-			} else {
-				say("mount %s: %v", line, err)
-			}
-		}
 	}
 	for _, pattern := range []string{"run/netns/*", "run/pods/*", "run/network/results/*", "run/network/ipam/*/[0-9]*", "root/pods/*", "logs/*", "containers/*"} {
 		found, _ := filepath.Glob(n.path(pattern))
@@ -588,6 +602,17 @@ func (n *node) leftovers() error {
 		}
 		return nil
 	})
+	groups, _ := filepath.Glob("/proc/[0-9]*/cgroup")
+	for _, p := range groups {
+		in, _ := os.ReadFile(p)
+		if pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(p))); !runs(pid) {
+			continue // it only waits to be buried
+		}
+		if bytes.Contains(in, []byte(":"+n.cgroup()+"/")) || bytes.Contains(in, []byte(n.cgroup()+".slice/")) {
+			args, _ := os.ReadFile(filepath.Join(filepath.Dir(p), "cmdline"))
+			say("process %s %q in %s", filepath.Dir(p), args, in)
+		}
+	}
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range processes {
 		args, _ := os.ReadFile(p)

@@ -291,8 +291,8 @@ func TestEditsEndInTheLastState(t *testing.T) {
 			t.Errorf("container %s of an earlier edit is left", found.ID())
 		}
 	}
-	if len(all) != 2 {
-		t.Errorf("%d containers, want the sandbox and the app", len(all))
+	if len(all) != 1 {
+		t.Errorf("%d containers, want the app", len(all))
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/hack/daemon"
+	"github.com/podkeeper/podkeeper/runtime"
 )
 
 // TestRestartOfTheAgent checks that nothing a user can see changes when the agent is stopped, or killed, and comes back.
@@ -293,8 +294,7 @@ func TestNoShimTakesAnothersPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := strings.Split(string(args), "\x00")
-	sandbox := words[slices.Index(words, "-id")+1]
+	words, sandbox := strings.Split(string(args), "\x00"), runtime.ID(string(pod.UID), "", 0)
 	socket := fmt.Sprintf("/run/containerd/s/%x", sha256.Sum256([]byte(lab.containerd.Socket()+"/"+n.namespace+"/"+sandbox)))
 	before, err := os.Stat(socket)
 	if err != nil {

@@ -66,6 +66,9 @@ type floorPod struct {
 // stages is how long each step of one Pod took.
 type stages struct{ netNS, cni, pauseTask, pauseProcess, create, start time.Duration }
 
+// pauseTime is how long a pause process of the floor sleeps, in seconds, where nobody ends it.
+const pauseTime = "86400"
+
 // floorBridge is the bridge of the floor's network.
 func floorBridge() string { return "pkf" + strconv.Itoa(os.Getpid()) }
 
@@ -85,11 +88,11 @@ func (f *floor) layOut() (err error) {
 			return fmt.Errorf("make folder of floor: %w", err)
 		}
 	}
-	pause, err := os.ReadFile(filepath.Join(f.lab.root, "runtime", "pause", "pause_"+runtime.GOARCH))
+	busybox, err := os.ReadFile("/bin/busybox") // any program that sleeps, and needs nothing
 	if err != nil {
 		return fmt.Errorf("read pause process: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(f.pauseRoot, "pause"), pause, 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(f.pauseRoot, "sleep"), busybox, 0o755); err != nil {
 		return fmt.Errorf("write pause process: %w", err)
 	}
 	f.list, err = floorNetwork(f.lab)
@@ -188,7 +191,7 @@ func (f *floor) runInTurn(ctx context.Context, pod string, s *stages) error {
 }
 
 func (f *floor) runBeside(ctx context.Context, pod string, how way, s *stages) error {
-	p := &floorPod{way: how, pause: exec.Command(filepath.Join(f.pauseRoot, "pause"))}
+	p := &floorPod{way: how, pause: exec.Command(filepath.Join(f.pauseRoot, "sleep"), pauseTime)}
 	p.pause.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err := timed(&s.netNS, func() error {
 		return pinNetNS(f.netNS(pod), func() error {

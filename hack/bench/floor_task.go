@@ -32,7 +32,7 @@ func (f *floor) runPause(ctx context.Context, pod string) (int, error) {
 	id := pauseID(pod)
 	spec := &specs.Spec{
 		Version: specs.Version, Hostname: pod,
-		Process: &specs.Process{Args: []string{"/pause"}, Cwd: "/", Env: []string{}, NoNewPrivileges: true, Capabilities: &specs.LinuxCapabilities{}},
+		Process: &specs.Process{Args: []string{"/sleep", pauseTime}, Cwd: "/", Env: []string{}, NoNewPrivileges: true, Capabilities: &specs.LinuxCapabilities{}},
 		Root:    &specs.Root{Path: f.pauseRoot, Readonly: true},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},

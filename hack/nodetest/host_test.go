@@ -8,8 +8,10 @@ package nodetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -219,7 +221,7 @@ func statuses(p *v1.Pod) []v1.ContainerStatus {
 	return append(append([]v1.ContainerStatus{}, p.Status.InitContainerStatuses...), p.Status.ContainerStatuses...)
 }
 
-// task is a process that containerd runs for a Pod.
+// task is the main process of a container, or a pause process.
 type task struct {
 	id  string
 	uid string // the Pod's
@@ -251,6 +253,18 @@ func (h *host) tasks() map[string]task {
 		}
 		name := labels["io.kubernetes.pod.name"] + "/" + labels["io.kubernetes.container.name"]
 		found[name] = task{id: container.ID(), uid: labels["io.kubernetes.pod.uid"], pid: int(running.Pid())}
+	}
+	for name, of := range maps.Clone(found) {
+		var box struct {
+			ID  string
+			PID int
+		}
+		content, err := os.ReadFile(filepath.Join(runDir, "pods", of.uid, "sandbox.json"))
+		if err != nil || json.Unmarshal(content, &box) != nil {
+			continue // it has ended, too
+		}
+		pod, _, _ := strings.Cut(name, "/")
+		found[pod+"/"] = task{id: box.ID, uid: of.uid, pid: box.PID}
 	}
 	return found
 }

@@ -1,0 +1,185 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// newShims is a Runtime whose shims are made by the test.
+func newShims(t *testing.T) *Runtime {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("shims' sockets need root")
+	}
+	r := &Runtime{cfg: Config{Endpoint: t.TempDir() + "/containerd.sock", Namespace: "test", Log: slog.New(slog.DiscardHandler)}}
+	if err := os.MkdirAll(filepath.Dir(r.shimSocket("box")), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.shims.settling.Wait()
+		if err := r.releaseShim("box"); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// shim listens where the shim of a sandbox does, until the test ends or it is closed.
+func (r *Runtime) shim(t *testing.T, sandbox string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("unix", r.shimSocket(sandbox))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func (r *Runtime) guarded(t *testing.T, sandbox string) bool {
+	t.Helper()
+	mounted, err := mountinfo.Mounted(r.shimSocket(sandbox))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return mounted
+}
+
+func TestTheFirstOfManyContainersStartsTheShim(t *testing.T) {
+	t.Parallel()
+	r := newShims(t)
+	var work sync.WaitGroup
+	var started, together, most atomic.Int64
+	meet := make(chan struct{})
+	for range 4 {
+		work.Go(func() {
+			err := r.throughShim("box", func() error {
+				now := together.Add(1)
+				defer together.Add(-1)
+				if !listens(r.shimSocket("box")) {
+					started.Add(1)
+					time.Sleep(50 * time.Millisecond)
+					r.shim(t, "box")
+					return nil
+				}
+				if !r.guarded(t, "box") {
+					t.Error("its socket can be taken away")
+				}
+				if most.Store(max(most.Load(), now)); now == 3 {
+					close(meet)
+				}
+				<-meet // all of the others, at once
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	if started.Load() != 1 || most.Load() != 3 {
+		t.Errorf("%d shims, at most %d containers at once by it", started.Load(), most.Load())
+	}
+}
+
+func TestAShimThatHasEndedIsReplaced(t *testing.T) {
+	t.Parallel()
+	r := newShims(t)
+	r.cfg.Namespace = "ended"
+	for range 2 {
+		var l net.Listener
+		if err := r.throughShim("box", func() error { l = r.shim(t, "box"); return nil }); err != nil || !r.guarded(t, "box") {
+			t.Fatalf("its socket is not guarded: %v", err)
+		}
+		r.SettleShim("box") // it has other containers
+		time.Sleep(4 * shimEndPause)
+		if !r.guarded(t, "box") {
+			t.Error("a shim that lives loses its guard")
+		}
+		l.Close()
+	}
+	r.SettleShim("box")
+	eventually(t, "its place is free", func() bool { _, err := os.Stat(r.shimSocket("box")); return errors.Is(err, os.ErrNotExist) })
+	if err := r.throughShim("box", func() error { return errors.New("no") }); err == nil || r.guarded(t, "box") {
+		t.Errorf("a shim that does not start: %v", err)
+	}
+}
+
+func TestShimsThatAreLostEnd(t *testing.T) {
+	t.Parallel()
+	r := newShims(t)
+	r.cfg.Namespace = "lost"
+	shim := func(sandbox string) *exec.Cmd {
+		socket, err := r.shim(t, sandbox).(*net.UnixListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = []string{"/usr/bin/containerd-shim-runc-v2", "-namespace", r.cfg.Namespace, "-id", "long gone", "-address", r.cfg.Endpoint}
+		cmd.Env, cmd.ExtraFiles = []string{asShim + "=1"}, []*os.File{socket}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd
+	}
+	kept, lost, mine := shim("kept"), shim("lost"), shim("box")
+	for _, sandbox := range []string{"kept", "lost", "box"} {
+		if err := r.guardShim(sandbox); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _ = r.releaseShim("kept") })
+	var late string
+	r.EndLostShims(func() []string { late = "kept"; return []string{late, "box", "none"} })
+	ended := func(cmd *exec.Cmd) bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	}
+	_ = lost.Wait()
+	if !ended(lost) || ended(kept) || ended(mine) {
+		t.Errorf("ended: lost %v, kept %v, another %v", ended(lost), ended(kept), ended(mine))
+	}
+	if _, err := os.Stat(r.shimSocket("lost")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its socket is left: %v", err)
+	}
+	if err := r.EndShim("box"); err != nil {
+		t.Fatal(err)
+	}
+	_ = mine.Wait()
+	if !ended(mine) || ended(kept) || r.guarded(t, "box") {
+		t.Errorf("ended: its own %v, kept %v", ended(mine), ended(kept))
+	}
+	for range 2 {
+		if err := r.EndShim("never was"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOnlyWhatAShimMetIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]bool{
+		"failed to create shim task: ttrpc: closed: unknown":                                                                                true,
+		"failed to connect: dial unix /run/containerd/s/0: connect: connection refused":                                                     true,
+		`connection error: desc = "transport: Error while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused"`: false,
+		"OCI runtime create failed: exec: no such file":                                                                                     false,
+	} {
+		if got := shimEnded(errors.New(said)); got != want {
+			t.Errorf("%s: %v", said, got)
+		}
+	}
+}
