@@ -6,8 +6,64 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
+
+// BenchmarkAdd adds and removes Pods, one after another and fifty at once. The time of the processor is that of this
+// process and of the plugins that it starts, and has the kernel's in it.
+func BenchmarkAdd(b *testing.B) {
+	for _, atOnce := range []int{1, 50} {
+		b.Run(fmt.Sprintf("%d at once", atOnce), func(b *testing.B) {
+			n := open(b, nil)
+			add(b, n, sandbox("first")) // makes the bridge and the rules
+			var ids []string
+			each := func(f func(Sandbox) error) (wall time.Duration) {
+				start := time.Now()
+				var group sync.WaitGroup
+				for _, id := range ids {
+					group.Go(func() {
+						if err := f(sandbox(id)); err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				group.Wait()
+				return time.Since(start)
+			}
+			var created, added, removed, used time.Duration
+			for b.Loop() {
+				ids = ids[:0]
+				for i := range atOnce {
+					ids = append(ids, fmt.Sprintf("bench%d", i))
+				}
+				created += each(func(s Sandbox) error { return n.CreateNetNS(s.ID) })
+				before := processorTime(b)
+				added += each(func(s Sandbox) error { _, err := n.Add(context.Background(), s); return err })
+				removed += each(func(s Sandbox) error { return n.Remove(context.Background(), s) })
+				used += processorTime(b) - before
+			}
+			for name, d := range map[string]time.Duration{"netns": created, "add": added, "remove": removed, "cpu": used} {
+				b.ReportMetric(float64(d.Microseconds())/float64(b.N*atOnce)/1000, name+"-ms/pod")
+			}
+		})
+	}
+}
+
+// processorTime is what this process and those that it has waited for have used.
+func processorTime(b *testing.B) (sum time.Duration) {
+	b.Helper()
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(who, &usage); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	return sum
+}
 
 // BenchmarkAttached reads what is recorded of one sandbox among a thousand.
 func BenchmarkAttached(b *testing.B) {

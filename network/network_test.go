@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -401,34 +400,6 @@ func TestThreadsComeHome(t *testing.T) {
 			t.Errorf("%s is not the host's", path)
 		}
 		ns.Close()
-	}
-}
-
-func BenchmarkAdd(b *testing.B) {
-	n := open(b, nil)
-	var created, added, removed time.Duration
-	i := 0
-	for b.Loop() {
-		s := sandbox(fmt.Sprintf("bench%d", i))
-		i++
-		start := time.Now()
-		if err := n.CreateNetNS(s.ID); err != nil {
-			b.Fatal(err)
-		}
-		created += time.Since(start)
-		start = time.Now()
-		if _, err := n.Add(context.Background(), s); err != nil {
-			b.Fatal(err)
-		}
-		added += time.Since(start)
-		start = time.Now()
-		if err := n.Remove(context.Background(), s); err != nil {
-			b.Fatal(err)
-		}
-		removed += time.Since(start)
-	}
-	for name, d := range map[string]time.Duration{"netns": created, "add": added, "remove": removed} {
-		b.ReportMetric(float64(d.Microseconds())/float64(b.N)/1000, name+"-ms/op")
 	}
 }
 
