@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,12 +13,17 @@ import (
 	"time"
 )
 
-// BenchmarkAdd adds and removes Pods, one after another and fifty at once. The time of the processor is that of this
+// BenchmarkAdd adds and removes Pods, one after another and fifty at once, and where there are many others. The time of the processor is that of this
 // process and of the plugins that it starts, and has the kernel's in it.
 func BenchmarkAdd(b *testing.B) {
-	for _, atOnce := range []int{1, 50} {
-		b.Run(fmt.Sprintf("%d at once", atOnce), func(b *testing.B) {
-			n := open(b, nil)
+	for _, c := range []struct{ atOnce, others int }{{1, 0}, {50, 0}, {1, 1000}} {
+		b.Run(fmt.Sprintf("%d at once beside %d", c.atOnce, c.others), func(b *testing.B) {
+			n, atOnce := open(b, func(cfg *Config) { cfg.Subnet = netip.MustParsePrefix("10.194.0.0/16") }), c.atOnce
+			for i := range c.others {
+				if _, err := n.leases.take(fmt.Sprintf("other%d", i)); err != nil {
+					b.Fatal(err)
+				}
+			}
 			add(b, n, sandbox("first")) // makes the bridge and the rules
 			var ids []string
 			each := func(f func(Sandbox) error) (wall time.Duration) {
@@ -65,12 +71,12 @@ func processorTime(b *testing.B) (sum time.Duration) {
 	return sum
 }
 
-// BenchmarkAttached reads what is recorded of one sandbox among a thousand.
+// BenchmarkAttached reads what is recorded of one sandbox among a thousand that plugins attached.
 func BenchmarkAttached(b *testing.B) {
-	n := open(b, nil)
+	n := openWritten(b, nil)
 	add(b, n, sandbox("mine"))
 	folder := filepath.Join(n.cfg.StateDir, "results")
-	record, err := os.ReadFile(filepath.Join(folder, n.cfg.Name+"-mine-eth0"))
+	record, err := os.ReadFile(filepath.Join(folder, "written-mine-eth0"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -83,7 +89,7 @@ func BenchmarkAttached(b *testing.B) {
 		fields["containerId"] = id
 		record, err := json.Marshal(fields)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(folder, n.cfg.Name+"-"+id+"-eth0"), record, 0o600)
+			err = os.WriteFile(filepath.Join(folder, "written-"+id+"-eth0"), record, 0o600)
 		}
 		if err != nil {
 			b.Fatal(err)
