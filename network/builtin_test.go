@@ -353,6 +353,11 @@ func TestHalfAnAdditionIsMadeGood(t *testing.T) {
 			if !n.cfg.Subnet.Contains(ip) || leaseCount(t, n) != 1 || !n.isConnected(s.ID, ip) {
 				t.Errorf("it has %s, of %d, connected %v", ip, leaseCount(t, n), n.isConnected(s.ID, ip))
 			}
+			inNamespace(t, n.NetNS(s.ID), func() {
+				if routes, err := netlink.RouteGet(net.IPv4(192, 0, 2, 7)); err != nil || len(routes) != 1 || !routes[0].Gw.Equal(n.gateway().AsSlice()) {
+					t.Errorf("the way to all others: %v, %v", routes, err)
+				}
+			})
 			serve(t, n.NetNS(s.ID), ip, 80)
 			other := sandbox("other")
 			if from := add(t, n, other); ask(t, n.NetNS(other.ID), ip, 80) != from {
@@ -400,7 +405,10 @@ func TestWhatIsAttachedIsLeftAlone(t *testing.T) {
 	inNamespace(t, n.NetNS(s.ID), func() { // a route in place of ours
 		link, err := netlink.LinkByName(interfaceName)
 		if err == nil {
-			err = netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: everywhere(), Gw: want.Next().AsSlice()})
+			err = netlink.RouteDel(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: everywhere()})
+		}
+		if err == nil {
+			err = netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: everywhere(), Gw: want.Next().AsSlice(), Priority: 100})
 		}
 		if err != nil {
 			t.Error(err)
@@ -599,6 +607,31 @@ func TestAnAddressThatAnotherPodHadIsReachedAtOnce(t *testing.T) {
 			}
 		}
 		if err := errors.Join(n.GC(context.Background(), nothing), n.Destroy()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTheFirstPodIsReachedAtOnce has a bridge that was down before, as it is without a Pod.
+func TestTheFirstPodIsReachedAtOnce(t *testing.T) {
+	n := open(t, nil)
+	asHost(t, func() {
+		for i := range 4 {
+			s := sandbox(fmt.Sprintf("f%d", i))
+			ip := add(t, n, s)
+			start := time.Now()
+			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(ip, 80).String(), 10*time.Second)
+			if err == nil {
+				conn.Close()
+			}
+			if took := time.Since(start); !errors.Is(err, unix.ECONNREFUSED) || took > 500*time.Millisecond {
+				t.Errorf("after %v it says %v", took, err)
+			}
+			if err := n.Remove(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := n.Destroy(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -228,11 +228,10 @@ func (l *leases) locked(do func(*disk.Store) error) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	if err := store.Lock(); err != nil {
-		return err
+	if err = store.Lock(); err == nil {
+		err = do(store)
 	}
-	return errors.Join(do(store), store.Unlock())
+	return errors.Join(err, store.Close()) // which unlocks
 }
 
 // ignoreAbsent leaves out the error that a file is not there.

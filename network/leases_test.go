@@ -72,6 +72,17 @@ func TestLeasesAndThePluginTakeTurns(t *testing.T) {
 	if addr, err := l.of("a"); err != nil || addr.IsValid() {
 		t.Errorf("what the plugin freed is still taken: %v, %v", addr, err)
 	}
+	plugin(t, l, func(s *disk.Store, a *allocator.IPAllocator) {
+		if err := a.Release("c", interfaceName); err != nil {
+			t.Error(err)
+		}
+		if _, err := a.Get("d", interfaceName, net.ParseIP("10.193.84.4")); err != nil {
+			t.Error(err)
+		}
+	})
+	if addr, err := l.of("c"); err != nil || addr.IsValid() {
+		t.Errorf("what the plugin gave to another is still taken: %v, %v", addr, err)
+	}
 	if err := l.freeUnknown("b"); err != nil {
 		t.Error(err)
 	}
@@ -79,8 +90,8 @@ func TestLeasesAndThePluginTakeTurns(t *testing.T) {
 		t.Error(err)
 	}
 	all, err := newLeases(t, l.dataDir).all()
-	if err != nil || len(all) != 1 || all[0].sandbox != "c" {
-		t.Errorf("got %v, %v, want c's alone", all, err)
+	if err != nil || len(all) != 1 || all[0].sandbox != "d" {
+		t.Errorf("got %v, %v, want d's alone", all, err)
 	}
 }
 
