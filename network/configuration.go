@@ -13,10 +13,10 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// cniVersion is what the built-in network speaks: plugins of 2021 and later know it.
+// cniVersion is what the built-in network speaks with portmap: plugins of 2021 and later know it.
 const cniVersion = "1.0.0"
 
-// configuration is the network for the next Pod, and whether it is the built-in one. The directory is looked at each
+// configuration is the network for the next Pod, or that it is the built-in one: there is no file. The directory is looked at each
 // time, its files are read when they have changed.
 func (n *Network) configuration() (list *libcni.NetworkConfigList, builtIn bool, err error) {
 	files, err := n.confFiles()
@@ -24,8 +24,7 @@ func (n *Network) configuration() (list *libcni.NetworkConfigList, builtIn bool,
 		return nil, false, err
 	}
 	if len(files) == 0 {
-		list, err := n.builtIn()
-		return list, true, err
+		return nil, true, nil
 	}
 	print, err := fingerprint(files)
 	if err != nil {
@@ -120,57 +119,16 @@ func fingerprint(files []string) (string, error) {
 	return b.String(), nil
 }
 
-// builtIn is the network for hosts without a configuration: a bridge, addresses from host-local, host ports by portmap.
-// Masquerading is not among it: the bridge plugin would start iptables several times for each Pod, addRules does it once.
-func (n *Network) builtIn() (*libcni.NetworkConfigList, error) {
-	b, err := json.Marshal(map[string]any{
-		"cniVersion": cniVersion,
-		"name":       n.cfg.Name,
-		"plugins": []map[string]any{
-			{
-				"type": "bridge", "bridge": n.bridge, "isGateway": true, "hairpinMode": true, "promiscMode": false,
-				"ipam": map[string]any{
-					"type":    "host-local",
-					"dataDir": n.leases(),
-					"ranges":  [][]map[string]string{{{"subnet": n.cfg.Subnet.String()}}},
-					"routes":  []map[string]string{{"dst": "0.0.0.0/0"}},
-				},
-			},
-			{"type": portPlugin, "capabilities": map[string]bool{portCapability: true}, "snat": true},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("build network configuration: %w", err)
+// isBuiltIn says whether a list starts with the bridge of the built-in network, which earlier agents had a plugin make. Now
+// the agent takes it away itself.
+func (n *Network) isBuiltIn(list *libcni.NetworkConfigList) bool {
+	if list.Name != n.cfg.Name || len(list.Plugins) == 0 {
+		return false
 	}
-	list, err := libcni.NetworkConfFromBytes(b)
-	if err != nil {
-		return nil, fmt.Errorf("build network configuration: %w", err)
+	var plugin struct {
+		Type, Bridge string
+		IPAM         struct{ DataDir string }
 	}
-	return list, nil
-}
-
-// withoutPorts leaves portmap out for a Pod without host ports: it would only cost a process. libcni records the
-// configuration an addition was done with, but takes it from Bytes, so a shortened list needs its own.
-func withoutPorts(list *libcni.NetworkConfigList, s Sandbox) *libcni.NetworkConfigList {
-	if len(s.Ports) > 0 {
-		return list
-	}
-	var raw map[string]any
-	if err := json.Unmarshal(list.Bytes, &raw); err != nil {
-		return list // never: we wrote it; portmap is only slower
-	}
-	plugins, ok := raw["plugins"].([]any)
-	if !ok || len(plugins) < 2 {
-		return list
-	}
-	raw["plugins"] = plugins[:1]
-	b, err := json.Marshal(raw)
-	if err != nil {
-		return list
-	}
-	short, err := libcni.NetworkConfFromBytes(b)
-	if err != nil {
-		return list
-	}
-	return short
+	err := json.Unmarshal(list.Plugins[0].Bytes, &plugin)
+	return err == nil && plugin.Type == "bridge" && plugin.Bridge == n.bridge && plugin.IPAM.DataDir == n.leases.dataDir
 }

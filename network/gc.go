@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,42 +52,41 @@ func (n *Network) collectAttachments(ctx context.Context, keep func(id string) b
 	return errors.Join(errs...)
 }
 
-// collectLeases frees the built-in network's addresses that have no record but the address itself: an addition was
-// cut short.
+// collectLeases removes sandboxes from the built-in network, of most of which there is no record but their address, and frees
+// the addresses that nobody has. Where an addition was cut short there may be host ports without a record, too.
 func (n *Network) collectLeases(ctx context.Context, keep func(id string) bool) error {
-	folder := filepath.Join(n.leases(), n.cfg.Name)
-	entries, err := os.ReadDir(folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("list addresses in use: %w", err)
-	}
-	list, err := n.builtIn()
+	all, err := n.leases.all()
 	if err != nil {
 		return err
 	}
+	all = slices.DeleteFunc(all, func(one lease) bool { return one.sandbox != "" && keep(one.sandbox) })
+	if len(all) == 0 {
+		return nil
+	}
+	ports := portRules(ctx)
 	var errs []error
-	for _, e := range entries {
-		if !isLease(e.Name()) {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(folder, e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // freed together with another of the same sandbox
+	for _, one := range all {
+		if one.sandbox == "" {
+			err = n.leases.free(one)
+		} else {
+			err = n.collectLease(ctx, one, strings.Contains(ports, one.sandbox))
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("read address in use: %w", err))
-			continue
-		}
-		id, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n") // the sandbox, then its interface
-		if id = strings.TrimSpace(id); id == "" || keep(id) {
-			continue
-		}
-		rt := n.arguments(Sandbox{ID: id})
-		rt.NetNS = n.pinned(id)
-		if err := n.cni.DelNetworkList(ctx, list, rt); err != nil {
-			errs = append(errs, fmt.Errorf("free address %s of sandbox %s: %w", e.Name(), id, err))
+			errs = append(errs, fmt.Errorf("free address %s of sandbox %s: %w", one.addr, one.sandbox, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (n *Network) collectLease(ctx context.Context, one lease, ports bool) error {
+	limited, cancel := context.WithTimeout(ctx, collectPatience)
+	defer cancel()
+	if ports {
+		if err := n.removePorts(limited, one.sandbox); err != nil {
+			return err
+		}
+	}
+	return n.removeBuiltIn(one.sandbox, one.addr)
 }
 
 // collectPins lets go of the namespaces of sandboxes that are not to be kept.

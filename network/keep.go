@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -63,7 +59,7 @@ func (n *Network) Restore(ctx context.Context) error {
 func (n *Network) restoreBuiltIn(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	used, err := n.isUsed()
+	used, err := n.leases.any()
 	if err != nil || !used && !n.prepared {
 		return err
 	}
@@ -80,100 +76,108 @@ func (n *Network) restoreBuiltIn(ctx context.Context) error {
 	if !used {
 		return nil
 	}
-	return n.restoreBridge()
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer host.Close()
+	_, err = n.restoreBridge(host)
+	return err
 }
 
-// isUsed says whether an address of the built-in network is in use. It reads a few names, however many there are.
-func (n *Network) isUsed() (bool, error) {
-	folder, err := os.Open(filepath.Join(n.leases(), n.cfg.Name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// restoreBridge makes the bridge, unless it is there, and connects the Pods to it. Where someone deleted it, their links live
+// on without it, and they know it by its hardware address, which so stays as it was. The caller holds mu.
+func (n *Network) restoreBridge(host *netlink.Handle) (netlink.Link, error) {
+	bridge, err := host.LinkByName(n.bridge)
+	if err == nil {
+		n.address = bridge.Attrs().HardwareAddr
+		return bridge, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("list addresses in use: %w", err)
+	if !errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, fmt.Errorf("find bridge %s: %w", n.bridge, err)
 	}
-	defer folder.Close()
-	names, err := folder.Readdirnames(8) // the lock and host-local's last address are among them
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("list addresses in use: %w", err)
-	}
-	for _, name := range names {
-		if isLease(name) {
-			return true, nil
+	if n.address == nil {
+		if n.address, err = n.recordedAddress(); err != nil {
+			return nil, err
 		}
 	}
-	return false, nil
-}
-
-// isLease tells an address from what else host-local keeps beside it.
-func isLease(file string) bool {
-	return !strings.HasPrefix(file, "last_reserved_ip") && file != "lock"
-}
-
-// restoreBridge makes the bridge again where someone deleted it, as the bridge plugin had, and connects the Pods to it.
-// Their links live on without it. It has its old hardware address, which the Pods know.
-func (n *Network) restoreBridge() error {
-	_, err := netlink.LinkByName(n.bridge)
-	if err == nil || !errors.As(err, &netlink.LinkNotFoundError{}) {
-		return err
+	if bridge, err = n.makeBridge(host, n.address); err != nil {
+		return nil, err
 	}
+	connected, err := n.reconnect(bridge)
+	if connected > 0 {
+		n.cfg.Log.Warn("the bridge of the Pods' network was gone, and is back", "bridge", n.bridge, "pods", connected)
+	}
+	return bridge, err
+}
+
+// recordedAddress is the hardware address of a bridge that an earlier agent had a plugin make, or else of one of our own.
+func (n *Network) recordedAddress() (net.HardwareAddr, error) {
 	attachments, err := n.cni.GetCachedAttachments("")
 	if err != nil {
-		return fmt.Errorf("list attachments: %w", err)
+		return nil, fmt.Errorf("list attachments: %w", err)
 	}
-	var address net.HardwareAddr
-	var ends []string
 	for _, a := range attachments {
 		if a.Network != n.cfg.Name {
 			continue
 		}
 		result, err := n.cachedResult(a)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, i := range result.Interfaces {
-			switch {
-			case i.Sandbox != "":
-			case i.Name == n.bridge:
-				address, _ = net.ParseMAC(i.Mac)
-			default:
-				ends = append(ends, i.Name)
+			if address, err := net.ParseMAC(i.Mac); err == nil && i.Name == n.bridge {
+				return address, nil
 			}
 		}
 	}
-	if len(ends) == 0 {
-		return nil // the plugin makes it for the next Pod
-	}
-	if err := n.makeBridge(address, ends); err != nil {
-		return fmt.Errorf("make bridge %s: %w", n.bridge, err)
-	}
-	n.cfg.Log.Warn("the bridge of the Pods' network was gone, and is back", "bridge", n.bridge)
-	return nil
+	return bridgeAddress(n.cfg.Name), nil
 }
 
-// makeBridge makes the bridge with the gateway's address, and connects the hosts' ends of the Pods' links to it.
-func (n *Network) makeBridge(address net.HardwareAddr, ends []string) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr = n.bridge, address
-	bridge := &netlink.Bridge{LinkAttrs: attrs}
-	if err := netlink.LinkAdd(bridge); err != nil {
-		return err
+// reconnect connects the hosts' ends of all Pods' links to the bridge, and answers how many.
+func (n *Network) reconnect(bridge netlink.Link) (connected int, err error) {
+	all, err := n.leases.all()
+	if err != nil {
+		return 0, err
 	}
-	errs := []error{netlink.AddrAdd(bridge, &netlink.Addr{IPNet: prefix(n.cfg.Subnet.Addr().Next(), n.cfg.Subnet.Bits())}), netlink.LinkSetUp(bridge)}
-	for _, end := range ends {
-		link, err := netlink.LinkByName(end)
-		if errors.As(err, &netlink.LinkNotFoundError{}) {
-			continue // the Pod is gone
+	var errs []error
+	for _, one := range all {
+		if one.sandbox == "" || n.pinned(one.sandbox) == "" {
+			continue
 		}
-		if err == nil {
-			err = netlink.LinkSetMaster(link, bridge)
+		done, err := n.reconnectOne(one.sandbox, bridge)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("connect sandbox %s to bridge %s: %w", one.sandbox, n.bridge, err))
 		}
-		if err == nil {
-			err = netlink.LinkSetHairpin(link, true)
+		if done {
+			connected++
 		}
-		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return connected, errors.Join(errs...)
+}
+
+// reconnectOne leaves a sandbox without a link alone: it is gone, or just being added.
+func (n *Network) reconnectOne(id string, bridge netlink.Link) (done bool, err error) {
+	s, err := n.openSides(id)
+	if err != nil {
+		return false, err
+	}
+	defer s.close()
+	inner, err := s.inside.LinkByName(interfaceName)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	end, err := s.peer(inner)
+	if err != nil || end == nil {
+		return false, err
+	}
+	if err := setMaster(s.host, end, bridge); err != nil && !errors.Is(err, unix.ENODEV) {
+		return false, err
+	}
+	return true, nil
 }
 
 func prefix(addr netip.Addr, bits int) *net.IPNet {

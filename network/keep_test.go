@@ -137,42 +137,44 @@ func TestNothingIsRestoredThatIsNotInUse(t *testing.T) {
 
 // TestAHostPortIsNotRestoredWhileItsPodIsRemoved has Restore wait for whoever works on the sandbox, and find it gone.
 func TestAHostPortIsNotRestoredWhileItsPodIsRemoved(t *testing.T) {
-	n := open(t, nil)
-	asHost(t, func() {
-		ctx := context.Background()
-		pod := sandbox("w2")
-		pod.Ports = []Port{{HostPort: 8081, ContainerPort: 80}}
-		add(t, n, pod)
-		other := sandbox("w3")
-		add(t, n, other)
-		run(t, "iptables", "-t", "nat", "-F")
-		release, err := n.hold(ctx, pod.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		limited, cancel := context.WithCancel(ctx)
-		cancel()
-		if err := n.Restore(limited); err == nil {
-			t.Error("restored while someone works on the sandbox")
-		}
-		release()
-		if err := n.Remove(ctx, pod); err != nil {
-			t.Fatal(err)
-		}
-		if added, err := n.restorePortsOf(ctx, pod.ID); added || err != nil {
-			t.Fatal(added, err)
-		}
-		if err := n.Restore(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if got := rules(t); slices.ContainsFunc(got, func(rule string) bool { return strings.Contains(rule, "8081") }) {
-			t.Errorf("the host port is back:\n%s", strings.Join(got, "\n"))
-		}
-		if err := n.GC(ctx, nothing); err != nil {
-			t.Error(err)
-		}
-		if err := n.Destroy(); err != nil {
-			t.Error(err)
-		}
+	eachWay(t, func(t *testing.T, open way) {
+		n := open(t, nil)
+		asHost(t, func() {
+			ctx := context.Background()
+			pod := sandbox("w2")
+			pod.Ports = []Port{{HostPort: 8081, ContainerPort: 80}}
+			add(t, n, pod)
+			other := sandbox("w3")
+			add(t, n, other)
+			run(t, "iptables", "-t", "nat", "-F")
+			release, err := n.hold(ctx, pod.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			limited, cancel := context.WithTimeout(ctx, shortly)
+			defer cancel()
+			if err := n.Restore(limited); err == nil {
+				t.Error("restored while someone works on the sandbox")
+			}
+			release()
+			if err := n.Remove(ctx, pod); err != nil {
+				t.Fatal(err)
+			}
+			if added, err := n.restorePortsOf(ctx, pod.ID); added || err != nil {
+				t.Fatal(added, err)
+			}
+			if err := n.Restore(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if got := rules(t); slices.ContainsFunc(got, func(rule string) bool { return strings.Contains(rule, "8081") }) {
+				t.Errorf("the host port is back:\n%s", strings.Join(got, "\n"))
+			}
+			if err := n.GC(ctx, nothing); err != nil {
+				t.Error(err)
+			}
+			if err := n.Destroy(); err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }

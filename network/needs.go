@@ -19,6 +19,7 @@ type Needs struct {
 	Subnet   netip.Prefix // of the built-in network, invalid for any other
 	Plugins  []string     // all of them, those for addresses too
 	Missing  []string     // those of them that are not there
+	Optional bool         // the plugins are only for Pods with host ports: all others do without them
 	Faults   []error      // what else would fail at once: plugins that are too old, a subnet in use
 	Links    bool         // bridges and veth pairs are made
 	Forwards bool         // the host forwards packets of Pods
@@ -37,7 +38,10 @@ func (n *Network) Needs(ctx context.Context) (Needs, error) {
 		return needs, err
 	}
 	if builtIn {
-		needs.Subnet, needs.Iptables = n.cfg.Subnet, true
+		if list, err = n.portList(nil); err != nil {
+			return needs, err
+		}
+		needs.Subnet, needs.Optional, needs.Links, needs.Forwards, needs.Iptables = n.cfg.Subnet, true, true, true, true
 		if err := n.checkRoutes(); err != nil {
 			needs.Faults = append(needs.Faults, err)
 		}

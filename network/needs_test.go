@@ -18,7 +18,7 @@ func TestNeedsOfTheNetworkThatAPodWouldGet(t *testing.T) {
 		says  string // of what is skipped and of faults
 	}{
 		"the built-in one": {
-			want: Needs{Plugins: []string{"bridge", "host-local", "portmap"}, Links: true, Forwards: true, Iptables: true},
+			want: Needs{Plugins: []string{"portmap"}, Optional: true, Links: true, Forwards: true, Iptables: true},
 		},
 		"one of the host, with a broken file before it and one after it": {
 			files: map[string]string{
@@ -61,7 +61,7 @@ func TestNeedsOfTheNetworkThatAPodWouldGet(t *testing.T) {
 			if got.Subnet.IsValid() != (c.files == nil) {
 				t.Errorf("subnet %v", got.Subnet)
 			}
-			if !slices.Equal(got.Plugins, c.want.Plugins) || !slices.Equal(got.Missing, c.want.Missing) ||
+			if !slices.Equal(got.Plugins, c.want.Plugins) || !slices.Equal(got.Missing, c.want.Missing) || got.Optional != c.want.Optional ||
 				got.Links != c.want.Links || got.Forwards != c.want.Forwards || got.Iptables != c.want.Iptables {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}

@@ -53,9 +53,19 @@ func pinNew(path string) error {
 	})
 }
 
-// inNewNetNS takes its thread into a new namespace, does something there, and goes home. A thread that does not find home
-// stays locked, and so ends with its goroutine, which must be one of its own.
+// inNewNetNS does something in a new namespace, as awayFromHome does.
 func inNewNetNS(do func() error) error {
+	return awayFromHome(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, do)
+}
+
+// inNetNS does something in a namespace, as awayFromHome does.
+func inNetNS(ns netns.NsHandle, do func() error) error {
+	return awayFromHome(func() error { return netns.Set(ns) }, do)
+}
+
+// awayFromHome takes its thread into another namespace, does something there, and goes home. A thread that does not find
+// home stays locked, and so ends with its goroutine, which must be one of its own.
+func awayFromHome(leave, do func() error) error {
 	goruntime.LockOSThread()
 	home, err := netns.Get()
 	if err != nil {
@@ -63,9 +73,9 @@ func inNewNetNS(do func() error) error {
 		return fmt.Errorf("open the host's namespace: %w", err)
 	}
 	defer home.Close()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	if err := leave(); err != nil {
 		goruntime.UnlockOSThread()
-		return fmt.Errorf("unshare: %w", err)
+		return fmt.Errorf("enter network namespace: %w", err)
 	}
 	err = do()
 	if homeErr := netns.Set(home); homeErr != nil {

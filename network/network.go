@@ -2,13 +2,15 @@
 // becomes of both when a Pod is gone, and the files every container is given for it (hosts, resolv.conf).
 //
 //	CreateNetNS  ─▶ RunDir/netns/<sandbox>      a bind mount keeps the namespace without any process in it
-//	Add          ─▶ bridge ─▶ host-local        the built-in network, unless ConfDir has a configuration
+//	Add          ─▶ lease ─▶ bridge ─▶ link     the built-in network, by netlink, unless ConfDir has a configuration
 //	               portmap                      only for Pods with host ports
-//	Remove, GC   ─▶ the same plugins with the configuration that was used to add
+//	             ─▶ plugins of a configuration
+//	Remove, GC   ─▶ the same, backwards; plugins with the configuration that was used to add
 //	Keep         ─▶ rules and bridge on the host, put back when others swept them away
 //
-// It must not know what a sandbox is beyond its id, nor when Pods come and go. What it has done is in libcni's cache,
-// the plugins' own stores and the mount table, so a crash at any point is made good by Remove, or by GC.
+// It must not know what a sandbox is beyond its id, nor when Pods come and go. What it has done is in the leases of the
+// built-in network, in libcni's cache where plugins did it, and in the mount table, so a crash at any point is made good by
+// Remove, or by GC.
 package network
 
 import (
@@ -17,8 +19,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,6 +32,7 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -67,11 +72,13 @@ type Network struct {
 	cfg    Config
 	cni    *libcni.CNIConfig
 	bridge string
+	leases *leases // of the built-in network
 
 	mu       sync.Mutex // guards what follows
 	current  *libcni.NetworkConfigList
-	files    string // fingerprint of the files current was read from
-	prepared bool   // the host's part of the built-in network was set up
+	files    string           // fingerprint of the files current was read from
+	prepared bool             // the host's part of the built-in network was set up
+	address  net.HardwareAddr // of the bridge, when it was last seen
 
 	recordMu   sync.Mutex               // guards what follows, and is never held while a program runs
 	recorded   map[string]bool          // sandboxes in libcni's cache, and whether they have host ports; nil before it was read
@@ -97,9 +104,13 @@ func Open(cfg Config) (*Network, error) {
 	if !cfg.Subnet.Addr().Is4() || cfg.Subnet.Bits() > 30 {
 		return nil, fmt.Errorf("open network: subnet %s: want an IPv4 one of at least four addresses", cfg.Subnet)
 	}
+	leases, err := openLeases(cfg.Name, filepath.Join(cfg.StateDir, "ipam"), cfg.Subnet)
+	if err != nil {
+		return nil, fmt.Errorf("open network: %w", err)
+	}
 	return &Network{
 		cfg: cfg, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.BinDir}, cfg.StateDir, &plugins{}), bridge: bridgeOf(cfg.Name),
-		held: map[string]chan struct{}{},
+		leases: leases, held: map[string]chan struct{}{},
 	}, nil
 }
 
@@ -110,7 +121,7 @@ func (n *Network) Describe() string {
 	case err != nil:
 		return "none: " + err.Error()
 	case builtIn:
-		return fmt.Sprintf("%s (built-in, %s on %s)", list.Name, n.cfg.Subnet, n.bridge)
+		return fmt.Sprintf("%s (built-in, %s on %s)", n.cfg.Name, n.cfg.Subnet, n.bridge)
 	default:
 		return list.Name
 	}
@@ -130,25 +141,38 @@ func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 		return nil, fmt.Errorf("add sandbox %s to network: %w", s.ID, err)
 	}
 	if builtIn {
-		if err := n.prepare(ctx); err != nil {
-			return nil, fmt.Errorf("prepare built-in network %s: %w", list.Name, err)
+		ips, err := n.addBuiltIn(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, n.cfg.Name, err)
 		}
-		list = withoutPorts(list, s)
+		return ips, nil
 	}
-	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(s))
-	if err != nil {
-		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
-	}
-	n.note(s.ID, len(s.Ports) > 0)
-	ips, err := addresses(result)
+	ips, err := n.addByPlugins(ctx, list, s)
 	if err != nil {
 		return nil, fmt.Errorf("add sandbox %s to network %s: %w", s.ID, list.Name, err)
 	}
 	return ips, nil
 }
 
-// attached answers the addresses of a sandbox that was added before, none if it was not. A cache that outlived the
-// namespace (a reboot) is not believed: what it speaks of is freed first.
+// addByPlugins attaches a sandbox to a network that was configured, not to the built-in one, which may have been begun.
+func (n *Network) addByPlugins(ctx context.Context, list *libcni.NetworkConfigList, s Sandbox) ([]netip.Addr, error) {
+	addr, err := n.leases.of(s.ID)
+	if err == nil && addr.IsValid() {
+		err = n.undoBuiltIn(ctx, s, addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remove from built-in network: %w", err)
+	}
+	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(s))
+	if err != nil {
+		return nil, err
+	}
+	n.note(s.ID, len(s.Ports) > 0)
+	return addresses(result)
+}
+
+// attached answers the addresses of a sandbox that was added before, none if it was not, or not wholly. A cache that
+// outlived the namespace (a reboot) is not believed: what it speaks of is freed first.
 func (n *Network) attached(ctx context.Context, s Sandbox) ([]netip.Addr, error) {
 	attachments, err := n.attachments(s.ID)
 	if err != nil {
@@ -162,7 +186,14 @@ func (n *Network) attached(ctx context.Context, s Sandbox) ([]netip.Addr, error)
 			return nil, fmt.Errorf("free stale attachment of sandbox %s: %w", s.ID, err)
 		}
 	}
-	return nil, nil
+	if len(s.Ports) > 0 { // would be recorded
+		return nil, nil
+	}
+	addr, err := n.leases.of(s.ID)
+	if err != nil || !addr.IsValid() || !n.isConnected(s.ID, addr) {
+		return nil, err
+	}
+	return []netip.Addr{addr}, nil
 }
 
 func (n *Network) cachedAddresses(a *libcni.NetworkAttachment) ([]netip.Addr, error) {
@@ -196,7 +227,7 @@ func (n *Network) hasInterface(id string) bool {
 		return false
 	}
 	defer ns.Close()
-	handle, err := netlink.NewHandleAt(ns)
+	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return false
 	}
@@ -220,19 +251,40 @@ func (n *Network) Remove(ctx context.Context, s Sandbox) error {
 			return fmt.Errorf("remove sandbox %s from network %s: %w", s.ID, a.Network, err)
 		}
 	}
-	if len(attachments) == 0 {
-		if err := n.detachUnknown(ctx, s); err != nil {
-			return fmt.Errorf("remove sandbox %s from network: %w", s.ID, err)
-		}
+	if err := n.removeUnrecorded(ctx, s, attachments); err != nil {
+		return fmt.Errorf("remove sandbox %s from network: %w", s.ID, err)
 	}
 	return n.unpin(s.ID)
 }
 
-// detach undoes a recorded addition with the very configuration it was done with.
+// removeUnrecorded undoes what there is no record of, beside those that were undone: what the built-in network did by
+// itself, and an addition that failed.
+func (n *Network) removeUnrecorded(ctx context.Context, s Sandbox, undone []*libcni.NetworkAttachment) error {
+	addr, err := n.leases.of(s.ID)
+	if err != nil {
+		return err
+	}
+	isOurs := func(a *libcni.NetworkAttachment) bool { return a.Network == n.cfg.Name }
+	if !addr.IsValid() && !slices.ContainsFunc(undone, isOurs) {
+		if len(undone) > 0 {
+			return nil
+		}
+		return n.detachUnknown(ctx, s)
+	}
+	if len(undone) > 0 {
+		return n.removeBuiltIn(s.ID, addr)
+	}
+	return n.undoBuiltIn(ctx, s, addr)
+}
+
+// detach undoes what plugins did of a recorded addition, with the very configuration it was done with.
 func (n *Network) detach(ctx context.Context, a *libcni.NetworkAttachment) error {
 	list, err := libcni.NetworkConfFromBytes(a.Config)
 	if err != nil {
 		return fmt.Errorf("parse cached configuration: %w", err)
+	}
+	if n.isBuiltIn(list) {
+		list.Plugins = list.Plugins[1:]
 	}
 	release, err := n.hold(ctx, a.ContainerID)
 	if err != nil {
@@ -257,7 +309,7 @@ func (n *Network) detachUnknown(ctx context.Context, s Sandbox) error {
 		return nil
 	}
 	if builtIn {
-		list = withoutPorts(list, s)
+		return n.undoBuiltIn(ctx, s, netip.Addr{})
 	}
 	rt := n.arguments(s)
 	rt.NetNS = n.pinned(s.ID)
@@ -345,5 +397,5 @@ func hash(name string) uint32 {
 	return h.Sum32()
 }
 
-// leases is where host-local keeps the addresses in use, one folder a network.
-func (n *Network) leases() string { return filepath.Join(n.cfg.StateDir, "ipam") }
+// gateway is the built-in network's, on the bridge.
+func (n *Network) gateway() netip.Addr { return n.cfg.Subnet.Addr().Next() }

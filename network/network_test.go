@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -69,6 +68,58 @@ func (n *Network) noRules(t testing.TB) {
 	}
 }
 
+// way is how a network is made: by ourselves, or by the plugins of a configuration.
+type way func(t testing.TB, change func(*Config)) *Network
+
+// eachWay runs a test with the built-in network, and with the same network as a user would write it.
+func eachWay(t *testing.T, f func(t *testing.T, open way)) {
+	t.Run("built-in", func(t *testing.T) { f(t, open) })
+	t.Run("written by a user", func(t *testing.T) { f(t, openWritten) })
+}
+
+// openWritten makes a network of its own, for which there is a configuration.
+func openWritten(t testing.TB, change func(*Config)) *Network {
+	t.Helper()
+	n := open(t, change)
+	bridge := writtenBridge(n)
+	t.Cleanup(func() { // before the network is checked
+		if err := n.GC(context.Background(), nothing); err != nil {
+			t.Error(err)
+		}
+		if link, err := netlink.LinkByName(bridge); err == nil {
+			if err := netlink.LinkDel(link); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	writeConf(t, n, "10-written.conflist", pluginList(t, "written", bridge, filepath.Join(n.cfg.StateDir, "written"), n.cfg.Subnet))
+	return n
+}
+
+func writtenBridge(n *Network) string { return n.cfg.Name + "u" }
+
+// pluginList is the built-in network as a configuration, as earlier agents had it, too.
+func pluginList(t testing.TB, name, bridge, leases string, subnet netip.Prefix) string {
+	t.Helper()
+	b, err := json.Marshal(map[string]any{
+		"cniVersion": "1.0.0", "name": name,
+		"plugins": []map[string]any{
+			{
+				"type": "bridge", "bridge": bridge, "isGateway": true, "hairpinMode": true, "promiscMode": false,
+				"ipam": map[string]any{
+					"type": "host-local", "dataDir": leases, "ranges": [][]map[string]string{{{"subnet": subnet.String()}}},
+					"routes": []map[string]string{{"dst": "0.0.0.0/0"}},
+				},
+			},
+			{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}, "snat": true},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 func sandbox(id string) Sandbox {
 	return Sandbox{ID: id, PodNamespace: "default", PodName: "web", PodUID: "u-" + id}
 }
@@ -90,48 +141,53 @@ func add(t testing.TB, n *Network, s Sandbox) netip.Addr {
 
 func leaseCount(t testing.TB, n *Network) int {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(n.leases(), n.cfg.Name, "[0-9]*"))
+	files, err := filepath.Glob(filepath.Join(n.cfg.StateDir, "*", "*", "[0-9]*"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return len(files)
 }
 
-func TestTheBuiltInNetwork(t *testing.T) {
-	n := open(t, nil)
-	ctx := context.Background()
-	a, b := sandbox("a1"), sandbox("b1")
-	ipA, ipB := add(t, n, a), add(t, n, b)
-	if ipA == ipB || !n.cfg.Subnet.Contains(ipA) || !n.cfg.Subnet.Contains(ipB) {
-		t.Fatalf("got %s and %s, want two of %s", ipA, ipB, n.cfg.Subnet)
-	}
-	if again := add(t, n, a); again != ipA {
-		t.Errorf("added again: got %s, want %s", again, ipA)
-	}
-	if leaseCount(t, n) != 2 {
-		t.Errorf("got %d leases, want 2", leaseCount(t, n))
-	}
-	inNamespace(t, n.NetNS("a1"), func() {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil || lo.Attrs().Flags&1 == 0 {
-			t.Errorf("loopback: %v, %v: want it up", lo, err)
+func TestPodsReachEachOther(t *testing.T) {
+	eachWay(t, func(t *testing.T, open way) {
+		n := open(t, nil)
+		ctx := context.Background()
+		a, b := sandbox("a1"), sandbox("b1")
+		ipA, ipB := add(t, n, a), add(t, n, b)
+		if ipA == ipB || !n.cfg.Subnet.Contains(ipA) || !n.cfg.Subnet.Contains(ipB) {
+			t.Fatalf("got %s and %s, want two of %s", ipA, ipB, n.cfg.Subnet)
 		}
-		routes, err := netlink.RouteGet(ipB.AsSlice())
-		if err != nil || len(routes) == 0 {
-			t.Errorf("route to a neighbour: %v, %v", routes, err)
+		if again := add(t, n, a); again != ipA {
+			t.Errorf("added again: got %s, want %s", again, ipA)
+		}
+		if leaseCount(t, n) != 2 {
+			t.Errorf("got %d leases, want 2", leaseCount(t, n))
+		}
+		inNamespace(t, n.NetNS("a1"), func() {
+			lo, err := netlink.LinkByName("lo")
+			if err != nil || lo.Attrs().Flags&1 == 0 {
+				t.Errorf("loopback: %v, %v: want it up", lo, err)
+			}
+		})
+		serve(t, n.NetNS("b1"), ipB, 80)
+		if got := ask(t, n.NetNS("a1"), ipB, 80); got != ipA {
+			t.Errorf("the neighbour sees %v, want %v", got, ipA)
+		}
+		if got := ask(t, n.NetNS("b1"), ipB, 80); got != ipB {
+			t.Errorf("it sees itself as %v, want %v", got, ipB)
+		}
+		for range 2 {
+			if err := n.Remove(ctx, a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := os.Stat(n.NetNS("a1")); !os.IsNotExist(err) {
+			t.Errorf("the pin of a1 is left: %v", err)
+		}
+		if leaseCount(t, n) != 1 {
+			t.Errorf("after removing one: got %d leases, want 1", leaseCount(t, n))
 		}
 	})
-	for range 2 {
-		if err := n.Remove(ctx, a); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(n.NetNS("a1")); !os.IsNotExist(err) {
-		t.Errorf("the pin of a1 is left: %v", err)
-	}
-	if leaseCount(t, n) != 1 {
-		t.Errorf("after removing one: got %d leases, want 1", leaseCount(t, n))
-	}
 }
 
 // inNamespace runs f on a thread that is in a network namespace.
@@ -145,127 +201,133 @@ func inNamespace(t *testing.T, path string, f func()) {
 }
 
 func TestAHostPortLeadsIntoThePod(t *testing.T) {
-	n := open(t, nil)
-	s := sandbox("p1")
-	s.Ports = []Port{{HostPort: 38080, ContainerPort: 80, Protocol: "TCP"}}
-	ip := add(t, n, s)
-	nat := func() string {
-		out, err := exec.Command("iptables-save", "-t", "nat").CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
+	eachWay(t, func(t *testing.T, open way) {
+		n := open(t, nil)
+		s := sandbox("p1")
+		s.Ports = []Port{{HostPort: 38080, ContainerPort: 80, Protocol: "TCP"}}
+		ip := add(t, n, s)
+		nat := func() string {
+			out, err := exec.Command("iptables-save", "-t", "nat").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			return string(out)
 		}
-		return string(out)
-	}
-	if want := fmt.Sprintf("--to-destination %s:80", ip); !strings.Contains(nat(), want) {
-		t.Errorf("no rule %q in\n%s", want, nat())
-	}
-	if err := n.Remove(context.Background(), s); err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(nat(), "38080") {
-		t.Errorf("a rule is left:\n%s", nat())
-	}
+		if want := fmt.Sprintf("--to-destination %s:80", ip); !strings.Contains(nat(), want) {
+			t.Errorf("no rule %q in\n%s", want, nat())
+		}
+		if err := n.Remove(context.Background(), s); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(nat(), "38080") {
+			t.Errorf("a rule is left:\n%s", nat())
+		}
+	})
 }
 
 func TestRemoveWhenMuchIsGone(t *testing.T) {
-	ctx := context.Background()
-	t.Run("the namespace was unpinned by someone else", func(t *testing.T) {
-		n := open(t, nil)
-		add(t, n, sandbox("r1"))
-		if err := n.unpin("r1"); err != nil {
-			t.Fatal(err)
-		}
-		if err := n.Remove(ctx, sandbox("r1")); err != nil || leaseCount(t, n) != 0 {
-			t.Errorf("got %v, %d leases", err, leaseCount(t, n))
-		}
-	})
-	t.Run("libcni's record is lost", func(t *testing.T) {
-		n := open(t, nil)
-		add(t, n, sandbox("r2"))
-		if err := os.RemoveAll(filepath.Join(n.cfg.StateDir, "results")); err != nil {
-			t.Fatal(err)
-		}
-		if err := n.Remove(ctx, sandbox("r2")); err != nil || leaseCount(t, n) != 0 {
-			t.Errorf("got %v, %d leases", err, leaseCount(t, n))
-		}
-	})
-	t.Run("nothing was ever added", func(t *testing.T) {
-		if err := open(t, nil).Remove(ctx, sandbox("r3")); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("an empty id means nobody, not everybody", func(t *testing.T) {
-		n := open(t, nil)
-		add(t, n, sandbox("r4"))
-		if err := n.Remove(ctx, sandbox("")); err == nil || leaseCount(t, n) != 1 {
-			t.Errorf("got %v, %d leases, want an error and 1", err, leaseCount(t, n))
-		}
-	})
-	t.Run("the configuration was broken meanwhile", func(t *testing.T) {
-		n := open(t, nil)
-		add(t, n, sandbox("r5"))
-		writeConf(t, n, "10-broken.conflist", "{")
-		if err := n.Remove(ctx, sandbox("r5")); err != nil || leaseCount(t, n) != 0 {
-			t.Errorf("got %v, %d leases", err, leaseCount(t, n))
-		}
-		if err := os.RemoveAll(n.cfg.ConfDir); err != nil {
-			t.Fatal(err)
-		}
+	eachWay(t, func(t *testing.T, open way) {
+		ctx := context.Background()
+		t.Run("the namespace was unpinned by someone else", func(t *testing.T) {
+			n := open(t, nil)
+			add(t, n, sandbox("r1"))
+			if err := n.unpin("r1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Remove(ctx, sandbox("r1")); err != nil || leaseCount(t, n) != 0 {
+				t.Errorf("got %v, %d leases", err, leaseCount(t, n))
+			}
+		})
+		t.Run("libcni's record is lost", func(t *testing.T) {
+			n := open(t, nil)
+			add(t, n, sandbox("r2"))
+			if err := os.RemoveAll(filepath.Join(n.cfg.StateDir, "results")); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Remove(ctx, sandbox("r2")); err != nil || leaseCount(t, n) != 0 {
+				t.Errorf("got %v, %d leases", err, leaseCount(t, n))
+			}
+		})
+		t.Run("nothing was ever added", func(t *testing.T) {
+			if err := open(t, nil).Remove(ctx, sandbox("r3")); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run("an empty id means nobody, not everybody", func(t *testing.T) {
+			n := open(t, nil)
+			add(t, n, sandbox("r4"))
+			if err := n.Remove(ctx, sandbox("")); err == nil || leaseCount(t, n) != 1 {
+				t.Errorf("got %v, %d leases, want an error and 1", err, leaseCount(t, n))
+			}
+		})
+		t.Run("the configuration was broken meanwhile", func(t *testing.T) {
+			n := open(t, nil)
+			add(t, n, sandbox("r5"))
+			writeConf(t, n, "10-written.conflist", "{")
+			if err := n.Remove(ctx, sandbox("r5")); err != nil || leaseCount(t, n) != 0 {
+				t.Errorf("got %v, %d leases", err, leaseCount(t, n))
+			}
+			if err := os.RemoveAll(n.cfg.ConfDir); err != nil {
+				t.Fatal(err)
+			}
+		})
 	})
 }
 
 func TestANamespaceLostInARebootIsAddedAnew(t *testing.T) {
-	n := open(t, nil)
-	add(t, n, sandbox("x1"))
-	if err := n.unpin("x1"); err != nil {
-		t.Fatal(err)
-	}
-	ip := add(t, n, sandbox("x1"))
-	if !n.hasInterface("x1") || leaseCount(t, n) != 1 {
-		t.Errorf("%s: interface %v, %d leases", ip, n.hasInterface("x1"), leaseCount(t, n))
-	}
+	eachWay(t, func(t *testing.T, open way) {
+		n := open(t, nil)
+		add(t, n, sandbox("x1"))
+		if err := n.unpin("x1"); err != nil {
+			t.Fatal(err)
+		}
+		ip := add(t, n, sandbox("x1"))
+		if !n.hasInterface("x1") || leaseCount(t, n) != 1 {
+			t.Errorf("%s: interface %v, %d leases", ip, n.hasInterface("x1"), leaseCount(t, n))
+		}
+	})
 }
 
 func TestGCFreesWhatIsNotKept(t *testing.T) {
-	n := open(t, nil)
-	ctx := context.Background()
-	for _, id := range []string{"keep", "recorded", "lease-only"} {
-		add(t, n, sandbox(id))
-	}
-	if err := n.CreateNetNS("pin-only"); err != nil {
-		t.Fatal(err)
-	}
-	record := filepath.Join(n.cfg.StateDir, "results", n.cfg.Name+"-lease-only-eth0")
-	if err := os.Remove(record); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := n.GC(ctx, func(id string) bool { return id == "keep" }); err != nil {
+	eachWay(t, func(t *testing.T, open way) {
+		n := open(t, nil)
+		ctx := context.Background()
+		for _, id := range []string{"keep", "gone"} {
+			add(t, n, sandbox(id))
+		}
+		if err := n.CreateNetNS("pin-only"); err != nil {
 			t.Fatal(err)
 		}
-	}
-	pins, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "netns"))
-	if err != nil || len(pins) != 1 || pins[0].Name() != "keep" {
-		t.Errorf("pins: %v, %v", pins, err)
-	}
-	if leaseCount(t, n) != 1 || !n.hasInterface("keep") {
-		t.Errorf("got %d leases, want 1; keep has its interface: %v", leaseCount(t, n), n.hasInterface("keep"))
-	}
+		for range 2 {
+			if err := n.GC(ctx, func(id string) bool { return id == "keep" }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pins, err := os.ReadDir(filepath.Join(n.cfg.RunDir, "netns"))
+		if err != nil || len(pins) != 1 || pins[0].Name() != "keep" {
+			t.Errorf("pins: %v, %v", pins, err)
+		}
+		if leaseCount(t, n) != 1 || !n.hasInterface("keep") {
+			t.Errorf("got %d leases, want 1; keep has its interface: %v", leaseCount(t, n), n.hasInterface("keep"))
+		}
+	})
 }
 
 // A /29 has five addresses: a leak would show.
 func TestAddressesAreNotLost(t *testing.T) {
-	n := open(t, func(c *Config) { c.Subnet = netip.MustParsePrefix("10.193.77.8/29") })
-	for i := range 8 {
-		s := sandbox(fmt.Sprintf("l%d", i))
-		add(t, n, s)
-		if err := n.Remove(context.Background(), s); err != nil {
-			t.Fatal(err)
+	eachWay(t, func(t *testing.T, open way) {
+		n := open(t, func(c *Config) { c.Subnet = netip.MustParsePrefix("10.193.77.8/29") })
+		for i := range 8 {
+			s := sandbox(fmt.Sprintf("l%d", i))
+			add(t, n, s)
+			if err := n.Remove(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
+	})
 }
 
-func writeConf(t *testing.T, n *Network, name, content string) {
+func writeConf(t testing.TB, n *Network, name, content string) {
 	t.Helper()
 	if err := os.MkdirAll(n.cfg.ConfDir, 0o755); err != nil {
 		t.Fatal(err)
@@ -281,7 +343,7 @@ func TestAConfigurationThatAppearsIsUsedForTheNextPod(t *testing.T) {
 		t.Errorf("without a configuration: got %q", got)
 	}
 	first := sandbox("c1")
-	add(t, n, first)
+	ip := add(t, n, first)
 	conf, err := json.Marshal(map[string]any{
 		"cniVersion": "1.0.0", "name": "lonely",
 		"plugins": []map[string]any{{"type": "ptp", "ipam": map[string]any{
@@ -298,8 +360,14 @@ func TestAConfigurationThatAppearsIsUsedForTheNextPod(t *testing.T) {
 	if ip := add(t, n, sandbox("c2")); ip.As4()[2] != 78 {
 		t.Errorf("got %s, want one of the configuration's", ip)
 	}
-	if err := n.Remove(context.Background(), first); err != nil || leaseCount(t, n) != 0 {
-		t.Errorf("the first one is removed from its own network: got %v, %d leases", err, leaseCount(t, n))
+	if got := add(t, n, first); got != ip {
+		t.Errorf("the first one has %s, want the address that it had, %s", got, ip)
+	}
+	if err := n.Remove(context.Background(), first); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := n.leases.all(); err != nil || len(left) > 0 {
+		t.Errorf("the first one is removed from its own network: got %v, %v", left, err)
 	}
 }
 
@@ -384,9 +452,7 @@ func TestThreadsComeHome(t *testing.T) {
 	}
 	defer home.Close()
 	for i := range 20 {
-		if err := n.CreateNetNS(fmt.Sprintf("n%d", i)); err != nil {
-			t.Fatal(err)
-		}
+		add(t, n, sandbox(fmt.Sprintf("n%d", i)))
 	}
 	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
 	if err != nil {
@@ -401,34 +467,6 @@ func TestThreadsComeHome(t *testing.T) {
 			t.Errorf("%s is not the host's", path)
 		}
 		ns.Close()
-	}
-}
-
-func BenchmarkAdd(b *testing.B) {
-	n := open(b, nil)
-	var created, added, removed time.Duration
-	i := 0
-	for b.Loop() {
-		s := sandbox(fmt.Sprintf("bench%d", i))
-		i++
-		start := time.Now()
-		if err := n.CreateNetNS(s.ID); err != nil {
-			b.Fatal(err)
-		}
-		created += time.Since(start)
-		start = time.Now()
-		if _, err := n.Add(context.Background(), s); err != nil {
-			b.Fatal(err)
-		}
-		added += time.Since(start)
-		start = time.Now()
-		if err := n.Remove(context.Background(), s); err != nil {
-			b.Fatal(err)
-		}
-		removed += time.Since(start)
-	}
-	for name, d := range map[string]time.Duration{"netns": created, "add": added, "remove": removed} {
-		b.ReportMetric(float64(d.Microseconds())/float64(b.N)/1000, name+"-ms/op")
 	}
 }
 

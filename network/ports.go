@@ -56,6 +56,15 @@ func (n *Network) hasPortChain(ctx context.Context) bool {
 	return err != nil || strings.Contains(string(out), portChain)
 }
 
+// portRules are portmap's, each of which names its sandbox; none where there is no host port, or no iptables.
+func portRules(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S", portChain).Output()
+	if err != nil {
+		return ""
+	}
+	return string(out)
+}
+
 // withPorts are the sandboxes that have host ports by iptables.
 func (n *Network) withPorts() ([]string, error) {
 	n.recordMu.Lock()
