@@ -1,8 +1,9 @@
 // Package agent keeps the wanted Pods running: wishes come in, one worker per Pod looks, plans and acts.
 //
 //	*.yaml ─▶ manifests ─▶ sources ─▶ roster ─▶ one worker per Pod:  look ─▶ note ─▶ tend ─▶ plan ─▶ act ─▶ (look again)
-//	                                    │ ▲                          │                              └─ agent/node ─┬─ runtime   sandbox, containerd
-//	 exits, probe verdicts, timers ─ Wake │                          ▼                                              ├─ network   netns, CNI
+//	                                    │ ▲                          │                              └─ agent/node ─┬─ runtime   containerd: images, containers, exec, logs
+//	 exits, probe verdicts, timers ─ Wake │                          ▼                                              ├─ sandbox   the pause process
+//	                                      │                          │                                              ├─ network   netns, CNI
 //	                                      │                   agent/status ─▶ server                                ├─ volumes   emptyDir …
 //	              rulings (admitted, held, evicted)          (v1.PodStatus)                                         └─ cgroups   limits, usage
 //

@@ -118,11 +118,11 @@ func (n *Node) RemoveSandbox(ctx context.Context, t Target) error {
 		return nil
 	}
 	// Both are tried: what is left of one must not keep the other.
-	err := n.removePause(ctx, t)
-	if detached := n.detach(ctx, t); detached != nil {
-		err = errors.Join(err, &Leftover{detached})
+	err, attached := n.removePause(ctx, t), n.detach(ctx, t)
+	if err == nil && attached != nil {
+		return &Leftover{attached}
 	}
-	return err
+	return errors.Join(err, attached)
 }
 
 // removePause ends the pause process and, as no container is left that would need it, the shim.
