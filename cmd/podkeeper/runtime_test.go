@@ -352,6 +352,12 @@ func TestCommandsThatTimeOutLeaveNothing(t *testing.T) {
 	main := n.pid(pod, "app")
 	r, dir := n.runtime(), n.path("out", "exec")
 	shim := parentOf(t, main)
+	n.eventually("the container sleeps", func() error {
+		if count := len(processesIn(t, main)); count != 2 { // the shell, and what it waits for
+			return fmt.Errorf("it has %d processes", count)
+		}
+		return nil
+	})
 	before := []int{len(processesIn(t, main)), files(t, shim, "fd"), files(t, shim, "task")}
 
 	command := []string{"/bin/sh", "-c", "echo said; (setsid sh -c 'sleep 1000 & setsid sleep 1000' &); sleep 1000"}
