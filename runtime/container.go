@@ -169,7 +169,7 @@ func (r *Runtime) createTask(ctx context.Context, sandbox string, req *tasks.Cre
 	defer cancel()
 	ends := 0
 	for pause := firstShimPause; ; pause = min(2*pause, lastShimPause) {
-		err := r.throughShim(sandbox, func() error {
+		err := r.throughShim(ctx, sandbox, func() error {
 			_, err := r.client.TaskService().Create(whole, req)
 			return errgrpc.ToNative(err)
 		})
@@ -227,9 +227,7 @@ func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal, all
 	return nil
 }
 
-// DeleteTask removes the task of a container that has ended, after the shim has passed on all its output. The record and
-// the writable layer stay.
-func (r *Runtime) DeleteTask(ctx context.Context, id string) error {
+func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("delete task: %w", err)
@@ -269,7 +267,7 @@ func (r *Runtime) endTask(ctx context.Context, id string) error {
 			return fmt.Errorf("wait for task: %w", errgrpc.ToNative(err))
 		}
 	}
-	return r.DeleteTask(ctx, id)
+	return r.deleteTask(ctx, id)
 }
 
 // StartedAt answers when a process of this host began, from /proc, to a hundredth of a second.

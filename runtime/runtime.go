@@ -55,6 +55,7 @@ type Runtime struct {
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
 	shims       shims
+	closed      chan struct{} // by Close
 }
 
 // reconnect is how soon a connection that broke (containerd restarted) is tried again.
@@ -92,7 +93,7 @@ func Open(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
-	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{})}
+	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{}), closed: make(chan struct{})}
 	if !cfg.ImportsImages {
 		close(r.importing)
 	}
@@ -101,6 +102,7 @@ func Open(cfg Config) (*Runtime, error) {
 
 // Close ends the connection. Containers run on.
 func (r *Runtime) Close() error {
+	close(r.closed)
 	r.shims.settling.Wait()
 	return r.client.Close()
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,11 +24,12 @@ func newShims(t *testing.T) *Runtime {
 	if os.Geteuid() != 0 {
 		t.Skip("shims' sockets need root")
 	}
-	r := &Runtime{cfg: Config{Endpoint: t.TempDir() + "/containerd.sock", Namespace: "test", Log: slog.New(slog.DiscardHandler)}}
+	r := &Runtime{cfg: Config{Endpoint: t.TempDir() + "/containerd.sock", Namespace: "test", Log: slog.New(slog.DiscardHandler)}, closed: make(chan struct{})}
 	if err := os.MkdirAll(filepath.Dir(r.shimSocket("box")), 0o711); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		close(r.closed)
 		r.shims.settling.Wait()
 		if err := r.releaseShim("box"); err != nil {
 			t.Error(err)
@@ -65,7 +67,7 @@ func TestTheFirstOfManyContainersStartsTheShim(t *testing.T) {
 	meet := make(chan struct{})
 	for range 4 {
 		work.Go(func() {
-			err := r.throughShim("box", func() error {
+			err := r.throughShim(t.Context(), "box", func() error {
 				now := together.Add(1)
 				defer together.Add(-1)
 				if !listens(r.shimSocket("box")) {
@@ -100,21 +102,69 @@ func TestAShimThatHasEndedIsReplaced(t *testing.T) {
 	r.cfg.Namespace = "ended"
 	for range 2 {
 		var l net.Listener
-		if err := r.throughShim("box", func() error { l = r.shim(t, "box"); return nil }); err != nil || !r.guarded(t, "box") {
+		if err := r.throughShim(t.Context(), "box", func() error { l = r.shim(t, "box"); return nil }); err != nil || !r.guarded(t, "box") {
 			t.Fatalf("its socket is not guarded: %v", err)
 		}
-		r.SettleShim("box") // it has other containers
-		time.Sleep(4 * shimEndPause)
-		if !r.guarded(t, "box") {
-			t.Error("a shim that lives loses its guard")
+		if err := r.SettleShim(t.Context(), "box"); err != nil || !r.guarded(t, "box") { // it has other containers
+			t.Errorf("a shim that lives loses its guard: %v", err)
 		}
 		l.Close()
 	}
-	r.SettleShim("box")
-	eventually(t, "its place is free", func() bool { _, err := os.Stat(r.shimSocket("box")); return errors.Is(err, os.ErrNotExist) })
-	if err := r.throughShim("box", func() error { return errors.New("no") }); err == nil || r.guarded(t, "box") {
+	if err := r.SettleShim(t.Context(), "box"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.shimSocket("box")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its place is not free: %v", err)
+	}
+	// Also where it takes its time.
+	slow := r.shim(t, "box")
+	if err := errors.Join(r.guardShim("box"), r.SettleShim(t.Context(), "box")); err != nil || !r.guarded(t, "box") {
+		t.Fatalf("it is not guarded: %v", err)
+	}
+	slow.Close()
+	eventually(t, "its place is free later", func() bool { _, err := os.Stat(r.shimSocket("box")); return errors.Is(err, os.ErrNotExist) })
+	if err := r.throughShim(t.Context(), "box", func() error { return errors.New("no") }); err == nil || r.guarded(t, "box") {
 		t.Errorf("a shim that does not start: %v", err)
 	}
+}
+
+// With the last task of a shim goes the shim, and whatever it was just creating.
+func TestNoTaskIsCreatedWhileOneIsDeleted(t *testing.T) {
+	t.Parallel()
+	r := newShims(t)
+	r.cfg.Namespace = "turns"
+	r.shim(t, "box")
+	begun, end, settled := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		<-begun
+		_ = r.SettleShim(t.Context(), "box")
+		close(settled)
+	}()
+	err := r.throughShim(t.Context(), "box", func() error {
+		close(begun)
+		select {
+		case <-settled:
+			return errors.New("it is not waited for")
+		case <-time.After(10 * shimEndLooks * shimEndPause):
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := r.SettleShim(impatient, "box"); !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("who has no time to wait is told %w", err)
+		}
+		close(end)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	<-end
+	<-settled
+	eventually(t, "turns are not kept", func() bool {
+		r.shims.mu.Lock()
+		defer r.shims.mu.Unlock()
+		return len(r.shims.turns) == 0
+	})
 }
 
 func TestShimsThatAreLostEnd(t *testing.T) {

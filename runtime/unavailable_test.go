@@ -67,7 +67,7 @@ func TestNoContainerd(t *testing.T) {
 		"a layer":             func() error { return r.PrepareLayer(ctx, cfg.ID, image, nil) },
 		"a record":            func() error { return r.CreateContainer(ctx, cfg) },
 		"a signal":            func() error { return r.Signal(ctx, "id", syscall.SIGTERM, false) },
-		"the end of a task":   func() error { return r.DeleteTask(ctx, "id") },
+		"the end of a task":   func() error { return r.DeleteTask(ctx, "box", "id") },
 		"the end of it all":   func() error { return r.Delete(ctx, "id") },
 		"a command":           func() error { _, _, err := r.Exec(ctx, "id", dir, []string{"true"}, 1); return err },
 		"the start of a task": func() error { return r.Start(ctx, "id") },

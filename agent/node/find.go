@@ -69,8 +69,10 @@ func (n *Node) items(all map[string]map[string]string) []Item {
 func (n *Node) Remove(ctx context.Context, i Item) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	defer n.Runtime.SettleShim(i.SandboxID())
-	return n.Runtime.Delete(ctx, i.ID)
+	if err := n.Runtime.Delete(ctx, i.ID); err != nil {
+		return err
+	}
+	return n.Runtime.SettleShim(ctx, i.SandboxID())
 }
 
 // EndLostShims ends shims but those of the sandboxes that inUse answers; see runtime.

@@ -46,10 +46,9 @@ func (n *Node) Clean(ctx context.Context, t Target) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := n.Runtime.DeleteTask(ctx, t.ID()); err != nil {
+	if err := n.Runtime.DeleteTask(ctx, t.SandboxID(), t.ID()); err != nil {
 		return err
 	}
-	n.Runtime.SettleShim(t.SandboxID())
 	n.mu.Lock()
 	delete(n.logs, t.ID())
 	n.mu.Unlock()

@@ -156,6 +156,12 @@ func TestASandboxIsKept(t *testing.T) {
 		if n.box(pod) != box || n.pid(pod, "app") != app || !runs(box) || !runs(app) {
 			t.Errorf("without %q it was made anew", what)
 		}
+		n.eventually("it is recorded in full", func() error {
+			if content, err := os.ReadFile(n.record(pod)); err != nil || !strings.Contains(string(content), image) {
+				return fmt.Errorf("it is %s: %w", content, err)
+			}
+			return nil
+		})
 	}
 	// A sandbox of which nothing at all is known is replaced, and ended.
 	n.kill()
@@ -195,7 +201,7 @@ func TestNoContainerReachesIntoItsSandbox(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
 	// Only who may trace processes gets there, and sees a read-only folder with one program, and pipes that are the Pod's own.
-	look := `for p in $(grep -l ^/pause /proc/[0-9]*/cmdline 2>/dev/null); do
+	look := `for p in $(grep -sl ^/pause /proc/[0-9]*/cmdline); do
   p=${p%/cmdline}
   for f in root cwd exe fd/1 fd/2 environ mem maps; do cat $p/$f >/dev/null 2>&1 && echo reads $f; done
   for f in root cwd exe fd/1 ns/mnt; do readlink $p/$f && echo finds $f; done

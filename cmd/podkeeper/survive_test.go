@@ -81,9 +81,7 @@ func TestRestartOfTheAgent(t *testing.T) {
 	n.restart()
 	n.awaitGone("stay")
 	n.awaitGone("crash")
-	if err := n.leftovers(); err != nil {
-		t.Error(err)
-	}
+	n.eventually("nothing is left", n.leftovers)
 }
 
 // TestKilledAtAnyMoment kills the agent at random moments of a Pod's life: the Pod arrives where it should each time.
