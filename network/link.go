@@ -168,9 +168,11 @@ func (s *sides) configure(addr *net.IPNet, gateway netip.Addr) (netlink.Link, er
 	done := make(chan error, 1)
 	go func() {
 		done <- inNetNS(s.ns, func() error {
-			// The link's own IPv6 address need not be waited for. A host may have no IPv6.
+			// The link's own IPv6 address need not be waited for, and neighbours are told of the other. Neither is worth a Pod,
+			// where there is no IPv6 or parameters cannot be set.
 			_ = setParameter("net/ipv6/conf/"+interfaceName+"/accept_dad", "0")
-			return setParameter("net/ipv4/conf/"+interfaceName+"/arp_notify", "1")
+			_ = setParameter("net/ipv4/conf/"+interfaceName+"/arp_notify", "1")
+			return nil
 		})
 	}()
 	if err := <-done; err != nil {
