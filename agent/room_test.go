@@ -557,6 +557,9 @@ func TestRebuiltPodRunsOn(t *testing.T) {
 				a.employ(lost)
 				a.pass(10)
 				a.expect("term") // until its source has spoken
+				if got := a.written().Pod.Spec.Containers[0].Image; got != "app:1" {
+					t.Errorf("what is not known yet was recorded: image %q", got)
+				}
 				if r.revision == "" {
 					a.w.want(nil)
 				} else {

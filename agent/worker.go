@@ -340,8 +340,12 @@ const (
 	logLane    = "/log"
 )
 
-// save writes the record, and says whether it is written.
+// save writes the record, and says whether it is written. That of an instance whose Pod is not known yet is not: the next
+// agent would take it for whole. Nothing starts meanwhile.
 func (w *worker) save() bool {
+	if w.inst.rebuilt && w.inst.Ending == nil {
+		return true
+	}
 	err := w.inst.save()
 	if err == nil {
 		delete(w.faults, recordLane)

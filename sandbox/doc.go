@@ -9,8 +9,8 @@
 //	pause/      the process: it waits to be let go, buries children, and sleeps
 //
 // The process has a mount namespace with nothing but its own program, no capabilities, a user that nobody else is, a filter
-// of system calls, and no path of the host: the pipes are given to it as open descriptors. It does not end with the agent,
-// is upgraded or restarted with none, and is known again by its pid, the time of its start and the boot.
+// of system calls, and no path of the host: the pipes are given to it as open descriptors. It ends neither with the agent nor
+// for a new one, which knows it again by its pid, the time of its start and the boot.
 //
 // Nothing runs that is not recorded: the process is held by a read from a pipe until its record is written and, where
 // somebody else makes the cgroup, until it is in there. An agent that is killed before that closes the pipe, and the process
