@@ -62,12 +62,10 @@ func (a *Agent) adopt(ctx context.Context) error {
 }
 
 // ours leaves out what was made for another root directory, and tells of it: another agent may run it, or the root
-// directory is not mounted yet. What one of our records names is ours, whoever has made it. foreign are the sandboxes of the rest.
+// directory is not mounted yet. What one of our records names is ours, whoever has made it. foreign are the sandboxes of the
+// rest.
 func (a *Agent) ours(items []node.Item, instances []*instance) (ours []node.Item, foreign []string) {
-	recorded := map[string]bool{}
-	for _, inst := range instances {
-		recorded[string(inst.Pod.UID)] = true
-	}
+	recorded := uidsOf(instances)
 	pods := map[string]bool{}
 	for _, i := range items {
 		if i.Ours || recorded[i.UID] {
@@ -81,6 +79,15 @@ func (a *Agent) ours(items []node.Item, instances []*instance) (ours []node.Item
 		a.log.Warn("containers of another root directory are left alone: give one of the agents a --containerd-namespace of its own", "pod", pod)
 	}
 	return ours, foreign
+}
+
+// uidsOf are the UIDs of the Pods that instances are of.
+func uidsOf(instances []*instance) map[string]bool {
+	uids := map[string]bool{}
+	for _, inst := range instances {
+		uids[string(inst.Pod.UID)] = true
+	}
+	return uids
 }
 
 // byKey sorts instances by Pod. The first of each is the one that goes on: not one that ends, and the youngest.
@@ -106,10 +113,7 @@ func byKey(instances []*instance) map[types.NamespacedName][]*instance {
 // rebuild makes instances of what containerd has of Pods that have no record. Nothing is done to them until their source
 // has spoken: then they are run on, or ended in peace.
 func (a *Agent) rebuild(items []node.Item, instances []*instance) []*instance {
-	recorded := map[string]bool{}
-	for _, inst := range instances {
-		recorded[string(inst.Pod.UID)] = true
-	}
+	recorded := uidsOf(instances)
 	rebuilt := map[string]*instance{}
 	slices.SortFunc(items, func(x, y node.Item) int {
 		return cmp.Or(cmp.Compare(x.Container, y.Container), cmp.Compare(x.Attempt, y.Attempt))

@@ -243,18 +243,10 @@ func (w *worker) leave(ctx context.Context) {
 	for name := range w.probing {
 		w.endProbes(name)
 	}
-	awaited := func() bool {
-		for _, f := range w.flights {
-			if f.deed.action.Verb != plan.Sweep {
-				return true
-			}
-		}
-		return false
-	}
 	for _, f := range w.flights {
 		f.cancel()
 	}
-	for awaited() {
+	for w.anyFlight(func(v plan.Verb) bool { return v != plan.Sweep }) {
 		w.settle(ctx, <-w.results)
 	}
 	if w.inst != nil {
@@ -501,8 +493,13 @@ func (w *worker) end(reason string, ruling Ruling) {
 
 // tidies says whether an instance that is past is being removed: whatever tears down all of them waits for that.
 func (w *worker) tidies() bool {
+	return w.anyFlight(func(v plan.Verb) bool { return v == plan.Tidy })
+}
+
+// anyFlight says whether a deed is under way whose verb is one of those.
+func (w *worker) anyFlight(those func(plan.Verb) bool) bool {
 	for _, f := range w.flights {
-		if f.deed.action.Verb == plan.Tidy {
+		if those(f.deed.action.Verb) {
 			return true
 		}
 	}

@@ -41,12 +41,6 @@ func (s *systemd) connect() (*systemdbus.Conn, error) {
 	return conn, nil
 }
 
-func (s *systemd) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.disconnect()
-}
-
 func (s *systemd) disconnect() {
 	if s.conn != nil {
 		s.conn.Close()

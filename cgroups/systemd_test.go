@@ -33,7 +33,7 @@ func openSystemd(t *testing.T) *Tree {
 		if err := tree.systemd.stop(unit); err != nil {
 			t.Error(err)
 		}
-		tree.systemd.close()
+		tree.systemd.disconnect()
 	})
 	return tree
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -19,29 +18,10 @@ import (
 func TestAFirewallThatForwardsNothingLetsPodsThrough(t *testing.T) {
 	n := open(t, nil)
 	asHost(t, func() {
-		ctx := context.Background()
-		if out, err := exec.Command("iptables", "-P", "FORWARD", "DROP").CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		pod := sandbox("f1")
-		pod.Ports = []Port{{HostPort: 8080, ContainerPort: 80, Protocol: "TCP"}}
-		ip := add(t, n, pod)
-		if err := n.CreateNetNS("neighbour"); err != nil {
-			t.Fatal(err)
-		}
-		host, neighbour := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-		wire(t, n.NetNS("neighbour"), host, neighbour)
+		reach := amongNeighbours(t, n, "f1")
+		reach("at first")
 
-		serve(t, n.NetNS("neighbour"), neighbour, 81)
-		if got := ask(t, n.NetNS(pod.ID), neighbour, 81); got != host {
-			t.Errorf("the neighbour sees %v, want the host, %v", got, host)
-		}
-		serve(t, n.NetNS(pod.ID), ip, 80)
-		if got := ask(t, n.NetNS("neighbour"), host, 8080); got != neighbour {
-			t.Errorf("the Pod sees %v, want the neighbour, %v", got, neighbour)
-		}
-
-		if err := n.GC(ctx, nothing); err != nil {
+		if err := n.GC(context.Background(), nothing); err != nil {
 			t.Error(err)
 		}
 		if err := n.Destroy(); err != nil {
@@ -49,6 +29,32 @@ func TestAFirewallThatForwardsNothingLetsPodsThrough(t *testing.T) {
 		}
 		n.noRules(t)
 	})
+}
+
+// amongNeighbours has a host that forwards nothing, a neighbour of it and a Pod with a host port. reach checks that traffic
+// flows between the two.
+func amongNeighbours(t *testing.T, n *Network, id string) (reach func(when string)) {
+	t.Helper()
+	run(t, "iptables", "-P", "FORWARD", "DROP")
+	pod := sandbox(id)
+	pod.Ports = []Port{{HostPort: 8080, ContainerPort: 80, Protocol: "TCP"}}
+	ip := add(t, n, pod)
+	if err := n.CreateNetNS("neighbour"); err != nil {
+		t.Fatal(err)
+	}
+	host, neighbour := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	wire(t, n.NetNS("neighbour"), host, neighbour)
+	serve(t, n.NetNS("neighbour"), neighbour, 81)
+	serve(t, n.NetNS(pod.ID), ip, 80)
+	return func(when string) {
+		t.Helper()
+		if got := ask(t, n.NetNS(pod.ID), neighbour, 81); got != host {
+			t.Errorf("%s: the neighbour sees %v, want the host, %v", when, got, host)
+		}
+		if got := ask(t, n.NetNS("neighbour"), host, 8080); got != neighbour {
+			t.Errorf("%s: the Pod sees %v, want the neighbour, %v", when, got, neighbour)
+		}
+	}
 }
 
 // asHost runs f where the host's network namespace is one of the test's own.

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -40,17 +39,7 @@ func TestWhatAFirewallSweptAwayComesBack(t *testing.T) {
 	n := open(t, nil)
 	asHost(t, func() {
 		ctx := context.Background()
-		run(t, "iptables", "-P", "FORWARD", "DROP")
-		pod := sandbox("w1")
-		pod.Ports = []Port{{HostPort: 8080, ContainerPort: 80, Protocol: "TCP"}}
-		ip := add(t, n, pod)
-		if err := n.CreateNetNS("neighbour"); err != nil {
-			t.Fatal(err)
-		}
-		host, neighbour := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-		wire(t, n.NetNS("neighbour"), host, neighbour)
-		serve(t, n.NetNS("neighbour"), neighbour, 81)
-		serve(t, n.NetNS(pod.ID), ip, 80)
+		reach := amongNeighbours(t, n, "w1")
 		whole := rules(t)
 		for sentence, sweep := range map[string]func(){
 			"nothing": func() {},
@@ -91,12 +80,7 @@ func TestWhatAFirewallSweptAwayComesBack(t *testing.T) {
 				if got := rules(t); !slices.Equal(got, whole) {
 					t.Errorf("swept: %s: got\n%s\nwant\n%s", sentence, strings.Join(got, "\n"), strings.Join(whole, "\n"))
 				}
-				if got := ask(t, n.NetNS(pod.ID), neighbour, 81); got != host {
-					t.Errorf("swept: %s: the neighbour sees %v, want the host, %v", sentence, got, host)
-				}
-				if got := ask(t, n.NetNS("neighbour"), host, 8080); got != neighbour {
-					t.Errorf("swept: %s: the Pod sees %v, want the neighbour, %v", sentence, got, neighbour)
-				}
+				reach("swept: " + sentence)
 			}
 		}
 		if err := n.GC(ctx, nothing); err != nil {

@@ -1,6 +1,6 @@
 // Package node is what a Pod's worker does to the world: it makes and removes sandboxes and containers, looks at them,
-// signals them and carries their output. It is the only room that knows runtime, sandbox, network, volumes and cgroups, and puts
-// them together; the worker sees it through an interface that tests replace.
+// signals them and carries their output. It is the only room that knows runtime, sandbox, network, volumes and cgroups, and
+// puts them together; the worker sees it through an interface that tests replace.
 //
 //	target.go     which container of which instance of which Pod: ids and labels
 //	paths.go      where its files are
@@ -10,6 +10,8 @@
 //	etc.go        hosts, hostname, resolv.conf
 //	logs.go       its output on the way to its log
 //	exit.go       what is told of its end
+//	find.go       what earlier agents have left
+//	durable.go    when an instance's record is on disk
 //	remove.go     the end of all of that
 //
 // Everything is idempotent: what is already done, or already gone, counts as success. Nothing here decides: when and why
@@ -120,9 +122,8 @@ const (
 	patience      = 10 * time.Second
 )
 
-// Notice says which container or sandbox to look at again: its main process ended, or a process of it was killed for want of
-// memory.
-// Without an ID it is all of them: something may have been missed.
+// Notice says which container or sandbox to look at again: its main process ended, or a process of it was killed for want
+// of memory. Without an ID it is all of them: something may have been missed.
 type Notice = runtime.Event
 
 // Watch calls see for every notice until ctx ends.

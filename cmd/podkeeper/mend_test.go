@@ -71,6 +71,17 @@ func runs(pid int) bool {
 	return err == nil && !strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')'):]), ") Z")
 }
 
+// awaitEnd waits until a process does not run.
+func (n *node) awaitEnd(what string, pid int) {
+	n.t.Helper()
+	n.eventually(what, func() error {
+		if runs(pid) {
+			return fmt.Errorf("%d runs", pid)
+		}
+		return nil
+	})
+}
+
 // shims are the pids of the shims of a node's Pods.
 func (n *node) shims() []int {
 	var pids []int
@@ -104,12 +115,7 @@ func TestAShimThatHangs(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = syscall.Kill(shims[0], syscall.SIGCONT) })
 	n.remove("hangs.yaml")
-	n.eventually("its process ends", func() error {
-		if runs(pid) {
-			return errors.New("it runs")
-		}
-		return nil
-	})
+	n.awaitEnd("its process ends", pid)
 	n.awaitGone("hangs")
 	if other := n.awaitReady("other"); containerStatus(other, "app").RestartCount != 0 {
 		t.Error("the other Pod was disturbed")

@@ -125,12 +125,7 @@ func TestASandboxThatDies(t *testing.T) {
 		if round == 1 {
 			n.restart()
 		}
-		n.eventually("its containers end with it", func() error {
-			if runs(app) {
-				return errors.New("one runs")
-			}
-			return nil
-		})
+		n.awaitEnd("its containers end with it", app)
 	}
 	n.remove("dies.yaml")
 	n.awaitGone("dies")
