@@ -333,7 +333,7 @@ func (w *worker) sweep(r *remains) deed {
 		if err := w.host.Release(ctx, r.target, r.detached); err != nil || r.keep {
 			return err
 		}
-		return w.host.Forget(r.target, r.attempts)
+		return w.host.Forget(r.target.Pod)
 	}
 	d.done = func() {
 		w.dropRemains(r)

@@ -287,10 +287,10 @@ func (h *pretended) Release(ctx context.Context, _ node.Target, _ bool) error {
 	return err
 }
 
-func (h *pretended) Forget(t node.Target, _ map[string]int) error {
+func (h *pretended) Forget(pod *v1.Pod) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return os.RemoveAll(podsOf(t.Pod))
+	return os.RemoveAll(podsOf(pod))
 }
 
 // podsOf is where the record of a Pod is; it is carried in an annotation, for Forget is told nothing else.

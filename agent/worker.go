@@ -40,7 +40,7 @@ type host interface {
 	Exec(ctx context.Context, t node.Target, command []string) (int, []byte, error)
 	Teardown(ctx context.Context, t node.Target, attempts map[string]int) error
 	Release(ctx context.Context, t node.Target, detached bool) error
-	Forget(t node.Target, attempts map[string]int) error
+	Forget(pod *v1.Pod) error
 }
 
 // surroundings is what all workers share.

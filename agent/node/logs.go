@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -75,8 +77,24 @@ const maxLinkName = 255 - len(".log")
 // logLink is where log collectors look for a container's log, beside the folder of all logs: /var/log/containers
 // (kubernetes/kubernetes pkg/kubelet/kuberuntime/legacy.go).
 func (n *Node) logLink(t Target) string {
-	name := fmt.Sprintf("%s_%s_%s-%s", t.Pod.Name, t.Pod.Namespace, t.Container.Name, t.ID())
-	return filepath.Join(filepath.Dir(n.LogsDir), "containers", name[:min(len(name), maxLinkName)]+".log")
+	return n.linkName(t.Pod, fmt.Sprintf("%s-%s", t.Container.Name, t.ID())) + ".log"
+}
+
+// linkName is the path of a link of a Pod without ".log". An empty rest gives what all links of the Pod begin with.
+func (n *Node) linkName(pod *v1.Pod, rest string) string {
+	name := fmt.Sprintf("%s_%s_%s", pod.Name, pod.Namespace, rest)
+	return filepath.Join(filepath.Dir(n.LogsDir), "containers", name[:min(len(name), maxLinkName)])
+}
+
+// unlink removes all links to logs of an instance, by where they lead: which attempts have one depends on when an agent was
+// killed. Those of another instance of the Pod stay.
+func (n *Node) unlink(pod *v1.Pod) {
+	links, _ := filepath.Glob(n.linkName(pod, "") + "*") // no name has a character that Glob knows
+	for _, link := range links {
+		if file, err := os.Readlink(link); err == nil && filepath.Dir(filepath.Dir(file)) == n.logDir(pod) {
+			_ = os.Remove(link)
+		}
+	}
 }
 
 // link makes the link to a container's log.

@@ -97,20 +97,13 @@ func (n *Node) Release(ctx context.Context, t Target, detached bool) error {
 	return errors.Join(errs...)
 }
 
-// Forget removes the last of an instance that is released, attempts being the latest of each container: its logs and, at the
-// very end, its record.
-func (n *Node) Forget(t Target, attempts map[string]int) error {
-	if err := os.RemoveAll(n.logDir(t.Pod)); err != nil {
+// Forget removes the last of an instance that is released: its logs and, at the very end, its record.
+func (n *Node) Forget(pod *v1.Pod) error {
+	n.unlink(pod)
+	if err := os.RemoveAll(n.logDir(pod)); err != nil {
 		return fmt.Errorf("remove logs: %w", err)
 	}
-	for _, c := range plan.Containers(t.Pod) {
-		of := t
-		of.Container = c
-		for _, attempt := range []int{attempts[c.Name] - 1, attempts[c.Name]} {
-			_ = os.Remove(n.logLink(of.Of(attempt)))
-		}
-	}
-	return n.forgetFolder(t.Pod)
+	return n.forgetFolder(pod)
 }
 
 // forgetFolder removes an instance's folder, its record at the very end.
