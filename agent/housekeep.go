@@ -28,9 +28,10 @@ func (a *Agent) housekeep(ctx context.Context) {
 	}
 }
 
-// sweepNode removes containers, sandboxes, layers and folders of UIDs that no worker has claimed. A worker claims before it
-// makes anything, and so does the sweep.
+// sweepNode removes links to no log, and containers, sandboxes, layers and folders of UIDs that no worker has claimed. A
+// worker claims before it makes anything, and so does the sweep.
 func (a *Agent) sweepNode(ctx context.Context) {
+	a.node.SweepLinks()
 	limited, cancel := context.WithTimeout(ctx, listTimeout)
 	items, err := a.node.Find(limited)
 	layers, layersErr := a.node.FindLayers(limited)

@@ -83,8 +83,10 @@ func (n *Node) logLink(t Target) string {
 // linkName is the path of a link of a Pod without ".log". An empty rest gives what all links of the Pod begin with.
 func (n *Node) linkName(pod *v1.Pod, rest string) string {
 	name := fmt.Sprintf("%s_%s_%s", pod.Name, pod.Namespace, rest)
-	return filepath.Join(filepath.Dir(n.LogsDir), "containers", name[:min(len(name), maxLinkName)])
+	return filepath.Join(n.linksDir(), name[:min(len(name), maxLinkName)])
 }
+
+func (n *Node) linksDir() string { return filepath.Join(filepath.Dir(n.LogsDir), "containers") }
 
 // unlink removes all links to logs of an instance, by where they lead: which attempts have one depends on when an agent was
 // killed. Those of another instance of the Pod stay.
@@ -92,6 +94,23 @@ func (n *Node) unlink(pod *v1.Pod) {
 	links, _ := filepath.Glob(n.linkName(pod, "") + "*") // no name has a character that Glob knows
 	for _, link := range links {
 		if file, err := os.Readlink(link); err == nil && filepath.Dir(filepath.Dir(file)) == n.logDir(pod) {
+			_ = os.Remove(link)
+		}
+	}
+}
+
+// SweepLinks removes the links that lead to logs of Pods that are gone, as the kubelet does
+// (kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_gc.go, evictPodLogsDirectories). A log that is only being
+// rotated has its Pod's folder still.
+func (n *Node) SweepLinks() {
+	links, _ := filepath.Glob(filepath.Join(n.linksDir(), "*.log"))
+	for _, link := range links {
+		file, err := os.Readlink(link)
+		folder := filepath.Dir(filepath.Dir(file))
+		if err != nil || filepath.Dir(folder) != n.LogsDir {
+			continue
+		}
+		if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) {
 			_ = os.Remove(link)
 		}
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -44,5 +45,33 @@ func TestForgetLeavesNoLink(t *testing.T) {
 		if _, err := os.Lstat(link); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestLinksToNoLogAreSwept has a link of a Pod whose logs somebody has removed, one whose log is being rotated, and those of
+// somebody else.
+func TestLinksToNoLogAreSwept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := &Node{LogsDir: filepath.Join(dir, "pods")}
+	links := filepath.Join(dir, "containers")
+	for _, d := range []string{links, filepath.Join(n.LogsDir, "default_rotated_2", "app")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{
+		"gone.log":     filepath.Join(n.LogsDir, "default_gone_1", "app", "0.log"),
+		"rotated.log":  filepath.Join(n.LogsDir, "default_rotated_2", "app", "0.log"),
+		"stranger.log": filepath.Join(dir, "elsewhere", "default_gone_1", "app", "0.log"),
+	} {
+		if err := os.Symlink(to, filepath.Join(links, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.SweepLinks()
+	left, err := filepath.Glob(filepath.Join(links, "*"))
+	if want := []string{filepath.Join(links, "rotated.log"), filepath.Join(links, "stranger.log")}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v, %v; want %v", left, err, want)
 	}
 }

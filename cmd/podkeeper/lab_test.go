@@ -529,12 +529,15 @@ func (n *node) down() error {
 		}
 		return err
 	})
+	var left error
+	if err == nil {
+		left = wait(n.leftovers) // what an earlier run was cut off from takes the agent and containerd a moment
+	}
 	_ = n.agent.Process.Signal(syscall.SIGTERM)
 	<-n.ended
 	if err != nil {
 		return err
 	}
-	left := wait(n.leftovers) // containerd ends what it was cut off from a moment later
 	net, err := network.Open(network.Config{
 		BinDir: "/usr/lib/cni", RunDir: n.path("run"), StateDir: n.path("run", "network"), Name: n.namespace,
 	})
