@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/agent/node"
-	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
@@ -53,7 +52,7 @@ func New(cfg Config, n *node.Node) *Agent {
 	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory)}
 	a.surroundings = &surroundings{
 		roster: newRoster(), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
-		turns:  map[plan.Verb]turns{plan.CreateSandbox: newTurns(2 * goruntime.NumCPU()), plan.Start: newTurns(2 * goruntime.NumCPU())},
+		turns:  newTurns(2 * goruntime.NumCPU()),
 		events: newEvents(n.Name), log: cfg.Log,
 	}
 	a.metrics = newMetrics(a.registry, a)

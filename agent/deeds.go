@@ -19,7 +19,7 @@ import (
 type deed struct {
 	lane   string                          // what has one deed at a time: a container, "" for the sandbox
 	action plan.Action                     // what it is told as
-	starts bool                            // in vain once the instance has to go, and never done without its record
+	starts bool                            // in vain once the instance has to go, never done without its record, and paced
 	begin  func() (undo func())            // records what must be known before; undo takes that back
 	do     func(ctx context.Context) error // the deed
 	done   func()                          // records what has become of it
@@ -33,12 +33,16 @@ func (w *worker) deed(a plan.Action, now time.Time) deed {
 	switch a.Verb {
 	case plan.CreateSandbox:
 		w.createSandbox(&d)
+	case plan.Attach:
+		w.attach(&d)
 	case plan.RemoveSandbox:
 		w.removeSandbox(&d)
 	case plan.Prepare:
 		w.prepare(&d)
+	case plan.Create:
+		w.create(&d, now)
 	case plan.Start:
-		w.start(&d, now)
+		w.start(&d)
 	case plan.Terminate:
 		w.terminate(&d, now)
 	case plan.Kill:
@@ -55,7 +59,6 @@ func (w *worker) deed(a plan.Action, now time.Time) deed {
 
 func (w *worker) createSandbox(d *deed) {
 	var t node.Target
-	var made node.Sandbox
 	d.starts = true
 	d.begin = func() func() {
 		old := w.inst.Sandbox
@@ -65,41 +68,68 @@ func (w *worker) createSandbox(d *deed) {
 		w.register(t.SandboxID(), w)
 		return func() { w.inst.Sandbox = old }
 	}
+	var warnings []string
 	d.do = func(ctx context.Context) (err error) {
 		begin := time.Now()
-		if made, err = w.host.CreateSandbox(ctx, t); err == nil {
+		if warnings, err = w.host.CreateSandbox(ctx, t); err == nil {
 			w.metrics.sandbox.Observe(time.Since(begin).Seconds())
 		}
 		return err
 	}
 	d.done = func() {
-		w.inst.Sandbox.Ready, w.inst.Sandbox.IPs = true, made.IPs
-		for _, warning := range made.Warnings {
+		w.inst.Sandbox.Ready = true
+		for _, warning := range warnings {
 			w.event("", v1.EventTypeWarning, "DNSConfigForming", warning)
 		}
 	}
-	d.failed = func(err error) {
-		w.event("", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
-		w.fail("", "FailedCreatePodSandBox", err)
+	d.failed = w.sandboxFailed
+}
+
+// networkLane is the lane of Attach, beside which containers are made.
+const networkLane = "/network"
+
+func (w *worker) attach(d *deed) {
+	t := w.target("")
+	var ips []string
+	d.lane, d.starts = networkLane, true
+	d.do = func(ctx context.Context) (err error) {
+		ips, err = w.host.Attach(ctx, t)
+		return err
 	}
+	d.done = func() { w.inst.Sandbox.Attached, w.inst.Sandbox.IPs = true, ips }
+	d.failed = func(err error) {
+		w.inst.Sandbox.Ready = false // the next try begins with another sandbox
+		w.sandboxFailed(err)
+	}
+}
+
+func (w *worker) sandboxFailed(err error) {
+	w.event("", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
+	w.fail("", "FailedCreatePodSandBox", err)
 }
 
 func (w *worker) removeSandbox(d *deed) {
 	t := w.target("")
+	var made []node.Target // and never started
+	for _, c := range plan.Containers(w.inst.Pod) {
+		if w.inst.Containers[c.Name].created {
+			made = append(made, w.target(c.Name))
+		}
+	}
 	d.begin = func() func() {
 		w.inst.Sandbox.Ready = false
 		return nil
 	}
 	var left *node.Leftover
 	d.do = func(ctx context.Context) error {
-		err := w.host.RemoveSandbox(ctx, t)
+		err := w.host.RemoveSandbox(ctx, t, made...)
 		if errors.As(err, &left) {
 			return nil // the next one has another id
 		}
 		return err
 	}
 	d.done = func() {
-		w.inst.Sandbox.Made, w.inst.Sandbox.IPs = false, nil
+		w.inst.Sandbox.Made, w.inst.Sandbox.Attached, w.inst.Sandbox.IPs = false, false, nil
 		if left != nil {
 			w.event("", v1.EventTypeWarning, "FailedCleanup", left.Error())
 		}
@@ -112,6 +142,7 @@ func (w *worker) prepare(d *deed) {
 	d.starts, d.free = true, true // a pull takes as long as it takes
 	d.do = func(ctx context.Context) (err error) {
 		pull, err = w.host.Prepare(ctx, t, func() {
+			w.turn.yield() // what is waited for is not this host's work
 			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", t.Container.Image))
 		})
 		return err
@@ -129,9 +160,8 @@ func (w *worker) prepare(d *deed) {
 	d.failed = func(err error) { w.failPull(d.lane, err) }
 }
 
-func (w *worker) start(d *deed, now time.Time) {
+func (w *worker) create(d *deed, now time.Time) {
 	var t node.Target
-	var startedAt time.Time
 	a := d.action
 	made := w.prepared[d.lane]
 	d.starts = true
@@ -154,40 +184,51 @@ func (w *worker) start(d *deed, now time.Time) {
 		w.register(t.ID(), w)
 		return func() { *rec = old }
 	}
+	d.do = func(ctx context.Context) error { return w.host.Create(ctx, t, made.image) }
+	d.done = func() {
+		w.inst.Containers[d.lane].created = true
+		w.event(d.lane, v1.EventTypeNormal, "Created", "Created container: "+d.lane)
+	}
+	d.failed = func(err error) { w.startFailed(t, err) }
+}
+
+func (w *worker) start(d *deed) {
+	t := w.target(d.lane)
+	var startedAt time.Time
+	d.starts = true
 	d.do = func(ctx context.Context) (err error) {
-		startedAt, err = w.host.Start(ctx, t, made.image)
+		startedAt, err = w.host.Start(ctx, t)
 		return err
 	}
 	d.done = func() {
-		w.event(d.lane, v1.EventTypeNormal, "Created", "Created container: "+d.lane)
-		w.event(d.lane, v1.EventTypeNormal, "Started", "Started container "+d.lane)
 		rec := w.inst.Containers[d.lane]
-		rec.StartedAt = startedAt
-		if rec.Uncleaned {
-			rec.Uncleaned = false
-			rec.Last = w.withLog(rec.Last, t.Of(a.Attempt-1))
-		}
-		if a.Attempt > 0 {
+		rec.StartedAt, rec.created = startedAt, false
+		w.event(d.lane, v1.EventTypeNormal, "Started", "Started container "+d.lane)
+		if t.Attempt > 0 {
 			w.metrics.restarts.Inc()
 			w.tidy(t)
 		}
 	}
-	d.failed = func(err error) {
-		if a.Attempt > 0 {
-			w.tidy(t) // or every try would leave something
-		}
-		var fault *node.Fault
-		switch {
-		case errors.As(err, &fault):
-			delete(w.prepared, d.lane) // what is at fault may be the image: it is looked for anew
-			w.event(d.lane, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
-			w.fail(d.lane, fault.Reason, err)
-		case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
-			w.fail(d.lane, "RuntimeError", err) // about the way to the runtime, not about what was asked of it
-		default:
-			w.event(d.lane, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
-			w.startError(d.lane, err)
-		}
+	d.failed = func(err error) { w.startFailed(t, err) }
+}
+
+// startFailed judges why an instance could not be made or started.
+func (w *worker) startFailed(t node.Target, err error) {
+	name := t.Container.Name
+	if t.Attempt > 0 {
+		w.tidy(t) // or every try would leave something
+	}
+	var fault *node.Fault
+	switch {
+	case errors.As(err, &fault):
+		delete(w.prepared, name) // what is at fault may be the image: it is looked for anew
+		w.event(name, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		w.fail(name, fault.Reason, err)
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
+		w.fail(name, "RuntimeError", err) // about the way to the runtime, not about what was asked of it
+	default:
+		w.event(name, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		w.startError(name, err)
 	}
 }
 
@@ -199,7 +240,7 @@ func (w *worker) startError(name string, err error) {
 		ExitCode: 128, Reason: "StartError", Message: err.Error(), StartedAt: metav1.NewTime(rec.CreatedAt), FinishedAt: metav1.Now(),
 		ContainerID: "containerd://" + w.target(name).ID(),
 	}
-	rec.StartedAt = rec.CreatedAt
+	rec.StartedAt, rec.created = rec.CreatedAt, false
 }
 
 func (w *worker) terminate(d *deed, now time.Time) {
@@ -264,16 +305,37 @@ func (w *worker) withLog(exit *v1.ContainerStateTerminated, t node.Target) *v1.C
 	return &complete
 }
 
-// tidy removes what the instance before another one has left, beside whatever comes next. What fails is left to a sweep.
+// tidy removes the instance before another one, and what that has left, beside whatever comes next but the instance after:
+// that one has its pipes. What fails is tried again.
 func (w *worker) tidy(t node.Target) {
-	d := deed{lane: "/old/" + t.Container.Name, action: plan.Action{Verb: plan.Tidy, Container: t.Container.Name}}
-	if w.busy(d.lane) {
+	d := deed{lane: tidyLane(t.Container.Name), action: plan.Action{Verb: plan.Tidy, Container: t.Container.Name}}
+	if w.busy(d.lane) || w.retryAt(d.lane).After(time.Now()) {
 		return
 	}
 	d.do = func(ctx context.Context) error { return w.host.RemoveOld(ctx, t) }
-	d.failed = func(error) {}
-	w.next = append(w.next, d)
+	d.done = func() {
+		if rec := w.inst.Containers[t.Container.Name]; rec.Uncleaned && rec.Attempt == t.Attempt {
+			rec.Uncleaned = false
+			rec.Last = w.withLog(rec.Last, t.Of(t.Attempt-1))
+		}
+	}
+	d.failed = func(error) { w.delay(d.lane, firstRetry, maxRetry) }
+	w.next[d.lane] = d
 }
+
+// tidyUncleaned tidies where a start did not come to it: an agent was killed, or it failed. It answers when to try again.
+func (w *worker) tidyUncleaned() (next time.Time) {
+	for _, c := range plan.Containers(w.inst.Pod) {
+		if rec := w.inst.Containers[c.Name]; rec.Uncleaned && !rec.created && !w.busy(c.Name) {
+			w.tidy(w.target(c.Name))
+			next = earliest(next, w.retryAt(tidyLane(c.Name)))
+		}
+	}
+	return next
+}
+
+// tidyLane is apart from those of containers, whose names have no slash.
+func tidyLane(container string) string { return "/old/" + container }
 
 func (w *worker) teardown(d *deed) {
 	r := &remains{target: w.target(""), attempts: w.inst.attempts(), ids: w.inst.ids(), keep: w.inst.Ruling.Verdict == Evicted}

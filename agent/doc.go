@@ -27,7 +27,7 @@
 //	deeds.go     one deed a verb: what is recorded before, what is done, what comes of it
 //	oom.go       deaths for want of memory
 //	backoff.go   how long the restarts of a Pod's containers may have to wait
-//	turns.go     how many sandboxes and containers are made at once
+//	turns.go     how many Pods start something at once
 //	publish.go   what is reported of a Pod
 //	events.go    v1.Events, a share of them a Pod
 //	report.go    what server tells

@@ -35,6 +35,7 @@ type pretended struct {
 	tasks     map[string]*task
 	log       []string // what was done, with the seconds since the beginning
 
+	attach   func(ctx context.Context) error                // before the network is there
 	prepare  func(ctx context.Context, t node.Target) error // before an image is there
 	start    func(ctx context.Context, t node.Target) error // before a container is
 	started  func(t node.Target)                            // after it is, under no lock
@@ -55,6 +56,7 @@ type pretended struct {
 
 type task struct {
 	name     string
+	made     bool // and never started
 	running  bool
 	code     int
 	exitedAt time.Time
@@ -141,6 +143,9 @@ func (h *pretended) LookContainer(ctx context.Context, t node.Target) (node.Cont
 	c := node.Container{State: node.Absent}
 	if k := h.tasks[t.ID()]; k != nil {
 		c.State, c.ExitCode, c.ExitedAt = node.Stopped, k.code, k.exitedAt
+		if k.made {
+			c.State = node.Created
+		}
 		if k.running {
 			c.State = node.Running
 			if h.lost == t.Container.Name {
@@ -151,18 +156,31 @@ func (h *pretended) LookContainer(ctx context.Context, t node.Target) (node.Cont
 	return c, h.blind
 }
 
-func (h *pretended) CreateSandbox(_ context.Context, t node.Target) (node.Sandbox, error) {
+func (h *pretended) CreateSandbox(_ context.Context, t node.Target) ([]string, error) {
 	h.note("sandbox %d", t.Sandbox)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sandboxes[t.SandboxID()] = true
-	return node.Sandbox{IPs: []string{"10.88.0.2"}}, nil
+	return nil, nil
 }
 
-func (h *pretended) RemoveSandbox(_ context.Context, t node.Target) error {
+func (h *pretended) Attach(ctx context.Context, t node.Target) ([]string, error) {
+	h.note("attach %d", t.Sandbox)
+	if hook := held(h, &h.attach); hook != nil {
+		if err := hook(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return []string{"10.88.0.2"}, nil
+}
+
+func (h *pretended) RemoveSandbox(_ context.Context, t node.Target, made ...node.Target) error {
 	h.note("no sandbox %d", t.Sandbox)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, of := range made {
+		delete(h.tasks, of.ID())
+	}
 	delete(h.sandboxes, t.SandboxID())
 	return nil
 }
@@ -177,17 +195,26 @@ func (h *pretended) Prepare(ctx context.Context, t node.Target, _ func()) (node.
 	return node.Pull{Image: node.Image{Name: "docker.io/" + t.Container.Image}}, ctx.Err()
 }
 
-func (h *pretended) Start(ctx context.Context, t node.Target, _ node.Image) (time.Time, error) {
+func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) error {
+	h.note("create %s %d", t.Container.Name, t.Attempt)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tasks[t.ID()] = &task{name: t.Container.Name, made: true}
+	return nil
+}
+
+func (h *pretended) Start(ctx context.Context, t node.Target) (time.Time, error) {
 	h.note("start %s %d", t.Container.Name, t.Attempt)
 	if hook := held(h, &h.start); hook != nil {
 		if err := hook(ctx, t); err != nil {
 			return time.Time{}, err
 		}
 	}
-	if t.Uncleaned {
-		_ = h.Clean(ctx, t.Of(t.Attempt-1))
-	}
 	h.mu.Lock()
+	if k := h.tasks[t.ID()]; k == nil || !k.made {
+		h.mu.Unlock()
+		return time.Time{}, errors.New("no such task")
+	}
 	h.tasks[t.ID()] = &task{name: t.Container.Name, running: true}
 	h.mu.Unlock()
 	if hook := held(h, &h.started); hook != nil {
@@ -196,8 +223,11 @@ func (h *pretended) Start(ctx context.Context, t node.Target, _ node.Image) (tim
 	return time.Now(), nil
 }
 
-func (h *pretended) RemoveOld(_ context.Context, t node.Target) error {
+func (h *pretended) RemoveOld(ctx context.Context, t node.Target) error {
 	h.note("tidy %s %d", t.Container.Name, t.Attempt-1)
+	if t.Uncleaned {
+		_ = h.Clean(ctx, t.Of(t.Attempt-1))
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, there := h.tasks[t.Of(t.Attempt-1).ID()]; there {
@@ -260,10 +290,6 @@ func (h *pretended) Teardown(_ context.Context, t node.Target, _ map[string]int)
 	clear(h.tasks)
 	clear(h.sandboxes)
 	return nil
-}
-
-func (h *pretended) Addresses(context.Context, node.Target) ([]string, error) {
-	return []string{"10.88.0.2"}, nil
 }
 
 func (h *pretended) Carry(t node.Target) error {

@@ -41,10 +41,11 @@ const recordVersion = 1
 
 // sandboxRecord is what is remembered of the Pod's sandbox.
 type sandboxRecord struct {
-	Attempt int      `json:"attempt"` // of the latest one, -1 before the first
-	Made    bool     `json:"made"`    // something of it may be there
-	Ready   bool     `json:"ready"`   // it was made in full
-	IPs     []string `json:"ips,omitempty"`
+	Attempt  int      `json:"attempt"`  // of the latest one, -1 before the first
+	Made     bool     `json:"made"`     // something of it may be there
+	Ready    bool     `json:"ready"`    // it was made in full, but for the network
+	Attached bool     `json:"attached"` // its network is there
+	IPs      []string `json:"ips,omitempty"`
 }
 
 // record is what is remembered of the latest instance of a container.
@@ -69,6 +70,7 @@ type record struct {
 	Exit       *v1.ContainerStateTerminated `json:"exit,omitempty"`      // replaced, never changed: it is published
 	Last       *v1.ContainerStateTerminated `json:"last,omitempty"`
 
+	created  bool // this instance is made, and not started yet
 	leftover bool // an earlier start of this attempt was cut off: what is left of it goes first
 	told     bool // people were told that its restart waits
 }

@@ -148,13 +148,14 @@ func (w *worker) noteContainer(c *v1.Container, found node.Container) {
 	switch found.State {
 	case node.Running:
 		if rec.StartedAt.IsZero() { // an earlier agent has started it
-			rec.StartedAt = node.StartedAt(found.PID)
+			rec.StartedAt, rec.created = node.StartedAt(found.PID), false
 		}
 	case node.Stopped:
 		w.exited(c, found)
 	case node.Created, node.Absent:
 		if rec.StartedAt.IsZero() {
-			return // its start was cut off, and is made again
+			rec.created = rec.created && found.State == node.Created
+			return // it is still to be started, or its start was cut off and is made again
 		}
 		found.ExitCode, found.ExitedAt = 137, time.Now()
 		w.exited(c, found)
@@ -178,7 +179,7 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	if found.ExitCode != 0 && w.ranOut(c.Name, fmt.Sprintf("Container %s ran out of memory", c.Name)) {
 		rec.Exit.Reason = "OOMKilled"
 	}
-	rec.Started, rec.Ready = false, false
+	rec.Started, rec.Ready, rec.created = false, false, false
 	w.endProbes(c.Name)
 	delete(w.faults, c.Name) // they were about one that ran
 	w.log.Info("container ended", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode, "reason", rec.Exit.Reason)
@@ -187,7 +188,10 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 // seen is what plan gets to know.
 func (w *worker) seen(found sight) plan.Seen {
 	s := plan.Seen{Ending: w.inst.Ending, Containers: map[string]plan.Container{}, Backoff: w.backoffOf(w.inst.Pod)}
-	s.Sandbox = plan.Sandbox{Attempt: w.inst.Sandbox.Attempt, Busy: w.busy(""), RetryAt: w.retryAt("")}
+	s.Sandbox = plan.Sandbox{
+		Attempt: w.inst.Sandbox.Attempt, Busy: w.busy(""), RetryAt: w.retryAt(""),
+		Attached: w.inst.Sandbox.Attached, Attaching: w.busy(networkLane),
+	}
 	if w.inst.Sandbox.Made && !s.Sandbox.Busy {
 		g, asked := found[""]
 		switch {
@@ -235,6 +239,8 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 	}
 	ready, ok := w.prepared[c.Name]
 	seen.Prepared = ok && ready.attempt == next && ready.asked == c.Image
+	seen.Created = rec.created && rec.Sandbox == w.inst.Sandbox.Attempt && !seen.Changed
+	seen.Tidying = rec.Uncleaned || w.busy(tidyLane(c.Name))
 	return seen
 }
 

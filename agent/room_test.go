@@ -320,8 +320,8 @@ func TestWhatIsLostIsKilledBeforeItIsStartedAgain(t *testing.T) {
 
 func TestDeadlineDoesNotCountTheWaitForATurn(t *testing.T) {
 	inBubble(t, func(a *agency) {
-		a.w.turns = map[plan.Verb]turns{plan.Start: newTurns(1)}
-		give, err := a.w.turns[plan.Start].take(context.Background())
+		a.w.turn.turns = newTurns(1)
+		give, err := a.w.turn.turns.take(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}

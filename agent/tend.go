@@ -28,7 +28,7 @@ func (w *worker) tend(found sight) {
 			fault = err
 			w.event(c.Name, v1.EventTypeWarning, "FailedLog", "Output waits in its pipe: the log cannot be written: "+err.Error())
 		}
-		if g.State == node.Running {
+		if g.State == node.Running && w.inst.Sandbox.Attached {
 			w.probe(c, t)
 		}
 	}

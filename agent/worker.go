@@ -25,11 +25,12 @@ import (
 type host interface {
 	LookSandbox(ctx context.Context, t node.Target) (running bool, err error)
 	LookContainer(ctx context.Context, t node.Target) (node.Container, error)
-	CreateSandbox(ctx context.Context, t node.Target) (node.Sandbox, error)
-	Addresses(ctx context.Context, t node.Target) (ips []string, err error)
-	RemoveSandbox(ctx context.Context, t node.Target) error
+	CreateSandbox(ctx context.Context, t node.Target) (warnings []string, err error)
+	Attach(ctx context.Context, t node.Target) (ips []string, err error)
+	RemoveSandbox(ctx context.Context, t node.Target, made ...node.Target) error
 	Prepare(ctx context.Context, t node.Target, pulling func()) (node.Pull, error)
-	Start(ctx context.Context, t node.Target, image node.Image) (startedAt time.Time, err error)
+	Create(ctx context.Context, t node.Target, image node.Image) error
+	Start(ctx context.Context, t node.Target) (startedAt time.Time, err error)
 	Carry(t node.Target) error
 	Signal(ctx context.Context, t node.Target, kill bool) error
 	Clean(ctx context.Context, t node.Target) error
@@ -49,9 +50,9 @@ type surroundings struct {
 	host    host
 	podsDir string
 	hostIPs func() []string
-	timeout time.Duration       // of one deed, its wait for a turn excepted
-	backoff time.Duration       // the longest between restarts; 0 is Kubernetes' default
-	turns   map[plan.Verb]turns // of deeds that start a shim
+	timeout time.Duration // of one deed, its wait for a turn excepted
+	backoff time.Duration // the longest between restarts; 0 is Kubernetes' default
+	turns   *turns        // of Pods that start something; nil is no limit
 	events  *Events
 	metrics *metrics
 	log     *slog.Logger
@@ -86,7 +87,8 @@ type worker struct {
 	remains  []*remains
 	asks     map[string]*ask
 	flights  map[string]flight // by lane
-	next     []deed            // that follow from others, and are begun in the next step
+	next     map[string]deed   // that follow from others, by lane, and are begun in the next step
+	turn     *podTurn
 	prepared map[string]prepared
 	faults   map[string]*fault // by lane
 	probing  map[string]*probing
@@ -126,7 +128,7 @@ type prepared struct {
 func newWorker(key types.NamespacedName, s *surroundings) *worker {
 	return &worker{
 		key: key, surroundings: s, oomed: map[string]time.Time{}, wake: make(chan struct{}, 1), results: make(chan result, 16), gone: make(chan struct{}),
-		asks: map[string]*ask{}, flights: map[string]flight{}, prepared: map[string]prepared{}, faults: map[string]*fault{}, probing: map[string]*probing{},
+		asks: map[string]*ask{}, flights: map[string]flight{}, next: map[string]deed{}, turn: newPodTurn(s.turns), prepared: map[string]prepared{}, faults: map[string]*fault{}, probing: map[string]*probing{},
 	}
 }
 
@@ -246,7 +248,7 @@ func (w *worker) leave(ctx context.Context) {
 	for _, f := range w.flights {
 		f.cancel()
 	}
-	for w.anyFlight(func(v plan.Verb) bool { return v != plan.Sweep }) {
+	for w.anyFlight(func(d deed) bool { return d.action.Verb != plan.Sweep }) {
 		w.settle(ctx, <-w.results)
 	}
 	if w.inst != nil {
@@ -266,15 +268,16 @@ func (w *worker) step(ctx context.Context) time.Time {
 			settled = false
 		}
 	}
-	w.adjust(ctx)
-	for _, d := range w.next {
-		w.launch(ctx, d)
-	}
-	w.next = nil
+	w.adjust()
 	wake := w.sweepRemains(ctx)
 	if w.inst == nil || w.inst.TornDown {
 		return wake
 	}
+	wake = earliest(wake, w.tidyUncleaned())
+	for _, d := range w.next {
+		w.launch(ctx, d)
+	}
+	clear(w.next)
 	now := time.Now()
 	w.inst.rebase(now)
 	sight := w.look(ctx)
@@ -291,6 +294,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 	}
 	w.publish(seen, now) // before the records are those of the next instances
 	w.act(ctx, p.Actions, now)
+	if !w.anyFlight(func(d deed) bool { return d.starts }) {
+		w.turn.end()
+	}
 	return earliest(wake, p.Wake, w.retryAt(lookLane), w.retryAt(recordLane), w.retryAt(logLane), oom)
 }
 
@@ -353,7 +359,7 @@ func (w *worker) save() bool {
 
 // adjust brings what is wanted and what there is together: a first instance begins, one that is not wanted any more, or not
 // as it is, has to end, and one that differs in little is the one that is wanted from here on.
-func (w *worker) adjust(ctx context.Context) {
+func (w *worker) adjust() {
 	w.mu.Lock()
 	wanted, wantedAt, awaiting := w.wanted, w.wantedAt, w.awaiting
 	forgiving, retrying := w.forgiving, w.retrying
@@ -377,7 +383,7 @@ func (w *worker) adjust(ctx context.Context) {
 	case wanted.Ruling.Verdict != Admitted:
 		w.end(wanted.Ruling.Message, wanted.Ruling)
 	case w.inst.rebuilt && wanted.Pod.Revision == w.inst.Revision:
-		w.recognise(ctx, wanted)
+		w.recognise(wanted)
 	case wanted.Pod.Revision != w.inst.Revision:
 		w.follow(wanted)
 	}
@@ -465,18 +471,11 @@ func (w *worker) replacePod(wanted *Wish) {
 }
 
 // recognise gives an instance whose record was lost the Pod that it is of.
-func (w *worker) recognise(ctx context.Context, wanted *Wish) {
+func (w *worker) recognise(wanted *Wish) {
 	w.replacePod(wanted)
 	w.inst.rebuilt = false
 	w.freePorts(w.inst.Pod)
 	w.take(w.key, w.inst.Pod)
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	ips, err := w.host.Addresses(ctx, w.target(""))
-	if err != nil {
-		w.log.Warn("addresses of a rebuilt pod are not known", "pod", w.key.String(), "error", err)
-	}
-	w.inst.Sandbox.IPs = ips
 }
 
 // end begins the end of the instance. Starts that are under way are given up, stops are not.
@@ -493,13 +492,13 @@ func (w *worker) end(reason string, ruling Ruling) {
 
 // tidies says whether an instance that is past is being removed: whatever tears down all of them waits for that.
 func (w *worker) tidies() bool {
-	return w.anyFlight(func(v plan.Verb) bool { return v == plan.Tidy })
+	return w.anyFlight(func(d deed) bool { return d.action.Verb == plan.Tidy })
 }
 
-// anyFlight says whether a deed is under way whose verb is one of those.
-func (w *worker) anyFlight(those func(plan.Verb) bool) bool {
+// anyFlight says whether a deed is under way that is one of those.
+func (w *worker) anyFlight(those func(deed) bool) bool {
 	for _, f := range w.flights {
-		if those(f.deed.action.Verb) {
+		if those(f.deed) {
 			return true
 		}
 	}
@@ -558,14 +557,12 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	}()
 }
 
-// inTurn does a deed when its turn comes, if its kind takes turns. Its deadline counts from there.
+// inTurn does a deed when the Pod's turn comes, where it starts something. Its deadline counts from there.
 func (w *worker) inTurn(ctx context.Context, d deed) error {
-	if turns, ok := w.turns[d.action.Verb]; ok {
-		give, err := turns.take(ctx)
-		if err != nil {
+	if d.starts {
+		if err := w.turn.take(ctx); err != nil {
 			return err
 		}
-		defer give()
 	}
 	if !d.free {
 		bounded, cancel := context.WithTimeout(ctx, w.timeout)
@@ -601,10 +598,10 @@ func (w *worker) settle(ctx context.Context, r result) {
 }
 
 // excuse forgets the failure that a deed has made good. What made the removal of a sandbox necessary may happen again, and
-// an image that is there says nothing of a start that failed.
+// an image that is there says nothing of a start that failed, nor does an instance that is made.
 func (w *worker) excuse(d deed) {
 	f := w.faults[d.lane]
-	if f == nil || d.action.Verb == plan.RemoveSandbox || d.action.Verb == plan.Prepare && f.of == plan.Start {
+	if f == nil || d.action.Verb == plan.RemoveSandbox || d.action.Verb == plan.Prepare && (f.of == plan.Create || f.of == plan.Start) {
 		return
 	}
 	delete(w.faults, d.lane)

@@ -115,12 +115,12 @@ func newPiped(t *testing.T) *piped {
 			_ = syscall.Close(s.write)
 		}
 	})
-	if err := makePipes(dir, []string{"app"}); err != nil {
+	if err := makePipes(dir, AllPipes(dir, "app")); err != nil {
 		t.Fatal(err)
 	}
 	p := &piped{T: t, dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),
 		runtime: &Runtime{cfg: Config{LogMaxSize: 10 << 20, LogFiles: 5}, scratch: scratch}}
-	p.stdout, p.stderr = Pipes(dir, "app")
+	p.stdout, p.stderr = Pipes(dir, "app", 0)
 	return p
 }
 

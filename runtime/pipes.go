@@ -12,23 +12,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pipes are the named pipes that a container's output passes through on its way to the log file.
-func Pipes(sandboxDir, container string) (stdout, stderr string) {
-	base := filepath.Join(sandboxDir, pipesDir, container)
+// pipePairs is how many instances of a container may have output under way at once: one that has ended, whose last output is
+// still to be carried, does not hold up the next.
+const pipePairs = 2
+
+// Pipes are the named pipes that the output of an instance of a container passes through on its way to the log file. The
+// instance after the next has them, too.
+func Pipes(sandboxDir, container string, attempt int) (stdout, stderr string) {
+	base := filepath.Join(sandboxDir, pipesDir, fmt.Sprintf("%s.%d", container, attempt%pipePairs))
 	return base + ".out", base + ".err"
 }
 
+// AllPipes are those of all instances of a container.
+func AllPipes(sandboxDir, container string) []string {
+	var pipes []string
+	for attempt := range pipePairs {
+		stdout, stderr := Pipes(sandboxDir, container, attempt)
+		pipes = append(pipes, stdout, stderr)
+	}
+	return pipes
+}
+
 // makePipes leaves pipes alone that are there: they may hold output. What else is in their place is replaced.
-func makePipes(dir string, containers []string) error {
+func makePipes(dir string, pipes []string) error {
 	if err := os.MkdirAll(filepath.Join(dir, pipesDir), 0o700); err != nil {
 		return fmt.Errorf("create pipes: %w", err)
 	}
-	for _, name := range containers {
-		stdout, stderr := Pipes(dir, name)
-		for _, pipe := range []string{stdout, stderr} {
-			if err := makePipe(pipe); err != nil {
-				return err
-			}
+	for _, pipe := range pipes {
+		if err := makePipe(pipe); err != nil {
+			return err
 		}
 	}
 	return nil

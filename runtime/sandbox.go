@@ -20,8 +20,8 @@ func Shm(sandboxDir string) string { return filepath.Join(sandboxDir, "shm") }
 
 // MakeSandboxDir makes what the containers of a sandbox have of its folder: the pipes of their output and, unless they use
 // the host's, /dev/shm. What is there already is kept.
-func MakeSandboxDir(dir string, hostIPC bool, containers []string) error {
-	if err := makePipes(dir, containers); err != nil {
+func MakeSandboxDir(dir string, hostIPC bool, pipes []string) error {
+	if err := makePipes(dir, pipes); err != nil {
 		return err
 	}
 	if hostIPC {

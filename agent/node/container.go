@@ -90,34 +90,30 @@ func (n *Node) Prepare(ctx context.Context, t Target, pulling func()) (Pull, err
 	return pull, nil
 }
 
-// Start makes the instance that was prepared and starts it. It answers when the main process began. A Fault means that
-// nothing was run. The instance before is cleaned between the two, where it was not yet: earlier, the shim would end with it.
-func (n *Node) Start(ctx context.Context, t Target, image Image) (time.Time, error) {
+// Create makes the instance that was prepared: all of it but its running main process. A Fault is about its configuration.
+func (n *Node) Create(ctx context.Context, t Target, image Image) error {
 	if t.Leftover {
 		if err := n.Runtime.Delete(ctx, t.ID()); err != nil {
-			return time.Time{}, err
+			return err
 		}
 		if err := n.Runtime.PrepareLayer(ctx, t.ID(), image, n.labels(t)); err != nil {
-			return time.Time{}, err
+			return err
 		}
 	}
 	cfg, release, err := n.containerConfig(t, image)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	defer release()
 	if err := n.Runtime.CreateContainer(ctx, cfg); err != nil {
-		return time.Time{}, &Fault{CreateContainerConfigError, err}
+		return &Fault{CreateContainerConfigError, err}
 	}
-	if err := n.Runtime.CreateTask(ctx, cfg); err != nil {
-		return time.Time{}, err
-	}
-	if t.Uncleaned {
-		if err := n.Clean(ctx, t.Of(t.Attempt-1)); err != nil {
-			return time.Time{}, err
-		}
-	}
-	if err := n.Carry(t); err != nil { // the instance before has had all that was its own
+	return n.Runtime.CreateTask(ctx, cfg)
+}
+
+// Start starts the main process of an instance that was made, and answers when it began. After a Fault nothing was run.
+func (n *Node) Start(ctx context.Context, t Target) (time.Time, error) {
+	if err := n.Carry(t); err != nil {
 		return time.Time{}, &Fault{CreateContainerError, err}
 	}
 	if err := n.Runtime.Start(ctx, t.ID()); err != nil {
@@ -159,7 +155,7 @@ func (n *Node) containerConfig(t Target, image Image) (runtime.ContainerConfig, 
 		OOMScoreAdj: max(cgroups.OOMScoreAdj(t.Pod, t.Container, n.Memory), n.MinOOM),
 		Namespaces:  namespaces,
 	}
-	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name)
+	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name, t.Attempt)
 	for _, s := range t.Container.Command {
 		cfg.Command = append(cfg.Command, expand(s))
 	}

@@ -21,12 +21,9 @@ func (n *Node) hostname(pod *v1.Pod) (string, error) {
 	return name, err
 }
 
-// writeEtc writes the files that name the Pod and its neighbours, and answers what of its DNS settings was left out.
-func (n *Node) writeEtc(pod *v1.Pod, ips []netip.Addr) (warnings []string, err error) {
-	hosts, err := os.ReadFile("/etc/hosts")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the node's hosts: %w", err)
-	}
+// writeEtc writes the files that name the Pod and its neighbours, and answers what of its DNS settings was left out. hosts is
+// empty until writeHosts is called: containers may have it mounted before the Pod has an address.
+func (n *Node) writeEtc(pod *v1.Pod) (warnings []string, err error) {
 	var resolv []byte
 	if n.ResolvConf != "" {
 		if resolv, err = os.ReadFile(n.ResolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -38,11 +35,19 @@ func (n *Node) writeEtc(pod *v1.Pod, ips []netip.Addr) (warnings []string, err e
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{"hosts": n.DNS.Hosts(pod, ips, hosts), "hostname": []byte(name + "\n"), "resolv.conf": resolv}
-	for file, content := range files {
+	for file, content := range map[string][]byte{"hosts": nil, "hostname": []byte(name + "\n"), "resolv.conf": resolv} {
 		if err := writeFile(n.etcFile(pod, file), content, 0o644); err != nil {
 			return nil, err
 		}
 	}
 	return warnings, nil
+}
+
+// writeHosts writes the file that names the Pod by its addresses.
+func (n *Node) writeHosts(pod *v1.Pod, ips []netip.Addr) error {
+	hosts, err := os.ReadFile("/etc/hosts")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the node's hosts: %w", err)
+	}
+	return writeFile(n.etcFile(pod, "hosts"), n.DNS.Hosts(pod, ips, hosts), 0o644)
 }

@@ -26,7 +26,7 @@ func (n *Node) carried(t Target) (*runtime.Log, error) {
 	if l := n.logs[id]; l != nil {
 		return l, nil
 	}
-	stdout, stderr := runtime.Pipes(n.runDir(t.Pod), t.Container.Name)
+	stdout, stderr := runtime.Pipes(n.runDir(t.Pod), t.Container.Name, t.Attempt)
 	l, err := n.Runtime.OpenLog(stdout, stderr, n.logFile(t))
 	if err != nil {
 		return nil, err

@@ -20,9 +20,14 @@ import (
 // RecordFile is the name of the record of an instance in its folder: the last that Forget removes.
 const RecordFile = "pod.json"
 
-// RemoveOld removes what the instance before has had in the runtime, and the log of the one before that: one dead instance
-// can be read.
+// RemoveOld removes what the instance before has had in the runtime, when the last of its output is in its log, and the log
+// of the one before that: one dead instance can be read.
 func (n *Node) RemoveOld(ctx context.Context, t Target) error {
+	if t.Uncleaned {
+		if err := n.Clean(ctx, t.Of(t.Attempt-1)); err != nil {
+			return err
+		}
+	}
 	if t.Attempt > 1 {
 		old := t.Of(t.Attempt - 2)
 		files, _ := filepath.Glob(n.logFile(old) + "*")

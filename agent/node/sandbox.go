@@ -15,12 +15,6 @@ import (
 	"github.com/podkeeper/podkeeper/sandbox"
 )
 
-// Sandbox is what was made for the containers of a Pod to share.
-type Sandbox struct {
-	IPs      []string // none on the host's network, where the Pod has the node's
-	Warnings []string // what is wrong with the Pod's DNS settings, in Kubernetes' words
-}
-
 // sysctls of a Pod's own network: every process may bind low ports and ping, as under containerd's CRI
 // (enable_unprivileged_ports, enable_unprivileged_icmp).
 var sysctls = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
@@ -30,63 +24,63 @@ func (n *Node) LookSandbox(_ context.Context, t Target) (bool, error) {
 	return n.Sandboxes.Look(t.SandboxID(), n.runDir(t.Pod))
 }
 
-// CreateSandbox makes what the containers of a Pod share, the network and the pause process at the same time.
-func (n *Node) CreateSandbox(ctx context.Context, t Target) (Sandbox, error) {
-	var made Sandbox
+// CreateSandbox makes what the containers of a Pod share, but for what Attach puts into it. It answers what is wrong with the
+// Pod's DNS settings, in Kubernetes' words.
+func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, err error) {
 	if err := n.Runtime.CheckHandler(ptr.Deref(t.Pod.Spec.RuntimeClassName, "")); err != nil {
-		return made, err
+		return nil, err
 	}
 	if err := n.Volumes.Setup(t.Pod); err != nil {
-		return made, err
+		return nil, err
 	}
 	if err := n.Cgroups.Ensure(t.Pod); err != nil {
-		return made, fmt.Errorf("make cgroup: %w", err)
+		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
-	id, host := t.SandboxID(), t.Pod.Spec.HostNetwork
-	netNS := ""
-	if !host {
+	if warnings, err = n.writeEtc(t.Pod); err != nil {
+		return nil, err
+	}
+	id := t.SandboxID()
+	cfg := sandbox.Config{ID: id}
+	if !t.Pod.Spec.HostNetwork {
 		if err := n.Network.CreateNetNS(id); err != nil {
-			return made, fmt.Errorf("make network namespace: %w", err)
+			return nil, fmt.Errorf("make network namespace: %w", err)
 		}
-		netNS = n.Network.NetNS(id)
+		cfg.NetNS = n.Network.NetNS(id)
 	}
-	hostname, err := n.hostname(t.Pod)
-	if err != nil {
-		return made, err
-	}
-	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error {
-		var ips []netip.Addr
-		if !host {
-			if ips, err = n.Network.Add(ctx, networkSandbox(t)); err != nil {
-				return fmt.Errorf("set up network: %w", err)
-			}
+	return warnings, n.startPause(ctx, t, cfg)
+}
+
+// Attach sets up the network of a sandbox, and completes the file that tells containers of it. It answers the Pod's addresses,
+// none on the host's network, where it has the node's. What is attached stays as it is.
+func (n *Node) Attach(ctx context.Context, t Target) ([]string, error) {
+	var ips []netip.Addr
+	if !t.Pod.Spec.HostNetwork {
+		var err error
+		if ips, err = n.Network.Add(ctx, networkSandbox(t)); err != nil {
+			return nil, fmt.Errorf("set up network: %w", err)
 		}
-		made.IPs = texts(ips)
-		made.Warnings, err = n.writeEtc(t.Pod, ips)
-		return err
-	})
-	work.Go(func() error { return n.startPause(ctx, t, sandbox.Config{NetNS: netNS, Hostname: hostname}) })
-	return made, work.Wait()
+	}
+	return texts(ips), n.writeHosts(t.Pod, ips)
 }
 
 // startPause starts the pause process, with the pipes of all containers open.
 func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) error {
 	dir, spec := n.runDir(t.Pod), &t.Pod.Spec
-	var names []string
 	for _, c := range plan.Containers(t.Pod) {
-		names = append(names, c.Name)
-		stdout, stderr := runtime.Pipes(dir, c.Name)
-		cfg.Pipes = append(cfg.Pipes, stdout, stderr)
+		cfg.Pipes = append(cfg.Pipes, runtime.AllPipes(dir, c.Name)...)
 	}
-	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, names); err != nil {
+	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, cfg.Pipes); err != nil {
+		return err
+	}
+	var err error
+	if cfg.Hostname, err = n.hostname(t.Pod); err != nil {
 		return err
 	}
 	place, err := n.Cgroups.Place(t.Pod, t.SandboxID())
 	if err != nil {
 		return err
 	}
-	cfg.ID, cfg.Dir, cfg.Cgroup, cfg.Sysctls = t.SandboxID(), dir, sandbox.Placement(place), sysctls
+	cfg.Dir, cfg.Cgroup, cfg.Sysctls = dir, sandbox.Placement(place), sysctls
 	cfg.HostIPC, cfg.SharedPID = spec.HostIPC, ptr.Deref(spec.ShareProcessNamespace, false)
 	cfg.OOMScoreAdj = max(cgroups.SandboxOOMScoreAdj, n.MinOOM)
 	return n.Sandboxes.Start(ctx, cfg)
@@ -102,23 +96,26 @@ func (n *Node) namespaces(t Target) (runtime.Namespaces, error) {
 	return ns, err
 }
 
-// Addresses are those of a sandbox that was made by an earlier agent.
-func (n *Node) Addresses(ctx context.Context, t Target) ([]string, error) {
-	if t.Pod.Spec.HostNetwork {
-		return nil, nil
-	}
-	ips, err := n.Network.Add(ctx, networkSandbox(t))
-	return texts(ips), err
-}
-
-// RemoveSandbox removes the pause process and the network. Containers are left alone. What is left of the network alone is a
-// Leftover.
-func (n *Node) RemoveSandbox(ctx context.Context, t Target) error {
+// RemoveSandbox removes the pause process and the network, after containers that were made and never started. Others are left
+// alone. What is left of the network alone is a Leftover.
+func (n *Node) RemoveSandbox(ctx context.Context, t Target, made ...Target) error {
 	if t.Sandbox < 0 {
 		return nil
 	}
+	for _, of := range made {
+		if err := n.Runtime.Delete(ctx, of.ID()); err != nil {
+			return err
+		}
+	}
 	// Both are tried: what is left of one must not keep the other.
-	err, attached := n.removePause(ctx, t), n.detach(ctx, t)
+	var beside errgroup.Group
+	var attached error
+	beside.Go(func() error {
+		attached = n.detach(ctx, t)
+		return nil
+	})
+	err := n.removePause(ctx, t)
+	_ = beside.Wait()
 	if err == nil && attached != nil {
 		return &Leftover{attached}
 	}

@@ -99,7 +99,7 @@ func (n *next) end() {
 
 // last does what takes away the ground under the containers, alone: what they have left is cleaned before.
 func (n *next) last(verb Verb) {
-	if len(n.plan.Actions) == 0 && n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
+	if len(n.plan.Actions) == 0 && !n.seen.Sandbox.Attaching && n.ready(n.seen.Sandbox.Busy, n.seen.Sandbox.RetryAt) {
 		n.plan.do(Action{Verb: verb})
 	}
 }

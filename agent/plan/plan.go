@@ -35,10 +35,12 @@ type Seen struct {
 
 // Sandbox is what was seen of the Pod's sandbox. Exited means that something of it is left but it holds nothing together.
 type Sandbox struct {
-	State   State
-	Attempt int  // of the latest sandbox, -1 before the first
-	Busy    bool // an action on it is in flight
-	RetryAt time.Time
+	State     State
+	Attempt   int  // of the latest sandbox, -1 before the first
+	Busy      bool // an action on it is in flight
+	RetryAt   time.Time
+	Attached  bool // its network is there
+	Attaching bool // and is being set up
 }
 
 // Ending says since when an instance is being ended, and why.
@@ -67,6 +69,8 @@ type Container struct {
 	Busy     bool      // an action on it is in flight
 	Leftover bool      // it has ended and still has its task
 	Prepared bool      // image and writable layer of the next instance are ready
+	Created  bool      // this instance is made in the present sandbox, of what the Pod says now, and was never started
+	Tidying  bool      // the instance before this one is being removed, and has its pipes and files still
 	RetryAt  time.Time // an action on it failed: not before then
 }
 
@@ -106,15 +110,17 @@ type Verb string
 
 // The verbs. All of them are idempotent.
 const (
-	CreateSandbox Verb = "create sandbox" // network, pause process
+	CreateSandbox Verb = "create sandbox" // network namespace, pause process, volumes
+	Attach        Verb = "attach"         // set up the network of the sandbox
 	RemoveSandbox Verb = "remove sandbox" // what is left of it; no container runs in it any more
 	Prepare       Verb = "prepare"        // image and writable layer of the next instance
-	Start         Verb = "start"          // make the instance that was prepared, and start it
+	Create        Verb = "create"         // make the instance that was prepared
+	Start         Verb = "start"          // start the main process of the instance that was made
 	Terminate     Verb = "stop"           // record why, and send the stop signal
 	Kill          Verb = "kill"           // SIGKILL to everything in the container
 	Clean         Verb = "clean"          // delete the task of an instance that has ended
 	Teardown      Verb = "tear down"      // remove everything that the instance has had in the runtime and on the network
-	Tidy          Verb = "tidy"           // remove what the instance before another one has left in the runtime: never planned here, either
+	Tidy          Verb = "tidy"           // remove the instance before another one: never planned here
 	Sweep         Verb = "sweep"          // remove the rest of an instance that is torn down: never planned here, for nothing waits for it
 )
 
@@ -122,8 +128,8 @@ const (
 type Action struct {
 	Verb      Verb
 	Container string        // empty for the sandbox and the whole Pod
-	Attempt   int           // CreateSandbox, Prepare, Start: which one to make
-	Backoff   time.Duration // Start: what the restart after this instance will have to wait
+	Attempt   int           // CreateSandbox, Prepare, Create, Start: which one to make
+	Backoff   time.Duration // Create: what the restart after this instance will have to wait
 	Why       Why           // Terminate
 	Grace     time.Duration // Terminate: time until Kill
 }
@@ -164,7 +170,8 @@ func (p *Plan) wake(at time.Time) {
 //  2. it is done (every container ended for good): stop the sidecars, then remove the sandbox;
 //  3. its sandbox cannot be told of: begin nothing, and kill what should be dead;
 //  4. its sandbox is broken: stop what runs, remove the sandbox; or there is none: create it, and prepare images meanwhile;
-//  5. run: init containers and sidecars one after another, then all others together, each restarted by its policy.
+//  5. run: attach the sandbox to the network; init containers and sidecars one after another, then all others together, each
+//     restarted by its policy. What is made need not wait for the network, unless it is told the Pod's address; what starts does.
 func Next(pod *v1.Pod, seen Seen, now time.Time) Plan {
 	n := next{pod: pod, seen: seen, now: now}
 	switch {

@@ -80,6 +80,8 @@ func lost(c *Container)       { c.Lost = true }
 func edited(c *Container)     { c.Changed = true }
 func busy(c *Container)       { c.Busy = true }
 func prepared(c *Container)   { c.Prepared = true }
+func created(c *Container)    { c.Created = true }
+func tidying(c *Container)    { c.Tidying = true }
 func leftover(c *Container)   { c.Leftover = true }
 func notStarted(c *Container) { c.Started = false }
 
@@ -87,7 +89,7 @@ type all map[string]Container
 
 var (
 	noSandbox = Sandbox{Attempt: -1}
-	box       = Sandbox{State: Running}
+	box       = Sandbox{State: Running, Attached: true}
 	broken    = Sandbox{State: Exited}
 	gone      = Sandbox{}
 	hidden    = Sandbox{State: Unknown}
@@ -98,7 +100,7 @@ func ending(since float64) *Ending { return &Ending{Since: at(since), Reason: "t
 // show prints all that an action says.
 func show(a Action) string {
 	s := a.String()
-	if a.Verb == Start && a.Backoff > 0 {
+	if a.Verb == Create && a.Backoff > 0 {
 		s += fmt.Sprintf(", then after %v", a.Backoff)
 	}
 	if a.Verb == Terminate {
@@ -153,14 +155,25 @@ func TestSandboxAndStart(t *testing.T) {
 		"what is left of a broken sandbox goes first": {pod: always("a"), seen: Seen{Sandbox: broken, Containers: all{"a": fresh(prepared)}},
 			want: []string{"remove sandbox"}},
 		"in a sandbox containers are prepared": {pod: always("a"), seen: Seen{Sandbox: box}, want: []string{"prepare a"}},
-		"what is prepared starts, beside what is not": {pod: always("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared)}},
-			want: []string{"start a", "prepare b"}},
+		"what is prepared is made, beside what is not": {pod: always("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared)}},
+			want: []string{"create a", "prepare b"}},
 		"a pull that hangs does not delay another container": {pod: always("a", "b"),
-			seen: Seen{Sandbox: box, Containers: all{"a": fresh(busy), "b": fresh(prepared)}}, want: []string{"start b"}},
+			seen: Seen{Sandbox: box, Containers: all{"a": fresh(busy), "b": fresh(prepared)}}, want: []string{"create b"}},
 		"a pull that failed is tried again in time": {pod: always("a"), seen: Seen{Sandbox: box, Containers: all{"a": fresh(retry(10))}}, wake: 10},
 		"a start that was cut off is made again, as the same attempt": {pod: always("a"),
 			seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared, attempt(3), backoff(40), createdAt(-5))}},
-			want: []string{"start a (attempt 3), then after 40s"}},
+			want: []string{"create a (attempt 3), then after 40s"}},
+		"what is made starts": {pod: always("a"), seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared, created, createdAt(0))}}, want: []string{"start a"}},
+		"before the network is there containers are made": {pod: always("a", "b"),
+			seen: Seen{Sandbox: Sandbox{State: Running}, Containers: all{"a": fresh(prepared)}}, want: []string{"attach", "create a", "prepare b"}},
+		"but not started": {pod: always("a"),
+			seen: Seen{Sandbox: Sandbox{State: Running, Attaching: true}, Containers: all{"a": fresh(prepared, created, createdAt(0))}}},
+		"nor made where they are told the address": {pod: changed(always("a", "b"), func(p *v1.Pod) {
+			p.Spec.Containers[0].Env = []v1.EnvVar{{Name: "IP", ValueFrom: &v1.EnvVarSource{FieldRef: &v1.ObjectFieldSelector{FieldPath: "status.podIP"}}}}
+			p.Spec.Containers[1].Env = []v1.EnvVar{{Name: "NAME", ValueFrom: &v1.EnvVarSource{FieldRef: &v1.ObjectFieldSelector{FieldPath: "metadata.name"}}}}
+		}), seen: Seen{Sandbox: Sandbox{State: Running, Attaching: true}, Containers: all{"a": fresh(prepared), "b": fresh(prepared)}}, want: []string{"create b"}},
+		"the next init container is not made before its turn": {pod: always("init1", "init2", "a"),
+			seen: Seen{Sandbox: Sandbox{State: Running, Attaching: true}, Containers: all{"init1": fresh(prepared, created, createdAt(0)), "init2": fresh(prepared)}}},
 		"everything runs: nothing to do": {pod: always("init1", "side1", "a"),
 			seen: Seen{Sandbox: box, Containers: all{"init1": ended(0), "side1": up(), "a": up()}}},
 		"what an ended init container has left is cleaned": {pod: always("init1", "a"),
@@ -183,20 +196,20 @@ func TestSandboxLost(t *testing.T) {
 			seen: Seen{Sandbox: gone, Containers: all{"a": ended(137), "b": ended(0, attempt(4))}},
 			want: []string{"create sandbox (attempt 1)", "prepare a (attempt 1)", "prepare b (attempt 5)"}},
 		"a new sandbox is no failure: no back-off, and the one there was stays": {pod: always("a"),
-			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1}, Containers: all{"a": ended(137, backoff(80), prepared)}},
-			want: []string{"start a (attempt 1), then after 1m20s"}},
+			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1, Attached: true}, Containers: all{"a": ended(137, backoff(80), prepared)}},
+			want: []string{"create a (attempt 1), then after 1m20s"}},
 		"init runs again in a new sandbox, from the first": {pod: always("init1", "init2", "a"),
-			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1}, Containers: all{"init1": ended(0), "init2": ended(0), "a": ended(137)}},
+			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1, Attached: true}, Containers: all{"init1": ended(0), "init2": ended(0), "a": ended(137)}},
 			want: []string{"prepare init1 (attempt 1)"}},
 		"init exits count from the present sandbox only": {pod: always("init1", "init2", "a"),
-			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1}, Containers: all{"init1": ended(0, sandbox(1)), "init2": ended(0), "a": ended(137)}},
+			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1, Attached: true}, Containers: all{"init1": ended(0, sandbox(1)), "init2": ended(0), "a": ended(137)}},
 			want: []string{"prepare init2 (attempt 1)"}},
 		"OnFailure: init runs again too, though it had succeeded": {pod: onFailure("init1", "a"),
-			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1}, Containers: all{"init1": ended(0), "a": ended(137)}},
+			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1, Attached: true}, Containers: all{"init1": ended(0), "a": ended(137)}},
 			want: []string{"prepare init1 (attempt 1)"}},
 		"OnFailure: a container that had succeeded stays ended": {pod: onFailure("a", "b"),
-			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1}, Containers: all{"a": ended(0), "b": ended(137, prepared)}},
-			want: []string{"start b (attempt 1)"}},
+			seen: Seen{Sandbox: Sandbox{State: Running, Attempt: 1, Attached: true}, Containers: all{"a": ended(0), "b": ended(137, prepared)}},
+			want: []string{"create b (attempt 1)"}},
 		"OnFailure: nor is its image wanted": {pod: onFailure("a", "b"), seen: Seen{Sandbox: gone, Containers: all{"a": ended(0), "b": ended(1)}},
 			want: []string{"create sandbox (attempt 1)", "prepare b (attempt 1)"}},
 		"OnFailure: all had succeeded, so there is no new sandbox": {pod: onFailure("a"), seen: Seen{Sandbox: gone, Containers: all{"a": ended(0)}}},
@@ -215,30 +228,31 @@ func TestRestart(t *testing.T) {
 	next := func(c Container) Seen { return Seen{Sandbox: box, Containers: all{"a": c}} }
 	check(t, map[string]row{
 		"Always: exit 0 is restarted, at once the first time": {pod: always("a"), seen: next(ended(0)), want: []string{"prepare a (attempt 1)"}},
-		"Always: exit 1 too":                   {pod: always("a"), seen: next(ended(1)), want: []string{"prepare a (attempt 1)"}},
-		"OnFailure: exit 1 is restarted":       {pod: onFailure("a"), seen: next(ended(1)), want: []string{"prepare a (attempt 1)"}},
-		"OnFailure: exit 0 is the end":         {pod: onFailure("a"), seen: next(ended(0)), want: []string{"remove sandbox"}},
-		"Never: exit 1 is the end":             {pod: never("a"), seen: next(ended(1)), want: []string{"remove sandbox"}},
-		"Never: exit 0 is the end":             {pod: never("a"), seen: next(ended(0)), want: []string{"remove sandbox"}},
-		"the end of one is not the Pod's":      {pod: never("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0, leftover), "b": up()}}, want: []string{"clean a"}},
-		"OnFailure: nor is a success":          {pod: onFailure("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0), "b": up()}}},
-		"the first restart is followed by 10s": {pod: always("a"), seen: next(ended(1, prepared)), want: []string{"start a (attempt 1), then after 10s"}},
+		"Always: exit 1 too":                       {pod: always("a"), seen: next(ended(1)), want: []string{"prepare a (attempt 1)"}},
+		"OnFailure: exit 1 is restarted":           {pod: onFailure("a"), seen: next(ended(1)), want: []string{"prepare a (attempt 1)"}},
+		"OnFailure: exit 0 is the end":             {pod: onFailure("a"), seen: next(ended(0)), want: []string{"remove sandbox"}},
+		"Never: exit 1 is the end":                 {pod: never("a"), seen: next(ended(1)), want: []string{"remove sandbox"}},
+		"Never: exit 0 is the end":                 {pod: never("a"), seen: next(ended(0)), want: []string{"remove sandbox"}},
+		"the end of one is not the Pod's":          {pod: never("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0, leftover), "b": up()}}, want: []string{"clean a"}},
+		"OnFailure: nor is a success":              {pod: onFailure("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0), "b": up()}}},
+		"the first restart is followed by 10s":     {pod: always("a"), seen: next(ended(1, prepared)), want: []string{"create a (attempt 1), then after 10s"}},
+		"it waits for the pipes of the one before": {pod: always("a"), seen: next(ended(1, prepared, tidying))},
 		"a second restart waits 10s, and what was left is cleaned meanwhile": {pod: always("a"), seen: next(ended(1, attempt(1), backoff(10), leftover)),
 			want: []string{"clean a"}, wake: 10},
 		"back-off counts from the end": {pod: always("a"), seen: next(ended(1, attempt(1), backoff(10), finished(-4))), wake: 6},
 		"and is over exactly in time": {pod: always("a"), seen: next(ended(1, attempt(1), backoff(10), finished(-10), prepared)),
-			want: []string{"start a (attempt 2), then after 20s"}},
+			want: []string{"create a (attempt 2), then after 20s"}},
 		"the image is not looked at before": {pod: always("a"), seen: next(ended(1, attempt(1), backoff(10), finished(-9))), wake: 1},
 		"160s is followed by 300s": {pod: always("a"), seen: next(ended(1, attempt(6), backoff(160), finished(-160), prepared)),
-			want: []string{"start a (attempt 7), then after 5m0s"}},
+			want: []string{"create a (attempt 7), then after 5m0s"}},
 		"300s stays": {pod: always("a"), seen: next(ended(1, attempt(7), backoff(300), finished(-300), prepared)),
-			want: []string{"start a (attempt 8), then after 5m0s"}},
+			want: []string{"create a (attempt 8), then after 5m0s"}},
 		"ten minutes are not enough to start over": {pod: always("a"), seen: next(ended(1, attempt(7), backoff(300), createdAt(-600))), wake: 300},
 		"more than ten minutes start over": {pod: always("a"), seen: next(ended(1, attempt(7), backoff(300), createdAt(-601), prepared)),
-			want: []string{"start a (attempt 8), then after 10s"}},
+			want: []string{"create a (attempt 8), then after 10s"}},
 		"exit 0 backs off like any other": {pod: always("a"), seen: next(ended(0, attempt(1), backoff(10))), wake: 10},
 		"one that backs off does not delay another": {pod: always("a", "b"),
-			seen: Seen{Sandbox: box, Containers: all{"a": ended(1, backoff(40)), "b": fresh(prepared)}}, want: []string{"start b"}, wake: 40},
+			seen: Seen{Sandbox: box, Containers: all{"a": ended(1, backoff(40)), "b": fresh(prepared)}}, want: []string{"create b"}, wake: 40},
 		"the earliest of several times is the wake": {pod: always("a", "b"),
 			seen: Seen{Sandbox: box, Containers: all{"a": ended(1, backoff(40)), "b": ended(1, backoff(20))}}, wake: 20},
 		"a restart whose pull failed waits for that": {pod: always("a"), seen: next(ended(1, retry(7))), wake: 7},
@@ -338,7 +352,7 @@ func TestLost(t *testing.T) {
 		"it has no time left":                 {pod: always("a"), seen: next(up(lost, told(LivenessFailed, -1, 30))), want: []string{"kill a"}},
 		"not while that is under way":         {pod: always("a"), seen: next(up(lost, busy))},
 		"a kill that failed is tried in time": {pod: always("a"), seen: next(up(lost, retry(2))), wake: 2},
-		"then it is restarted":                {pod: always("a"), seen: next(ended(137, prepared)), want: []string{"start a (attempt 1), then after 10s"}},
+		"then it is restarted":                {pod: always("a"), seen: next(ended(137, prepared)), want: []string{"create a (attempt 1), then after 10s"}},
 		"a sidecar too":                       {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(lost), "a": up()}}, want: []string{"kill side1"}},
 		"it is killed when the Pod ends":      {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"a": up(lost)}}, want: []string{"kill a"}},
 		"and when the sandbox is gone":        {pod: always("a"), seen: Seen{Sandbox: broken, Containers: all{"a": up(lost)}}, want: []string{"kill a"}},
@@ -356,13 +370,13 @@ func TestChanged(t *testing.T) {
 		"a failed probe comes first":                 {pod: always("a"), seen: next(up(edited, failed(LivenessFailed))), want: []string{"stop a (liveness failed) within 30s"}},
 		"what a probe had stopped is not told again": {pod: always("a"), seen: next(up(edited, told(LivenessFailed, -2, 30))), wake: 28},
 		"no other is stopped":                        {pod: always("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": up(edited), "b": up()}}, want: []string{"stop a (its image was changed) within 30s"}},
-		"the restart is at once, and so is the next": {pod: always("a"), seen: next(ended(137, stopped, prepared, attempt(5), backoff(160))), want: []string{"start a (attempt 6)"}},
+		"the restart is at once, and so is the next": {pod: always("a"), seen: next(ended(137, stopped, prepared, attempt(5), backoff(160))), want: []string{"create a (attempt 6)"}},
 		"an init container runs again, though it ended with 0": {pod: always("init1", "a"), seen: Seen{Sandbox: box, Containers: all{"init1": ended(0, stopped)}},
 			want: []string{"prepare init1 (attempt 1)"}},
 		"Never: that is no failure of the Pod": {pod: never("init1", "a"), seen: Seen{Sandbox: box, Containers: all{"init1": ended(143, stopped)}},
 			want: []string{"prepare init1 (attempt 1)"}},
 		"a sidecar is restarted":                    {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(edited), "a": up()}}, want: []string{"stop side1 (its image was changed) within 30s"}},
-		"what waits for its restart waits no more":  {pod: always("a"), seen: next(ended(1, edited, prepared, attempt(5), backoff(160))), want: []string{"start a (attempt 6)"}},
+		"what waits for its restart waits no more":  {pod: always("a"), seen: next(ended(1, edited, prepared, attempt(5), backoff(160))), want: []string{"create a (attempt 6)"}},
 		"Never: what has ended stays so":            {pod: never("a"), seen: next(ended(1, edited)), want: []string{"remove sandbox"}},
 		"OnFailure: what has succeeded stays ended": {pod: onFailure("a", "b"), seen: Seen{Sandbox: box, Containers: all{"a": ended(0, edited), "b": up()}}},
 	}
@@ -382,15 +396,15 @@ func TestBackoffLimits(t *testing.T) {
 		return Seen{Sandbox: box, Containers: all{"a": c}, Backoff: Backoff{Max: longest}}
 	}
 	check(t, map[string]row{
-		"the longest wait is the one given":           {pod: always("a"), seen: next(30*time.Second, ended(1, prepared, backoff(20), finished(-20))), want: []string{"start a (attempt 1), then after 30s"}},
-		"and stays":                                   {pod: always("a"), seen: next(30*time.Second, ended(1, prepared, backoff(30), finished(-30))), want: []string{"start a (attempt 1), then after 30s"}},
-		"one below 10s is the first wait, too":        {pod: always("a"), seen: next(5*time.Second, ended(1, prepared)), want: []string{"start a (attempt 1), then after 5s"}},
-		"and every one after it":                      {pod: always("a"), seen: next(5*time.Second, ended(1, prepared, backoff(5), finished(-5))), want: []string{"start a (attempt 1), then after 5s"}},
-		"one above 10s does not change the first":     {pod: always("a"), seen: next(30*time.Second, ended(1, prepared)), want: []string{"start a (attempt 1), then after 10s"}},
+		"the longest wait is the one given":           {pod: always("a"), seen: next(30*time.Second, ended(1, prepared, backoff(20), finished(-20))), want: []string{"create a (attempt 1), then after 30s"}},
+		"and stays":                                   {pod: always("a"), seen: next(30*time.Second, ended(1, prepared, backoff(30), finished(-30))), want: []string{"create a (attempt 1), then after 30s"}},
+		"one below 10s is the first wait, too":        {pod: always("a"), seen: next(5*time.Second, ended(1, prepared)), want: []string{"create a (attempt 1), then after 5s"}},
+		"and every one after it":                      {pod: always("a"), seen: next(5*time.Second, ended(1, prepared, backoff(5), finished(-5))), want: []string{"create a (attempt 1), then after 5s"}},
+		"one above 10s does not change the first":     {pod: always("a"), seen: next(30*time.Second, ended(1, prepared)), want: []string{"create a (attempt 1), then after 10s"}},
 		"a wait that was longer before is cut to it":  {pod: always("a"), seen: next(30*time.Second, ended(1, backoff(300))), wake: 30},
-		"it starts over after ten minutes as always":  {pod: always("a"), seen: next(5*time.Second, ended(1, prepared, backoff(5), createdAt(-601))), want: []string{"start a (attempt 1), then after 5s"}},
-		"a negative one is Kubernetes' default":       {pod: always("a"), seen: next(-1, ended(1, prepared, backoff(160), finished(-160))), want: []string{"start a (attempt 1), then after 5m0s"}},
-		"a wait that was taken back begins from none": {pod: always("a"), seen: next(0, ended(1, prepared, attempt(7), backoff(0))), want: []string{"start a (attempt 8), then after 10s"}},
+		"it starts over after ten minutes as always":  {pod: always("a"), seen: next(5*time.Second, ended(1, prepared, backoff(5), createdAt(-601))), want: []string{"create a (attempt 1), then after 5s"}},
+		"a negative one is Kubernetes' default":       {pod: always("a"), seen: next(-1, ended(1, prepared, backoff(160), finished(-160))), want: []string{"create a (attempt 1), then after 5m0s"}},
+		"a wait that was taken back begins from none": {pod: always("a"), seen: next(0, ended(1, prepared, attempt(7), backoff(0))), want: []string{"create a (attempt 8), then after 10s"}},
 	})
 }
 
@@ -426,7 +440,7 @@ func TestInit(t *testing.T) {
 		"nor when a sidecar after it has": {pod: always("init1", "side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": up(notStarted)}}},
 		"nor when a container has":        {pod: always("init1", "init2", "a"), seen: Seen{Sandbox: box, Containers: all{"a": up()}}},
 		"nor when the start of one was cut off": {pod: always("init1", "a"),
-			seen: Seen{Sandbox: box, Containers: all{"a": fresh(createdAt(-1), prepared)}}, want: []string{"start a"}},
+			seen: Seen{Sandbox: box, Containers: all{"a": fresh(createdAt(-1), prepared)}}, want: []string{"create a"}},
 		"an ended container counts as well": {pod: always("init1", "a"), seen: Seen{Sandbox: box, Containers: all{"a": ended(1, backoff(10))}}, wake: 10},
 	})
 }
@@ -441,7 +455,7 @@ func TestSidecars(t *testing.T) {
 		"Never: sidecars restart all the same":           {pod: never("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": ended(0), "a": up()}}, want: []string{"prepare side1 (attempt 1)"}},
 		"a crashed sidecar does not hold back a restart": {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": ended(1, backoff(20)), "a": ended(1)}}, want: []string{"prepare a (attempt 1)"}, wake: 20},
 		"nor what has not started yet beside what has":   {pod: always("side1", "a", "b"), seen: Seen{Sandbox: box, Containers: all{"side1": ended(1, backoff(20)), "a": up()}}, want: []string{"prepare b"}, wake: 20},
-		"nor a restart that is being made":               {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": ended(1, backoff(20)), "a": fresh(attempt(1), createdAt(-1), prepared)}}, want: []string{"start a (attempt 1)"}, wake: 20},
+		"nor a restart that is being made":               {pod: always("side1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": ended(1, backoff(20)), "a": fresh(attempt(1), createdAt(-1), prepared)}}, want: []string{"create a (attempt 1)"}, wake: 20},
 		"nor init containers after it that have begun":   {pod: always("side1", "init1", "a"), seen: Seen{Sandbox: box, Containers: all{"side1": ended(1, backoff(20)), "init1": ended(0)}}, want: []string{"prepare a"}, wake: 20},
 		"nor sidecars after it that have begun": {pod: always("side1", "side2", "a"),
 			seen: Seen{Sandbox: box, Containers: all{"side1": ended(1, backoff(20)), "side2": ended(1)}}, want: []string{"prepare side2 (attempt 1)"}, wake: 20},
@@ -505,6 +519,7 @@ func TestEnd(t *testing.T) {
 		"nothing is started or restarted":            {pod: always("a", "b"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"a": ended(1), "b": fresh(prepared)}}, want: []string{"tear down"}},
 		"which takes what is left of all":            {pod: always("a"), seen: Seen{Ending: ending(-2), Sandbox: box, Containers: all{"a": ended(0, leftover)}}, want: []string{"tear down"}},
 		"the end of a Pod that never was":            {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: noSandbox}, want: []string{"tear down"}},
+		"so is its network":                          {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: Sandbox{State: Running, Attaching: true}}},
 		"a sandbox that is being made is awaited":    {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: Sandbox{Busy: true}}},
 		"tearing down is tried again in time":        {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: Sandbox{State: Exited, RetryAt: at(8)}}, wake: 8},
 		"an init container that runs is stopped": {pod: always("side1", "init1", "a"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"side1": up(), "init1": up()}},
@@ -526,7 +541,7 @@ func TestBackoffGoesUp(t *testing.T) {
 				c.Prepared = true
 				continue
 			}
-			if len(p.Actions) == 1 && p.Actions[0].Verb == Start {
+			if len(p.Actions) == 1 && p.Actions[0].Verb == Create {
 				waits = append(waits, int(now.Sub(c.FinishedAt).Seconds()))
 				c = ended(1, attempt(p.Actions[0].Attempt))
 				c.Backoff, c.CreatedAt, c.FinishedAt = p.Actions[0].Backoff, now, now.Add(time.Second)
@@ -554,7 +569,7 @@ func TestBackingOff(t *testing.T) {
 		"nor one that runs":                  {always("a"), Seen{Sandbox: box, Containers: all{"a": up(backoff(20))}}, time.Time{}},
 		"nor when the Pod ends":              {always("a"), Seen{Ending: ending(0), Sandbox: box, Containers: all{"a": waiting}}, time.Time{}},
 		"nor a sidecar when the Pod is done": {never("side1", "b"), Seen{Sandbox: box, Containers: all{"side1": waiting, "b": ended(0)}}, time.Time{}},
-		"nor after the loss of the sandbox":  {always("a"), Seen{Sandbox: Sandbox{State: Running, Attempt: 1}, Containers: all{"a": waiting}}, time.Time{}},
+		"nor after the loss of the sandbox":  {always("a"), Seen{Sandbox: Sandbox{State: Running, Attempt: 1, Attached: true}, Containers: all{"a": waiting}}, time.Time{}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
@@ -573,6 +588,7 @@ func TestActionPrintsItself(t *testing.T) {
 		"create sandbox":             {Verb: CreateSandbox},
 		"create sandbox (attempt 2)": {Verb: CreateSandbox, Attempt: 2},
 		"start web (attempt 3)":      {Verb: Start, Container: "web", Attempt: 3},
+		"attach":                     {Verb: Attach},
 		"tear down":                  {Verb: Teardown},
 		"kill web":                   {Verb: Kill, Container: "web"},
 	} {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -31,6 +32,9 @@ func (b Backoff) limits() (first, longest time.Duration) {
 
 // run brings on what is not there yet and restarts what has ended.
 func (n *next) run() {
+	if s := n.seen.Sandbox; !s.Attached && !s.Attaching {
+		n.plan.do(Action{Verb: Attach})
+	}
 	if !n.init() {
 		return
 	}
@@ -123,7 +127,7 @@ func (n *next) keep(c *v1.Container) {
 	case Unknown:
 		n.killWhenDue(c.Name)
 	case None:
-		n.bring(c.Name, seen.Attempt, seen.Backoff)
+		n.bring(c, seen.Attempt, seen.Backoff)
 	}
 }
 
@@ -134,16 +138,32 @@ func (n *next) wait() {
 	}
 }
 
-// bring prepares an instance and, when that is done, starts it.
-func (n *next) bring(name string, attempt int, backoff time.Duration) {
-	seen := n.seen.Containers[name]
+// bring prepares an instance, makes it and starts it, each when the one before is done and what it needs is there.
+func (n *next) bring(c *v1.Container, attempt int, backoff time.Duration) {
+	seen := n.seen.Containers[c.Name]
+	attached := n.seen.Sandbox.Attached
 	switch {
 	case !n.ready(seen.Busy, seen.RetryAt):
-	case seen.Prepared:
-		n.plan.do(Action{Verb: Start, Container: name, Attempt: attempt, Backoff: backoff})
-	default:
-		n.plan.do(Action{Verb: Prepare, Container: name, Attempt: attempt})
+	case seen.Created:
+		if attached {
+			n.plan.do(Action{Verb: Start, Container: c.Name, Attempt: attempt})
+		}
+	case !seen.Prepared:
+		n.plan.do(Action{Verb: Prepare, Container: c.Name, Attempt: attempt})
+	case !seen.Tidying && (attached || !isToldAddress(c)):
+		n.plan.do(Action{Verb: Create, Container: c.Name, Attempt: attempt, Backoff: backoff})
 	}
+}
+
+// isToldAddress says whether a container has the Pod's address in its environment from its making on.
+func isToldAddress(c *v1.Container) bool {
+	return slices.ContainsFunc(c.Env, func(e v1.EnvVar) bool {
+		if e.ValueFrom == nil || e.ValueFrom.FieldRef == nil {
+			return false
+		}
+		path := e.ValueFrom.FieldRef.FieldPath
+		return path == "status.podIP" || path == "status.podIPs"
+	})
 }
 
 // restart starts the next instance when the back-off has passed; until then what the last one has left is cleaned.
@@ -154,7 +174,7 @@ func (n *next) restart(c *v1.Container, seen Container) {
 		n.clean(c.Name)
 		return
 	}
-	n.bring(c.Name, seen.Attempt+1, following)
+	n.bring(c, seen.Attempt+1, following)
 }
 
 // backoff says when a container that has ended may start again, and what the restart after that will have to wait. The

@@ -22,6 +22,7 @@ type world struct {
 	sandbox    Sandbox // Running means it is ready and alive
 	sandboxTry time.Time
 	ready      bool // the record of the sandbox says that it was made in full
+	attached   bool // and that its network is there
 	containers map[string]*inhabitant
 	images     map[string]int // that the Pod names now
 	flights    map[string]flight
@@ -86,12 +87,23 @@ func (w *world) spec(name string) *v1.Container {
 	return w.all()[slices.IndexFunc(w.all(), func(c *v1.Container) bool { return c.Name == name })]
 }
 
+// networkLane is the lane of Attach, which goes on beside all others.
+const networkLane = "/network"
+
+func lane(a Action) string {
+	if a.Verb == Attach {
+		return networkLane
+	}
+	return a.Container
+}
+
 // look is what the agent sees. Of what it cannot look at it knows what it has recorded: an end that was seen before, and
 // that a sandbox was never made in full, or is being removed.
 func (w *world) look() Seen {
 	_, busy := w.flights[""]
 	s := Seen{Sandbox: w.sandbox, Containers: map[string]Container{}, Ending: w.ending, Backoff: w.backoff}
-	s.Sandbox.Busy, s.Sandbox.RetryAt = busy, w.sandboxTry
+	s.Sandbox.Busy, s.Sandbox.RetryAt, s.Sandbox.Attached = busy, w.sandboxTry, w.attached
+	_, s.Sandbox.Attaching = w.flights[networkLane]
 	switch {
 	case busy:
 		s.Sandbox.State = None
@@ -103,6 +115,7 @@ func (w *world) look() Seen {
 		_, seen.Busy = w.flights[name]
 		seen.Prepared = c.Prepared && c.had == w.images[name]
 		seen.Changed = !c.CreatedAt.IsZero() && c.image != w.images[name]
+		seen.Created = c.Created && c.Sandbox == w.sandbox.Attempt && !seen.Changed
 		switch launched := !c.CreatedAt.IsZero(); {
 		case launched && !c.noted && !seen.Busy && w.blind[name]:
 			seen.State, seen.ExitCode, seen.FinishedAt, seen.Leftover, seen.Lost, seen.Failed = Unknown, 0, time.Time{}, false, false, ""
@@ -131,15 +144,15 @@ func (w *world) step() Plan {
 	w.doneIsTrue(seen)
 	for _, a := range p.Actions {
 		w.Logf("%v %v", w.now.Sub(t0), a)
-		if _, busy := w.flights[a.Container]; busy {
+		if _, busy := w.flights[lane(a)]; busy {
 			w.Fatalf("%v: it is busy", a)
 		}
 		image := w.images[a.Container]
-		if c := w.containers[a.Container]; c != nil && a.Verb == Start {
+		if c := w.containers[a.Container]; c != nil && a.Verb == Create {
 			image = c.had
 		}
 		w.begin(a, seen)
-		w.flights[a.Container] = flight{a, image}
+		w.flights[lane(a)] = flight{a, image}
 	}
 	if !p.Wake.IsZero() && !p.Wake.After(w.now) {
 		w.Fatalf("wake is not in the future: %v at %v", p.Wake, w.now)
@@ -170,13 +183,14 @@ func (w *world) independent(p Plan) {
 	verbs := map[Verb]bool{}
 	who := map[string]bool{}
 	for _, a := range p.Actions {
-		if who[a.Container] {
-			w.Fatalf("two actions on %q: %v", a.Container, p.Actions)
+		if who[lane(a)] {
+			w.Fatalf("two actions on %q: %v", lane(a), p.Actions)
 		}
-		verbs[a.Verb], who[a.Container] = true, true
+		verbs[a.Verb], who[lane(a)] = true, true
 	}
 	for _, alone := range [][]Verb{
-		{Start, CreateSandbox, RemoveSandbox, Teardown}, {Prepare, RemoveSandbox, Teardown},
+		{Start, CreateSandbox, RemoveSandbox, Teardown}, {Create, CreateSandbox, RemoveSandbox, Teardown},
+		{Attach, CreateSandbox, RemoveSandbox, Teardown}, {Prepare, RemoveSandbox, Teardown},
 		{Terminate, CreateSandbox, RemoveSandbox, Teardown}, {Kill, CreateSandbox, RemoveSandbox, Teardown},
 	} {
 		for _, other := range alone[1:] {
@@ -196,15 +210,23 @@ func (w *world) begin(a Action, seen Seen) {
 		if w.ending != nil || a.Attempt != w.sandbox.Attempt+1 {
 			w.Fatalf("%v after attempt %d, ending: %v", a, w.sandbox.Attempt, w.ending)
 		}
-		w.sandbox, w.ready = Sandbox{State: Exited, Attempt: a.Attempt}, false
+		w.sandbox, w.ready, w.attached = Sandbox{State: Exited, Attempt: a.Attempt}, false, false
 		clear(w.initDone)
 		clear(w.begun)
 	case RemoveSandbox, Teardown:
 		w.nothingRuns(a)
 		w.sandbox.State, w.ready = Exited, false
-	case Prepare, Start:
+	case Attach:
+		if w.attached || !w.ready {
+			w.Fatalf("%v, attached already: %v", a, w.attached)
+		}
+	case Start:
+		if s := seen.Containers[a.Container]; !s.Created || !w.attached || c.Sandbox != w.sandbox.Attempt || a.Attempt != s.Attempt {
+			w.Fatalf("%v, attached: %v, of sandbox %d: %+v", a, w.attached, w.sandbox.Attempt, s)
+		}
+	case Prepare, Create:
 		w.mayStart(a, seen)
-		if a.Verb == Start {
+		if a.Verb == Create {
 			*c = inhabitant{image: c.had, Container: Container{Attempt: a.Attempt, Sandbox: w.sandbox.Attempt, CreatedAt: w.now, Backoff: a.Backoff}}
 		}
 	case Terminate:
@@ -226,6 +248,9 @@ func (w *world) begin(a Action, seen Seen) {
 }
 
 func (w *world) nothingRuns(a Action) {
+	if _, busy := w.flights[networkLane]; busy {
+		w.Fatalf("%v while the network is being set up", a)
+	}
 	for name, c := range w.containers {
 		if _, busy := w.flights[name]; c.State == Running || busy && a.Verb != CreateSandbox {
 			w.Fatalf("%v while %s runs", a, name)
@@ -244,7 +269,7 @@ func (w *world) mayStart(a Action, seen Seen) {
 		w.Fatalf("%v before its time", a)
 	case c.State == Exited && a.Attempt != c.Attempt+1, c.State == None && a.Attempt != c.Attempt:
 		w.Fatalf("%v after attempt %d, %s", a, c.Attempt, c.State)
-	case a.Verb != Start:
+	case a.Verb != Create:
 		return
 	case seen.Sandbox.State != Running || w.sandbox.State != Running || !c.Prepared:
 		w.Fatalf("%v without sandbox or image", a)
@@ -313,6 +338,9 @@ func (w *world) finish(key string, well bool) {
 	c := w.containers[key]
 	if !well {
 		retry := w.now.Add(time.Second)
+		if key == networkLane { // the sandbox is of no use
+			w.sandbox.State, w.ready = Exited, false
+		}
 		if c == nil {
 			w.sandboxTry = retry
 		} else {
@@ -329,8 +357,12 @@ func (w *world) finish(key string, well bool) {
 		w.tornDown = true
 	case Prepare:
 		c.Prepared, c.Leftover, c.had = true, false, a.image
+	case Attach:
+		w.attached = true
+	case Create:
+		c.Created = true
 	case Start:
-		c.State, c.StartedAt, w.begun[key] = Running, w.now, true
+		c.Created, c.State, c.StartedAt, w.begun[key] = false, Running, w.now, true
 		c.Started = w.spec(key).StartupProbe == nil
 	case Terminate:
 		if c.State == Running && !c.deaf && !c.Lost {
@@ -375,7 +407,7 @@ func (w *world) crash() {
 	}
 	w.sandboxTry = time.Time{}
 	for _, c := range w.containers {
-		c.Prepared, c.RetryAt = false, time.Time{}
+		c.Prepared, c.Created, c.RetryAt = false, false, time.Time{}
 	}
 }
 

@@ -40,7 +40,7 @@ func (m *maker) transition(c *v1.PodCondition) metav1.Time {
 }
 
 func (m *maker) sandboxReady() v1.PodCondition {
-	if s := m.facts.Seen.Sandbox; (s.State == plan.Running || s.State == plan.Unknown) && !s.Busy {
+	if s := m.facts.Seen.Sandbox; (s.State == plan.Running || s.State == plan.Unknown) && s.Attached && !s.Busy {
 		return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionTrue}
 	}
 	return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse, Reason: "PodSandboxNotReady"}

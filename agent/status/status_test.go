@@ -97,7 +97,7 @@ func faulty(c one, reason, message string) one {
 }
 
 func facts(containers map[string]one) Facts {
-	f := Facts{Seen: plan.Seen{Sandbox: plan.Sandbox{State: plan.Running}, Containers: map[string]plan.Container{}}, Containers: map[string]Container{}}
+	f := Facts{Seen: plan.Seen{Sandbox: plan.Sandbox{State: plan.Running, Attached: true}, Containers: map[string]plan.Container{}}, Containers: map[string]Container{}}
 	for name, c := range containers {
 		f.Seen.Containers[name], f.Containers[name] = c.seen, c.facts
 	}
