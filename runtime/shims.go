@@ -31,21 +31,35 @@ func listens(socket string) bool {
 	return err == nil || errors.Is(err, unix.EAGAIN)
 }
 
-// guardShim keeps the socket of a sandbox's shim in its place, once. `containerd-shim start`, which runs for each
-// container, takes a shim that it cannot connect to within 0.1 s, as on a busy host, for dead: it removes the socket and
+// guardShim keeps the socket of a sandbox's shim in its place while containers are created. `containerd-shim start`, which
+// runs for each, takes a shim that it cannot connect to within 0.1 s, as on a busy host, for dead: it removes the socket and
 // starts another shim there. That one knows no container of the first, and so the next start of containerd ends them. A file
-// that something is mounted on cannot be removed: the start fails instead, and createTask tries again.
-func (r *Runtime) guardShim(sandbox string) error {
+// that something is mounted on cannot be removed: the start fails instead, and createTask tries again. An agent that is
+// killed leaves its guard to the next one.
+func (r *Runtime) guardShim(sandbox string, t *turn) error {
 	r.shims.mu.Lock()
 	defer r.shims.mu.Unlock()
+	if t.guards++; t.guards > 1 {
+		return nil
+	}
 	socket := r.shimSocket(sandbox)
 	if mounted, err := mountinfo.Mounted(socket); mounted || errors.Is(err, fs.ErrNotExist) {
 		return nil // where there is none, the shim listens elsewhere
 	}
 	if err := unix.Mount(socket, socket, "", unix.MS_BIND, ""); err != nil {
+		t.guards--
 		return fmt.Errorf("guard socket %s of the shim: %w", socket, err)
 	}
 	return nil
+}
+
+// unguardShim takes the guard away with the last container that is being created: a mount is in every process's way.
+func (r *Runtime) unguardShim(sandbox string, t *turn) {
+	r.shims.mu.Lock()
+	defer r.shims.mu.Unlock()
+	if t.guards--; t.guards == 0 {
+		_ = unix.Unmount(r.shimSocket(sandbox), unix.MNT_DETACH) // or it goes with the shim
+	}
 }
 
 // How long createTask waits for a shim that was busy, or about to end.

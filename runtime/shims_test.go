@@ -102,11 +102,14 @@ func TestAShimThatHasEndedIsReplaced(t *testing.T) {
 	r.cfg.Namespace = "ended"
 	for range 2 {
 		var l net.Listener
-		if err := r.throughShim(t.Context(), "box", func() error { l = r.shim(t, "box"); return nil }); err != nil || !r.guarded(t, "box") {
-			t.Fatalf("its socket is not guarded: %v", err)
+		if err := r.throughShim(t.Context(), "box", func() error { l = r.shim(t, "box"); return nil }); err != nil {
+			t.Fatal(err)
 		}
-		if err := r.SettleShim(t.Context(), "box"); err != nil || !r.guarded(t, "box") { // it has other containers
-			t.Errorf("a shim that lives loses its guard: %v", err)
+		if err := r.throughShim(t.Context(), "box", func() error { return nil }); err != nil || r.guarded(t, "box") {
+			t.Fatalf("its socket is guarded though nothing is being created: %v", err)
+		}
+		if err := r.SettleShim(t.Context(), "box"); err != nil || !listens(r.shimSocket("box")) { // it has other containers
+			t.Errorf("a shim that lives loses its place: %v", err)
 		}
 		l.Close()
 	}
@@ -117,8 +120,8 @@ func TestAShimThatHasEndedIsReplaced(t *testing.T) {
 		t.Errorf("its place is not free: %v", err)
 	}
 	// Also where it takes its time.
-	slow := r.shim(t, "box")
-	if err := errors.Join(r.guardShim("box"), r.SettleShim(t.Context(), "box")); err != nil || !r.guarded(t, "box") {
+	slow := r.shim(t, "box") // whose guard was left by an agent that was killed
+	if err := errors.Join(r.guardShim("box", &turn{}), r.SettleShim(t.Context(), "box")); err != nil || !r.guarded(t, "box") {
 		t.Fatalf("it is not guarded: %v", err)
 	}
 	slow.Close()
@@ -188,7 +191,7 @@ func TestShimsThatAreLostEnd(t *testing.T) {
 	}
 	kept, lost, mine := shim("kept"), shim("lost"), shim("box")
 	for _, sandbox := range []string{"kept", "lost", "box"} {
-		if err := r.guardShim(sandbox); err != nil {
+		if err := r.guardShim(sandbox, &turn{}); err != nil {
 			t.Fatal(err)
 		}
 	}

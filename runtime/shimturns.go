@@ -24,6 +24,7 @@ type turn struct {
 	tasks    *semaphore.Weighted
 	starting *semaphore.Weighted // the shim
 	users    int
+	guards   int // who needs the shim's socket in its place
 }
 
 // What is taken of a turn by those who share it, and by one alone.
@@ -77,30 +78,28 @@ func (r *Runtime) throughShim(ctx context.Context, sandbox string, create func()
 	}
 	defer give()
 	if listens(r.shimSocket(sandbox)) {
-		return r.createGuarded(sandbox, create)
+		return r.createGuarded(sandbox, t, create)
 	}
 	if err := t.starting.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for the start of the shim: %w", err)
 	}
 	if listens(r.shimSocket(sandbox)) { // by now
 		t.starting.Release(1)
-		return r.createGuarded(sandbox, create)
+		return r.createGuarded(sandbox, t, create)
 	}
 	defer t.starting.Release(1)
 	if err := r.releaseShim(sandbox); err != nil { // of one that has ended
 		return err
 	}
-	if err := create(); err != nil {
-		return err
-	}
-	return r.guardShim(sandbox)
+	return create()
 }
 
-// createGuarded creates a task by a shim that is there. An agent may have been killed before it has guarded that.
-func (r *Runtime) createGuarded(sandbox string, create func() error) error {
-	if err := r.guardShim(sandbox); err != nil {
+// createGuarded creates a task by a shim that is there.
+func (r *Runtime) createGuarded(sandbox string, t *turn, create func() error) error {
+	if err := r.guardShim(sandbox, t); err != nil {
 		return err
 	}
+	defer r.unguardShim(sandbox, t)
 	return create()
 }
 
