@@ -40,8 +40,8 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 	hack/nodetest/run -integration systemd -test.parallel 2
 	hack/nodetest/run -long
 
-bench: setup ## measure podkeeper against a floor and podman; ONLY=one,many PODS= ROUNDS= IDLE= JSON=FILE BINARY=FILE PROFILE=DIR
-	$(GO) run ./hack/bench $(if $(ONLY),-only '$(ONLY)') $(if $(PODS),-pods $(PODS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(IDLE),-idle $(IDLE)) \
+bench: setup ## measure podkeeper against a floor and podman; ONLY=one,many PODS= ROUNDS= IDLE= SOAK= JSON=FILE BINARY=FILE PROFILE=DIR
+	$(GO) run ./hack/bench $(if $(ONLY),-only '$(ONLY)') $(if $(PODS),-pods $(PODS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(IDLE),-idle $(IDLE)) $(if $(SOAK),-soak $(SOAK)) \
 		$(if $(JSON),-json '$(JSON)') $(if $(BINARY),-binary '$(BINARY)') $(if $(PROFILE),-profile '$(PROFILE)')
 
 run: build ## show an example Pod running; Ctrl-C leaves it, make down removes it

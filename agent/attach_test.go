@@ -29,6 +29,21 @@ func TestContainersAreMadeBesideTheNetwork(t *testing.T) {
 	})
 }
 
+func TestANetworkThatCannotBeHadIsTriedLessAndLess(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.attach = func(context.Context) error { return errors.New("no address is free") }
+		a.want("1", "app")
+		a.pass(10)
+		a.expect("attach", "0 attach 0", "1 attach 1", "3 attach 2", "7 attach 3")
+		if s := a.status("app").State.Waiting; s == nil || s.Reason != "ContainerCreating" {
+			t.Errorf("it waits for %v", s)
+		}
+		if len(a.host.noted("create")) > 1 {
+			t.Errorf("containers are made in vain: %v", a.host.noted("create"))
+		}
+	})
+}
+
 // TestASandboxWithoutItsNetworkIsMadeAnew has a network that cannot be had at first: what was made in that sandbox goes with it.
 func TestASandboxWithoutItsNetworkIsMadeAnew(t *testing.T) {
 	inBubble(t, func(a *agency) {

@@ -82,7 +82,7 @@ func (w *worker) createSandbox(d *deed) {
 			w.event("", v1.EventTypeWarning, "DNSConfigForming", warning)
 		}
 	}
-	d.failed = w.sandboxFailed
+	d.failed = func(err error) { w.sandboxFailed(d.lane, err) }
 }
 
 // networkLane is the lane of Attach, beside which containers are made.
@@ -99,13 +99,13 @@ func (w *worker) attach(d *deed) {
 	d.done = func() { w.inst.Sandbox.Attached, w.inst.Sandbox.IPs = true, ips }
 	d.failed = func(err error) {
 		w.inst.Sandbox.Ready = false // the next try begins with another sandbox
-		w.sandboxFailed(err)
+		w.sandboxFailed(d.lane, err)
 	}
 }
 
-func (w *worker) sandboxFailed(err error) {
+func (w *worker) sandboxFailed(lane string, err error) {
 	w.event("", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
-	w.fail("", "FailedCreatePodSandBox", err)
+	w.fail(lane, "FailedCreatePodSandBox", err)
 }
 
 func (w *worker) removeSandbox(d *deed) {

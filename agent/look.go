@@ -189,7 +189,7 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 func (w *worker) seen(found sight) plan.Seen {
 	s := plan.Seen{Ending: w.inst.Ending, Containers: map[string]plan.Container{}, Backoff: w.backoffOf(w.inst.Pod)}
 	s.Sandbox = plan.Sandbox{
-		Attempt: w.inst.Sandbox.Attempt, Busy: w.busy(""), RetryAt: w.retryAt(""),
+		Attempt: w.inst.Sandbox.Attempt, Busy: w.busy(""), RetryAt: later(w.retryAt(""), w.retryAt(networkLane)),
 		Attached: w.inst.Sandbox.Attached, Attaching: w.busy(networkLane),
 	}
 	if w.inst.Sandbox.Made && !s.Sandbox.Busy {

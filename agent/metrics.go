@@ -27,7 +27,7 @@ func newMetrics(registry *prometheus.Registry, a *Agent) *metrics {
 			Name: "podkeeper_oom_kills_total", Help: "Processes of containers that the kernel killed for want of memory, main processes and others.",
 		}),
 		podStart: histogram("podkeeper_pod_start_duration_seconds", "From a manifest being seen to every container of its Pod started."),
-		sandbox:  histogram("podkeeper_sandbox_create_duration_seconds", "Creation of a Pod's sandbox: network and pause process."),
+		sandbox:  histogram("podkeeper_sandbox_create_duration_seconds", "Creation of a Pod's sandbox: namespaces, cgroup, volumes and pause process."),
 		pull:     histogram("podkeeper_image_pull_duration_seconds", "Pull of an image, without the wait for its turn."),
 	}
 	registry.MustRegister(m.restarts, m.oomKills, m.podStart, m.sandbox, m.pull, podCollector{a},

@@ -17,7 +17,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		Seen: seen, Containers: map[string]status.Container{}, HostIPs: w.hostIPs(), PodIPs: w.target("").IPs,
 		StartTime: w.inst.Pod.CreationTimestamp.Time, Previous: w.inst.Status,
 	}
-	for _, lane := range []string{"", lookLane, recordLane} {
+	for _, lane := range []string{"", networkLane, lookLane, recordLane} {
 		if f := w.faults[lane]; f != nil {
 			facts.Reason, facts.Message = f.reason, f.message
 		}

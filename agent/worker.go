@@ -621,6 +621,14 @@ func (w *worker) target(name string) node.Target {
 	return t
 }
 
+// later is the last of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // earliest is the first of the times that is set.
 func earliest(times ...time.Time) time.Time {
 	var first time.Time

@@ -134,10 +134,11 @@ func (h Host) mendContainerd(endpoint string, err error) string {
 	return fmt.Sprintf("nothing listens at %s: %s, or say with --container-runtime-endpoint where it listens", endpoint, start)
 }
 
-// Handler says how containers of one runtime handler are run, as runtime.Handler does.
+// Handler says how containers of one runtime handler are run.
 type Handler struct {
 	Type       string
 	BinaryName string
+	Default    bool // Pods without a runtimeClassName get it
 }
 
 // handlers looks for what containerd starts to run containers, where containerd looks for it.
@@ -153,7 +154,11 @@ func (h Host) handlers(ctx context.Context, handlers map[string]Handler, d Conta
 			binary = "runc"
 		}
 		if binary != "" { // else the shim does it all, as far as is known
-			findings = append(findings, h.handler(ctx, folders, "handler "+name, binary))
+			name = "handler " + name
+			if handler.Default {
+				name += " (default)"
+			}
+			findings = append(findings, h.handler(ctx, folders, name, binary))
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {

@@ -138,7 +138,7 @@ func (r *Runtime) CheckHandler(name string) error {
 }
 
 func (r *Runtime) handler(name string) (Handler, error) {
-	handler, ok := r.cfg.Handlers[cmp.Or(name, DefaultHandler)]
+	handler, ok := r.cfg.Handlers[cmp.Or(name, r.cfg.DefaultHandler, Runc)]
 	if !ok {
 		return handler, fmt.Errorf("runtime handler %q is not known: see --runtime-handler", name)
 	}

@@ -21,8 +21,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// DefaultHandler is the runtime handler of a Pod that asks for none.
-const DefaultHandler = "runc"
+// Runc is the runtime handler that is always known.
+const Runc = "runc"
 
 // Handler says how containers of one runtime handler are run.
 type Handler struct {
@@ -32,15 +32,16 @@ type Handler struct {
 
 // Config says where containerd is and where files go.
 type Config struct {
-	Endpoint      string             // unix:///run/containerd/containerd.sock or a plain path
-	Namespace     string             // containerd's namespace
-	HostsDir      string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
-	Handlers      map[string]Handler // by name; DefaultHandler is always known
-	ImportsImages bool               // ImportDir will be called: images may come from there
-	MaxPulls      int                // how many images may be fetched at once; 0 is no limit
-	LogMaxSize    int64              // bytes after which a container's log file is rotated; 0 is 10 MiB
-	LogFiles      int                // log files kept a container, the present one included; 0 is 5
-	Log           *slog.Logger
+	Endpoint       string             // unix:///run/containerd/containerd.sock or a plain path
+	Namespace      string             // containerd's namespace
+	HostsDir       string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
+	Handlers       map[string]Handler // by name; Runc is always known
+	DefaultHandler string             // of containers that ask for none; empty is Runc
+	ImportsImages  bool               // ImportDir will be called: images may come from there
+	MaxPulls       int                // how many images may be fetched at once; 0 is no limit
+	LogMaxSize     int64              // bytes after which a container's log file is rotated; 0 is 10 MiB
+	LogFiles       int                // log files kept a container, the present one included; 0 is 5
+	Log            *slog.Logger
 }
 
 // Runtime talks to one containerd in one namespace. It is safe for use by several goroutines.
@@ -69,7 +70,7 @@ func Open(cfg Config) (*Runtime, error) {
 	if cfg.HostsDir == "" {
 		cfg.HostsDir = "/etc/containerd/certs.d"
 	}
-	handlers := map[string]Handler{DefaultHandler: {Type: "io.containerd.runc.v2"}}
+	handlers := map[string]Handler{Runc: {Type: "io.containerd.runc.v2"}}
 	for name, h := range cfg.Handlers {
 		handlers[name] = h
 	}

@@ -150,7 +150,7 @@ func (n *next) bring(c *v1.Container, attempt int, backoff time.Duration) {
 		}
 	case !seen.Prepared:
 		n.plan.do(Action{Verb: Prepare, Container: c.Name, Attempt: attempt})
-	case !seen.Tidying && (attached || !isToldAddress(c)):
+	case !seen.Tidying && (attached || n.seen.Sandbox.RetryAt.IsZero() && !isToldAddress(c)): // after a failure nothing is made in vain
 		n.plan.do(Action{Verb: Create, Container: c.Name, Attempt: attempt, Backoff: backoff})
 	}
 }

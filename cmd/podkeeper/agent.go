@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
@@ -45,6 +44,7 @@ type flags struct {
 	config, manifests, rootDir, runDir, logsDir, endpoint, namespace, imageDir string
 	cniConf, cniBin, nodeName                                                  string
 	handlers                                                                   []string
+	handler                                                                    string
 }
 
 func agentCommand() *cobra.Command {
@@ -71,6 +71,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.cniConf, "cni-conf-dir", "/etc/cni/net.d", "CNI configuration; while there is none here, a built-in bridge is used")
 	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
 	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
+	fs.StringVar(&f.handler, "default-runtime-handler", "", "the runtime handler of Pods without a runtimeClassName (default: crun where it is installed and runs, on cgroup v2; else runc)")
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 }
 
@@ -181,18 +182,11 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	rt, err := runtime.Open(runtime.Config{
-		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, MaxPulls: maxPulls(cfg),
-		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
-	})
-	if err != nil {
-		return nil, err
-	}
 	sandboxes, err := sandbox.Open(sandbox.Settings{RunDir: f.runDir, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	net, err := network.Open(f.network(log))
+	net, err := network.Open(f.network(cfg, log))
 	if err != nil {
 		return nil, err
 	}
@@ -202,6 +196,17 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	tree, err := cgroups.Open(cgroups.Config{
 		Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver), CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true),
 		CFSPeriod: ptr.Deref(cfg.CPUCFSQuotaPeriod, metav1.Duration{}).Duration, SingleProcessOOMKill: ptr.Deref(cfg.SingleProcessOOMKill, false),
+	})
+	if err != nil {
+		return nil, err
+	}
+	handler, err := chooseHandler(f.handler, handlers, tree.Version(), programRuns)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := runtime.Open(runtime.Config{
+		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, DefaultHandler: handler, MaxPulls: maxPulls(cfg),
+		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -232,9 +237,10 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 }
 
 // network is the configuration of the Pods' network.
-func (f *flags) network(log *slog.Logger) network.Config {
+func (f *flags) network(cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) network.Config {
+	subnet, _ := podCIDR(cfg) // checked when it was read
 	return network.Config{
-		ConfDir: f.cniConf, BinDir: f.cniBin, RunDir: f.runDir, StateDir: filepath.Join(f.runDir, "network"), Name: f.namespace, Log: log,
+		ConfDir: f.cniConf, BinDir: f.cniBin, RunDir: f.runDir, StateDir: filepath.Join(f.runDir, "network"), Name: f.namespace, Subnet: subnet, Log: log,
 	}
 }
 
@@ -270,24 +276,6 @@ func maxPulls(cfg *kubeletconfig.KubeletConfiguration) int {
 		return 1
 	}
 	return int(ptr.Deref(cfg.MaxParallelImagePulls, 0))
-}
-
-// parseHandlers reads --runtime-handler NAME=TYPE[,BinaryName=PATH].
-func parseHandlers(args []string) (map[string]runtime.Handler, error) {
-	handlers := map[string]runtime.Handler{}
-	if path, err := exec.LookPath("crun"); err == nil {
-		handlers["crun"] = runtime.Handler{Type: "io.containerd.runc.v2", BinaryName: path}
-	}
-	for _, arg := range args {
-		name, rest, ok := strings.Cut(arg, "=")
-		kind, option, more := strings.Cut(rest, ",")
-		binary, isBinary := strings.CutPrefix(option, "BinaryName=")
-		if !ok || name == "" || kind == "" || more && (!isBinary || binary == "") {
-			return nil, fmt.Errorf("--runtime-handler %s: must be NAME=TYPE[,BinaryName=PATH], such as crun=io.containerd.runc.v2,BinaryName=/usr/bin/crun", arg)
-		}
-		handlers[name] = runtime.Handler{Type: kind, BinaryName: binary}
-	}
-	return handlers, nil
 }
 
 // lowestOOMScoreAdj is the lowest oom_score_adj that may be written. Where that cannot be told, writing will say so.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ var supported = []string{
 	"apiVersion", "kind", "staticPodPath", "podLogsDir", "containerRuntimeEndpoint", "fileCheckFrequency",
 	"clusterDNS", "clusterDomain", "resolvConf", "cgroupRoot", "cgroupDriver", "cpuCFSQuota", "cpuCFSQuotaPeriod",
 	"singleProcessOOMKill", "containerLogMaxSize", "containerLogMaxFiles", "maxParallelImagePulls", "serializeImagePulls",
-	"runtimeRequestTimeout", "crashLoopBackOff",
+	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -85,6 +86,9 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	if p := cfg.CrashLoopBackOff.MaxContainerRestartPeriod; p != nil && (p.Duration < time.Second || p.Duration > 300*time.Second) {
 		wrong("crashLoopBackOff.maxContainerRestartPeriod", "is %s: must be between 1s and 300s", p.Duration)
 	}
+	if p, err := podCIDR(cfg); err != nil || p.IsValid() && (!p.Addr().Is4() || p.Bits() > 30) {
+		wrong("podCIDR", "is %q: must be an IPv4 subnet of at least four addresses, such as 10.187.0.0/16", cfg.PodCIDR)
+	}
 	if n := cfg.MaxParallelImagePulls; n != nil && *n < 1 {
 		wrong("maxParallelImagePulls", "is %d: must be at least 1", *n)
 	}
@@ -92,6 +96,14 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 		wrong("maxParallelImagePulls", "is %d, but serializeImagePulls is true: remove one", *n)
 	}
 	return errors.Join(errs...)
+}
+
+// podCIDR is the subnet of the built-in network, the zero value where none is configured.
+func podCIDR(cfg *kubeletconfig.KubeletConfiguration) (netip.Prefix, error) {
+	if cfg.PodCIDR == "" {
+		return netip.Prefix{}, nil
+	}
+	return netip.ParsePrefix(cfg.PodCIDR)
 }
 
 // maxRescan bounds how long a change that was not noticed may stay so.

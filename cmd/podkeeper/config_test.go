@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/podkeeper/podkeeper/runtime"
 )
 
 const configHead = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
@@ -20,6 +22,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
+		"a subnet that is none":                       {configHead + "podCIDR: fd00::/64\n", "must be an IPv4 subnet"},
 		"pulls that contradict each other":            {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -52,6 +55,30 @@ func TestAFlagWinsOverTheFile(t *testing.T) {
 	f.apply(cmd, cfg)
 	if f.manifests != "/flag" || f.logsDir != "/file/logs" {
 		t.Errorf("manifests in %s, logs in %s", f.manifests, f.logsDir)
+	}
+}
+
+func TestDefaultRuntimeHandler(t *testing.T) {
+	t.Parallel()
+	known := map[string]runtime.Handler{"crun": {BinaryName: "/usr/bin/crun"}, "kata": {}}
+	for sentence, c := range map[string]struct {
+		asked, version string
+		known          map[string]runtime.Handler
+		runs           bool
+		want           string
+	}{
+		"crun, where it is there and runs, on cgroup v2": {version: "v2", known: known, runs: true, want: "crun"},
+		"not where it does not run":                      {version: "v2", known: known, want: "runc"},
+		"nor on cgroup v1":                               {version: "hybrid", known: known, runs: true, want: "runc"},
+		"nor where it is not there":                      {version: "v2", runs: true, want: "runc"},
+		"what is asked for wins":                         {asked: "kata", version: "v2", known: known, runs: true, want: "kata"},
+		"runc can be asked for":                          {asked: "runc", version: "v2", known: known, runs: true, want: "runc"},
+		"what is not known is refused":                   {asked: "gvisor", version: "v2", known: known, runs: true},
+	} {
+		got, err := chooseHandler(c.asked, c.known, c.version, func(string) bool { return c.runs })
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: got %q, %v", sentence, got, err)
+		}
 	}
 }
 

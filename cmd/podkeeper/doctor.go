@@ -43,7 +43,7 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 	}
 	f.apply(cmd, cfg)
 	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
-	handlers, handlersErr := doctorHandlers(f.handlers)
+	handlers, handlersErr := doctorHandlers(f, cfg)
 	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
 		Config: f.config, ConfigErr: errors.Join(err, sizeErr, handlersErr),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
@@ -51,7 +51,7 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 
 		Containerd: doctor.Ask,
 		Cgroups:    func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },
-		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f) },
+		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
 	})
 	healthy, err := doctor.Print(cmd.OutOrStdout(), findings)
 	if err == nil && !healthy {
@@ -61,13 +61,22 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 }
 
 // doctorHandlers are those that the flags name, and those that are known without.
-func doctorHandlers(args []string) (map[string]doctor.Handler, error) {
-	parsed, err := parseHandlers(args)
-	handlers := map[string]doctor.Handler{runtime.DefaultHandler: {Type: "io.containerd.runc.v2"}}
+func doctorHandlers(f *flags, cfg *kubeletconfig.KubeletConfiguration) (map[string]doctor.Handler, error) {
+	parsed, err := parseHandlers(f.handlers)
+	handlers := map[string]doctor.Handler{runtime.Runc: {Type: "io.containerd.runc.v2"}}
 	for name, h := range parsed {
-		handlers[name] = doctor.Handler(h)
+		handlers[name] = doctor.Handler{Type: h.Type, BinaryName: h.BinaryName}
 	}
-	return handlers, err
+	found, treeErr := doctorCgroups(cfg)
+	if treeErr != nil {
+		return handlers, err // which is told of elsewhere
+	}
+	standard, chooseErr := chooseHandler(f.handler, parsed, found.Version, programRuns)
+	if h, ok := handlers[standard]; ok {
+		h.Default = true
+		handlers[standard] = h
+	}
+	return handlers, errors.Join(err, chooseErr)
 }
 
 func doctorCgroups(cfg *kubeletconfig.KubeletConfiguration) (doctor.Cgroups, error) {
@@ -80,8 +89,8 @@ func doctorCgroups(cfg *kubeletconfig.KubeletConfiguration) (doctor.Cgroups, err
 	}, nil
 }
 
-func doctorNetwork(ctx context.Context, f *flags) (doctor.Network, error) {
-	net, err := network.Open(f.network(nil))
+func doctorNetwork(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConfiguration) (doctor.Network, error) {
+	net, err := network.Open(f.network(cfg, nil))
 	if err != nil {
 		return doctor.Network{}, err
 	}

@@ -38,7 +38,7 @@ func newAgent(ctx context.Context, l *lab) *agent {
 }
 
 func (a *agent) open(ctx context.Context) error {
-	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + a.lab.name + "\n"
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + a.lab.name + "\npodCIDR: " + podCIDR + "\n"
 	if err := os.WriteFile(a.lab.path("config.yaml"), []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write podkeeper's configuration: %w", err)
 	}
@@ -146,6 +146,9 @@ func (a *agent) warnings() ([]string, error) {
 		return !strings.Contains(line, "level=WARN") && !strings.Contains(line, "level=ERROR") || strings.Contains(line, "oom_score_adj")
 	}), nil
 }
+
+// podCIDR has room for every crowd.
+const podCIDR = "10.189.0.0/16"
 
 // manifest is a Pod of one container, for podkeeper and podman alike.
 const manifest = `apiVersion: v1

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -201,7 +203,7 @@ func (l *lab) close() error {
 	if l.starts != nil {
 		errs = append(errs, l.starts.watcher.Close())
 	}
-	errs = append(errs, l.removeMounts(), l.removeNetwork(), removeBridge(floorBridge()), l.removeCgroups())
+	errs = append(errs, l.endProcesses(ctx), l.removeMounts(), l.removeNetwork(), removeBridge(floorBridge()), l.removeCgroups())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up, %s is left: %w", l.dir, err)
 	}
@@ -292,18 +294,20 @@ func (l *lab) removeMounts() error {
 
 // removeNetwork takes podkeeper's built-in network off the host.
 func (l *lab) removeNetwork() error {
-	n, err := network.Open(network.Config{BinDir: cniBin, RunDir: l.path("run"), StateDir: l.path("run", "network"), Name: l.name})
+	n, err := network.Open(network.Config{
+		BinDir: cniBin, RunDir: l.path("run"), StateDir: l.path("run", "network"), Name: l.name, Subnet: netip.MustParsePrefix(podCIDR),
+	})
 	if err != nil {
 		return err
 	}
 	return n.Destroy()
 }
 
-// removeCgroups removes the run's cgroups from every hierarchy, the innermost first.
-func (l *lab) removeCgroups() error {
+// cgroups are the folders of the lab's cgroups, each before what is in it.
+func (l *lab) cgroups() ([]string, error) {
 	roots, err := filepath.Glob(filepath.Join(cgroupMount, "*", l.name))
 	if err != nil {
-		return fmt.Errorf("list cgroups: %w", err)
+		return nil, fmt.Errorf("list cgroups: %w", err)
 	}
 	var folders []string
 	for _, root := range append(roots, filepath.Join(cgroupMount, l.name)) {
@@ -314,8 +318,38 @@ func (l *lab) removeCgroups() error {
 			return nil // what has vanished meanwhile is as wanted
 		})
 		if err != nil {
-			return fmt.Errorf("list cgroups: %w", err)
+			return nil, fmt.Errorf("list cgroups: %w", err)
 		}
+	}
+	return folders, nil
+}
+
+// endProcesses ends what still runs in the lab's cgroups: sandboxes of an agent that was interrupted.
+func (l *lab) endProcesses(ctx context.Context) error {
+	folders, err := l.cgroups()
+	if err != nil {
+		return err
+	}
+	return poll(ctx, 10*time.Millisecond, func() (bool, error) {
+		none := true
+		for _, folder := range folders {
+			pids, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs")) // gone is as wanted
+			for pid := range strings.FieldsSeq(string(pids)) {
+				none = false
+				if n, err := strconv.Atoi(pid); err == nil && n > 1 {
+					_ = syscall.Kill(n, syscall.SIGKILL)
+				}
+			}
+		}
+		return none, nil
+	})
+}
+
+// removeCgroups removes the run's cgroups from every hierarchy, the innermost first.
+func (l *lab) removeCgroups() error {
+	folders, err := l.cgroups()
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for i := len(folders) - 1; i >= 0; i-- {

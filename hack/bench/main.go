@@ -1,8 +1,8 @@
 // Command bench measures podkeeper: its real binary, against a floor and a peer, in one run on one private containerd
 // in temporary folders with the image present. It prints one table and, with -json, keeps the raw figures in a file.
 //
-//	bench [-only one,many,restart,idle,growth,profile,podman] [-pods 50] [-rounds 10] [-idle 60s] [-json FILE]
-//	      [-binary FILE] [-profile DIR] [-install-peers]
+//	bench [-only one,many,restart,idle,growth,soak,profile,podman] [-pods 50] [-rounds 10] [-idle 60s] [-soak 2000]
+//	      [-json FILE] [-binary FILE] [-profile DIR] [-install-peers]
 //
 //	lab         temporary folders, containerd, cgroups; takes everything away again, on Ctrl-C too
 //	floor       what a Pod of one container cannot do without, through containerd's client
@@ -39,6 +39,7 @@ type options struct {
 	pods         int
 	rounds       int
 	idle         time.Duration
+	soakPods     int
 	json         string
 	binary       string
 	profile      string
@@ -59,6 +60,7 @@ func parts() []part {
 		{"restart", (*bench).measureRestart},
 		{"idle", (*bench).measureIdle},
 		{"growth", (*bench).measureGrowth},
+		{"soak", (*bench).measureSoak},
 		{"profile", (*bench).measureProfile},
 		{"podman", (*bench).measurePodman},
 	}
@@ -100,9 +102,10 @@ func readFlags() (options, error) {
 		names = append(names, p.name)
 	}
 	only := flag.String("only", strings.Join(names, ","), "the parts to run")
-	flag.IntVar(&o.pods, "pods", 50, "how many Pods are many; growth runs two and four times as many")
+	flag.IntVar(&o.pods, "pods", 50, "how many Pods are many; growth runs two, four and ten times as many")
 	flag.IntVar(&o.rounds, "rounds", 10, "how many Pods are measured one by one")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long the agent is watched at rest")
+	flag.IntVar(&o.soakPods, "soak", 2000, "how many Pods are made and removed, twenty at a time, to see what grows")
 	flag.StringVar(&o.json, "json", "", "a file for the raw figures as JSON")
 	flag.StringVar(&o.binary, "binary", "", "the podkeeper to measure, instead of one that is built now")
 	flag.StringVar(&o.profile, "profile", "", "a folder for a CPU profile of the agent, and for its goroutines, while it starts many Pods")
@@ -114,8 +117,8 @@ func readFlags() (options, error) {
 			return o, fmt.Errorf("-only %s: no such part: must be among %s", name, strings.Join(names, ","))
 		}
 	}
-	if o.pods < 1 || o.rounds < 1 {
-		return o, errors.New("-pods and -rounds must be at least 1")
+	if o.pods < 1 || o.rounds < 1 || o.soakPods < 1 {
+		return o, errors.New("-pods, -rounds and -soak must be at least 1")
 	}
 	if o.binary != "" {
 		path, err := filepath.Abs(o.binary)

@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,22 +106,7 @@ type profiler struct{ dir, socket string }
 
 // fetch writes a profile to a file.
 func (p *profiler) fetch(ctx context.Context, what, file string) error {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", p.socket)
-	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://podkeeper/debug/pprof/"+what, nil)
-	if err != nil {
-		return fmt.Errorf("take profile: %w", err)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("take profile: %w", err)
-	}
-	defer response.Body.Close()
-	profile, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", response.Status, profile)
-	}
+	profile, err := get(ctx, p.socket, "/debug/pprof/"+what)
 	if err != nil {
 		return fmt.Errorf("take profile: %w", err)
 	}

@@ -15,14 +15,16 @@ const (
 	goalIdleCPU   = 0.1 // seconds a minute
 	goalRSS       = 30  // MiB
 	goalAnonymous = 16  // MiB
-	goalGrowth    = 1.3 // one Pod beside many, by one alone
+	goalMounts    = 3   // mounts of a Pod of one container: two of podkeeper's, one of containerd's
+	goalCrowdCPU  = 0.5 // seconds a minute, of a crowd
 )
 
 const (
 	startRounds  = 5 // starts of the agent
 	adoptRounds  = 5
 	growthRounds = 5
-	idleSamples  = 12 // of the agent's memory
+	crowdIdle    = 30 * time.Second // how long the agent is watched at rest beside the largest crowd
+	idleSamples  = 12               // of the agent's memory
 )
 
 // measureRestart measures restarts: of a container, of the agent without Pods, of the agent with many.
@@ -223,7 +225,12 @@ func (b *bench) watchIdle(ctx context.Context, n int) error {
 func (b *bench) measureGrowth(ctx context.Context) {
 	var besides []string
 	var floorAlone, ownAlone float64
-	for _, n := range []int{0, 2 * b.pods, 4 * b.pods} {
+	crowds := []int{0, 2 * b.pods, 4 * b.pods, 10 * b.pods}
+	mounts, err := countMounts()
+	if err != nil {
+		b.fail(ctx, contender{"mounts", false, nil}, err)
+	}
+	for _, n := range crowds {
 		more := b.names(n - len(besides))
 		besides = append(besides, more...)
 		crowded := false
@@ -243,19 +250,51 @@ func (b *bench) measureGrowth(ctx context.Context) {
 		}
 		f := Figure{Part: "growth", Name: fmt.Sprintf("floor (pause task): one Pod beside %d", n), Unit: "ms", Values: floors, Base: "alone", BaseValue: floorAlone}
 		p := Figure{Part: "growth", Name: fmt.Sprintf("podkeeper: one Pod beside %d", n), Unit: "ms", Values: own, Base: "alone", BaseValue: ownAlone}
-		if n > 0 {
-			p.GoalRatio = goalGrowth
-		}
 		b.report.add(f)
+		if n > 0 && floorAlone > 0 {
+			p.GoalRatio = median(floors) / floorAlone
+		}
 		b.report.add(p)
 		if len(own) == 0 {
 			return
 		}
 	}
+	b.once(ctx, fmt.Sprintf("podkeeper: at rest with %d Pods", len(besides)), func(ctx context.Context) error {
+		return b.watchCrowd(ctx, len(besides), mounts)
+	})
 	b.once(ctx, fmt.Sprintf("podkeeper: %d Pods removed", len(besides)), func(ctx context.Context) error {
 		_, err := b.agent.remove(ctx, besides)
 		return err
 	})
+}
+
+// watchCrowd reports what a crowd at rest costs; mounts is how many there were without it.
+func (b *bench) watchCrowd(ctx context.Context, n, mounts int) error {
+	now, err := countMounts()
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, 10*time.Second); err != nil { // until it is at rest
+		return err
+	}
+	before, err := b.agent.use()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := sleep(ctx, crowdIdle); err != nil {
+		return err
+	}
+	after, err := b.agent.use()
+	if err != nil {
+		return err
+	}
+	cpu := (after.cpu - before.cpu) * float64(time.Minute) / float64(time.Since(begin))
+	name := fmt.Sprintf("agent with %d Pods: ", n)
+	b.report.add(Figure{Part: "growth", Name: name + "CPU a minute", Unit: "s", Values: []float64{cpu}, Goal: goalCrowdCPU})
+	b.report.add(Figure{Part: "growth", Name: name + "anonymous memory", Unit: "MiB", Values: []float64{after.anonymous}})
+	b.report.add(Figure{Part: "growth", Name: "mounts a Pod", Values: []float64{float64(now-mounts) / float64(n)}, Goal: goalMounts})
+	return nil
 }
 
 // measureBeside measures one Pod on the floor and one with podkeeper, in turn, beside those that run.

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +51,50 @@ func (a *agent) use() (use, error) {
 		u.cpu += n / 100
 	}
 	return u, nil
+}
+
+// metric reads one of the agent's metrics, by its name and labels.
+func (a *agent) metric(ctx context.Context, name string) (float64, error) {
+	metrics, err := get(ctx, a.lab.path("run", "podkeeper.sock"), "/metrics")
+	if err != nil {
+		return 0, fmt.Errorf("read metrics: %w", err)
+	}
+	for line := range strings.Lines(string(metrics)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("read metrics: there is no %s", name)
+}
+
+// get asks a socket of the agent's for a path.
+func get(ctx context.Context, socket, path string) ([]byte, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://podkeeper"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, body)
+	}
+	return body, err
+}
+
+// countMounts is how many mounts the host has.
+func countMounts() (int, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0, fmt.Errorf("count mounts: %w", err)
+	}
+	return strings.Count(string(table), "\n"), nil
 }
 
 // shims answers how many shims of podkeeper's Pods there are, and their proportional set sizes together, in MiB.
