@@ -43,6 +43,10 @@ func (w *worker) deed(a plan.Action, now time.Time) deed {
 		w.create(&d, now)
 	case plan.Start:
 		w.start(&d)
+	case plan.PostStart:
+		w.postStart(&d)
+	case plan.PreStop:
+		w.preStop(&d, now)
 	case plan.Terminate:
 		w.terminate(&d, now)
 	case plan.Kill:
@@ -246,10 +250,14 @@ func (w *worker) startError(name string, err error) {
 func (w *worker) terminate(d *deed, now time.Time) {
 	t := w.target(d.lane)
 	d.begin = func() func() {
-		if rec := w.inst.Containers[d.lane]; rec.Stop == nil || rec.Signalled {
+		w.endHooks(d.lane)
+		rec := w.inst.Containers[d.lane]
+		if rec.Stop == nil || rec.Signalled {
 			rec.Stop, rec.Signalled = &plan.Stop{Why: d.action.Why, Since: now, Grace: d.action.Grace}, false
 		}
-		w.event(d.lane, v1.EventTypeNormal, "Killing", killing(d.action))
+		if rec.PreStop == nil || rec.PreStop.Why != d.action.Why { // else it was told of
+			w.event(d.lane, v1.EventTypeNormal, "Killing", killing(d.action))
+		}
 		return nil
 	}
 	d.do = func(ctx context.Context) error {
@@ -270,6 +278,8 @@ func killing(a plan.Action) string {
 		return fmt.Sprintf("Container %s failed startup probe, will be restarted", a.Container)
 	case plan.SpecChanged:
 		return fmt.Sprintf("Container %s definition changed, will be restarted", a.Container)
+	case plan.HookFailed:
+		return "FailedPostStartHook"
 	default:
 		return "Stopping container " + a.Container
 	}

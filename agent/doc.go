@@ -25,6 +25,7 @@
 //	look.go      one look at a Pod, what of it is recorded, and what plan gets to see
 //	tend.go      the carriers of output and the probes of the containers that run
 //	deeds.go     one deed a verb: what is recorded before, what is done, what comes of it
+//	hooks.go     postStart and preStop
 //	oom.go       deaths for want of memory
 //	backoff.go   how long the restarts of a Pod's containers may have to wait
 //	turns.go     how many Pods start something at once

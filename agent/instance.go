@@ -50,25 +50,29 @@ type sandboxRecord struct {
 
 // record is what is remembered of the latest instance of a container.
 type record struct {
-	Attempt    int                          `json:"attempt"`
-	Sandbox    int                          `json:"sandbox"`
-	CreatedAt  time.Time                    `json:"createdAt"`
-	StartedAt  time.Time                    `json:"startedAt"`
-	Launched   bool                         `json:"launched"` // its start was begun: something of it may be there
-	Cleaned    bool                         `json:"cleaned"`  // it has ended and its task is gone
-	Backoff    time.Duration                `json:"backoff"`
-	Stop       *plan.Stop                   `json:"stop,omitempty"`
-	Signalled  bool                         `json:"signalled,omitempty"` // the signal of Stop was sent
-	Started    bool                         `json:"started"`
-	Ready      bool                         `json:"ready"`
-	Asked      string                       `json:"asked,omitempty"` // the image as the Pod named it then
-	Image      string                       `json:"image,omitempty"`
-	ImageID    string                       `json:"imageID,omitempty"`
-	StopSignal string                       `json:"stopSignal,omitempty"`
-	Uncleaned  bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
-	OOMKills   uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
-	Exit       *v1.ContainerStateTerminated `json:"exit,omitempty"`      // replaced, never changed: it is published
-	Last       *v1.ContainerStateTerminated `json:"last,omitempty"`
+	Attempt     int                          `json:"attempt"`
+	Sandbox     int                          `json:"sandbox"`
+	CreatedAt   time.Time                    `json:"createdAt"`
+	StartedAt   time.Time                    `json:"startedAt"`
+	Launched    bool                         `json:"launched"` // its start was begun: something of it may be there
+	Cleaned     bool                         `json:"cleaned"`  // it has ended and its task is gone
+	Backoff     time.Duration                `json:"backoff"`
+	Stop        *plan.Stop                   `json:"stop,omitempty"`
+	Signalled   bool                         `json:"signalled,omitempty"`   // the signal of Stop was sent
+	PostStarted bool                         `json:"postStarted,omitempty"` // its postStart hook has succeeded
+	HookFailed  string                       `json:"hookFailed,omitempty"`  // why that has failed
+	PreStop     *plan.Stop                   `json:"preStop,omitempty"`     // its preStop hook was begun
+	PreStopDone bool                         `json:"preStopDone,omitempty"` // and has ended
+	Started     bool                         `json:"started"`
+	Ready       bool                         `json:"ready"`
+	Asked       string                       `json:"asked,omitempty"` // the image as the Pod named it then
+	Image       string                       `json:"image,omitempty"`
+	ImageID     string                       `json:"imageID,omitempty"`
+	StopSignal  string                       `json:"stopSignal,omitempty"`
+	Uncleaned   bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
+	OOMKills    uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
+	Exit        *v1.ContainerStateTerminated `json:"exit,omitempty"`      // replaced, never changed: it is published
+	Last        *v1.ContainerStateTerminated `json:"last,omitempty"`
 
 	created  bool // this instance is made, and not started yet
 	leftover bool // an earlier start of this attempt was cut off: what is left of it goes first
@@ -112,6 +116,9 @@ func (i *instance) target(name string) node.Target {
 		if c.Name == name {
 			rec := i.Containers[name]
 			t.Container, t.Attempt, t.StopSignal, t.Leftover, t.Uncleaned = c, rec.Attempt, rec.StopSignal, rec.leftover, rec.Uncleaned
+			if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
+				t.StopSignal = string(*c.Lifecycle.StopSignal)
+			}
 		}
 	}
 	return t

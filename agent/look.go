@@ -181,6 +181,7 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	}
 	rec.Started, rec.Ready, rec.created = false, false, false
 	w.endProbes(c.Name)
+	w.endHooks(c.Name)
 	delete(w.faults, c.Name) // they were about one that ran
 	w.log.Info("container ended", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode, "reason", rec.Exit.Reason)
 }
@@ -218,6 +219,8 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 		Attempt: rec.Attempt, Sandbox: rec.Sandbox, CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt,
 		Backoff: rec.Backoff, Started: rec.Started,
 		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name), Changed: rec.Asked != "" && rec.Asked != c.Image,
+		Unhooked: !isHooked(c, rec), PreStop: rec.PreStop, Hooking: w.hooking(c.Name, time.Now()),
+		PreStopDue: c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !rec.PreStopDone,
 	}
 	if stop := rec.Stop; stop != nil && (rec.Signalled || rec.Exit != nil || !time.Now().Before(stop.Since.Add(stop.Grace))) {
 		seen.Stop = stop // else the signal is still to be sent: an agent was killed before, or the runtime refused
@@ -259,6 +262,9 @@ func (i *instance) rebase(now time.Time) {
 	for _, rec := range i.Containers {
 		if rec.Stop != nil {
 			past(&rec.Stop.Since)
+		}
+		if rec.PreStop != nil {
+			past(&rec.PreStop.Since)
 		}
 		if rec.Exit != nil && rec.Exit.FinishedAt.After(now) {
 			exit := *rec.Exit

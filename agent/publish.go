@@ -27,6 +27,9 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		if rec.Launched {
 			c.ID = "containerd://" + w.target(name).ID()
 		}
+		if rec.HookFailed != "" && rec.Exit == nil {
+			c.Waiting = &status.Fault{Reason: "PostStartHookError", Message: rec.HookFailed}
+		}
 		if f := w.faults[name]; f != nil {
 			c.Waiting = &status.Fault{Reason: f.reason, Message: f.message}
 		}

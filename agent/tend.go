@@ -28,7 +28,7 @@ func (w *worker) tend(found sight) {
 			fault = err
 			w.event(c.Name, v1.EventTypeWarning, "FailedLog", "Output waits in its pipe: the log cannot be written: "+err.Error())
 		}
-		if g.State == node.Running && w.inst.Sandbox.Attached {
+		if g.State == node.Running && w.inst.Sandbox.Attached && isHooked(c, w.inst.Containers[c.Name]) {
 			w.probe(c, t)
 		}
 	}
@@ -59,7 +59,7 @@ func (w *worker) probe(c *v1.Container, t node.Target) {
 	if !rec.Started && c.StartupProbe == nil {
 		rec.Started = true
 	}
-	ending := rec.Stop != nil || w.inst.Ending != nil
+	ending := rec.Stop != nil || rec.PreStop != nil || w.inst.Ending != nil
 	if !rec.Started && p.startup == nil && !ending {
 		p.startup = w.startProbe(c, t, probes.Startup, c.StartupProbe, probes.Unknown)
 	}
@@ -100,11 +100,7 @@ func (w *worker) probeStarted(c *v1.Container, t node.Target, p *probing, ending
 
 // startProbe starts one probe.
 func (w *worker) startProbe(c *v1.Container, t node.Target, kind probes.Kind, probe *v1.Probe, initial probes.Result) *probes.Probe {
-	address := func() string { return first(t.IPs) }
-	if t.Pod.Spec.HostNetwork {
-		address = func() string { return first(w.hostIPs()) } // which may change
-	}
-	check, err := probes.NewCheck(probe, probes.Target{PodIP: address, Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
+	check, err := probes.NewCheck(probe, probes.Target{PodIP: w.address(t), Container: c}, func(ctx context.Context, command []string) (int, []byte, error) {
 		return w.host.Exec(ctx, t, inputs.Static(c, command))
 	})
 	if err != nil {
@@ -138,10 +134,12 @@ func (w *worker) report(pod *v1.Pod, container string, r probes.Report) {
 	}
 }
 
-// failed is the verdict of a probe that wants the container restarted, if there is one.
+// failed is why a container wants to be restarted, if it does: its postStart hook, or the verdict of a probe.
 func (w *worker) failed(name string) plan.Why {
 	p := w.probing[name]
 	switch {
+	case w.inst.Containers[name].HookFailed != "":
+		return plan.HookFailed
 	case p == nil:
 	case p.startup != nil && p.startup.Verdict() == probes.Failure:
 		return plan.StartupFailed

@@ -53,6 +53,7 @@ type surroundings struct {
 	timeout time.Duration // of one deed, its wait for a turn excepted
 	backoff time.Duration // the longest between restarts; 0 is Kubernetes' default
 	turns   *turns        // of Pods that start something; nil is no limit
+	exits   *turns        // of Pods that are torn down; likewise
 	events  *Events
 	metrics *metrics
 	log     *slog.Logger
@@ -297,7 +298,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	if !w.anyFlight(func(d deed) bool { return d.starts }) {
 		w.turn.end()
 	}
-	return earliest(wake, p.Wake, w.retryAt(lookLane), w.retryAt(recordLane), w.retryAt(logLane), oom)
+	return earliest(wake, p.Wake, w.retryAt(lookLane), w.retryAt(recordLane), w.retryAt(logLane), oom, w.hooksRetryAt())
 }
 
 // act begins what was planned, with what must survive written down before. What starts something is not done where that
@@ -557,12 +558,19 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	}()
 }
 
-// inTurn does a deed when the Pod's turn comes, where it starts something. Its deadline counts from there.
+// inTurn does a deed when the Pod's turn comes, where it starts something or ends the Pod. Its deadline counts from there.
 func (w *worker) inTurn(ctx context.Context, d deed) error {
-	if d.starts {
+	switch {
+	case d.starts:
 		if err := w.turn.take(ctx); err != nil {
 			return err
 		}
+	case d.action.Verb == plan.Teardown && w.exits != nil:
+		give, err := w.exits.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer give()
 	}
 	if !d.free {
 		bounded, cancel := context.WithTimeout(ctx, w.timeout)

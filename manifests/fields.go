@@ -92,7 +92,11 @@ no   SeccompProfile localhostProfile
 yes  Container name image command args workingDir ports env resources resizePolicy volumeMounts
 yes  Container livenessProbe readinessProbe startupProbe
 yes  Container terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext
-no   Container envFrom lifecycle restartPolicyRules stdin stdinOnce tty volumeDevices
+yes  Container lifecycle
+yes  Lifecycle postStart preStop stopSignal
+yes  LifecycleHandler exec httpGet tcpSocket sleep
+yes  SleepAction seconds
+no   Container envFrom restartPolicyRules stdin stdinOnce tty volumeDevices
 yes  ContainerPort name hostPort containerPort protocol hostIP
 yes  ContainerResizePolicy resourceName
 no   ResourceRequirements claims

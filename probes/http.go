@@ -19,36 +19,63 @@ const maxRedirects = 10
 // newHTTPCheck asks with a GET: a status from 200 to 399 is Success, though a redirect to another host is not followed
 // and is a Warning.
 func newHTTPCheck(get *v1.HTTPGetAction, t Target) (Check, error) {
-	at, err := newEndpoint(get.Host, get.Port, t)
+	r, err := newRequester(get, t, userAgent)
 	if err != nil {
 		return nil, fmt.Errorf("make httpGet probe: %w", err)
 	}
-	scheme := "http"
-	if get.Scheme != "" {
-		scheme = strings.ToLower(string(get.Scheme))
-	}
-	header := httpHeader(get.HTTPHeaders)
-	if addr, err := at(); err == nil {
-		if _, err := http.NewRequest(http.MethodGet, httpURL(scheme, addr, get.Path).String(), nil); err != nil {
-			return nil, fmt.Errorf("make httpGet probe: %w", err)
-		}
-	}
-	h2c := get.Protocol != nil && *get.Protocol == v1.HTTPProtocolHTTP2
 	return func(ctx context.Context) (Result, string, error) {
-		addr, err := at()
+		req, err := r.request(ctx, r.scheme)
 		if err != nil {
 			return Unknown, "", err
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, httpURL(scheme, addr, get.Path).String(), nil)
-		if err != nil {
-			return Unknown, "", fmt.Errorf("make request: %w", err)
-		}
-		req.Header = header.Clone()
-		req.Host = header.Get("Host")
-		// A client for each check: it keeps no connection, so nothing of it is worth keeping for the next.
-		client := http.Client{Transport: transport(scheme, h2c), CheckRedirect: sameHost}
-		return ask(&client, req)
+		return ask(r.client(r.scheme, sameHost), req)
 	}, nil
+}
+
+// requester makes the requests of a handler.
+type requester struct {
+	at     endpoint
+	scheme string // http or https
+	path   string
+	header http.Header
+	h2c    bool // HTTP/2 in clear text
+}
+
+func newRequester(get *v1.HTTPGetAction, t Target, agent string) (*requester, error) {
+	at, err := newEndpoint(get.Host, get.Port, t)
+	if err != nil {
+		return nil, err
+	}
+	r := &requester{
+		at: at, scheme: "http", path: get.Path, header: httpHeader(get.HTTPHeaders, agent),
+		h2c: get.Protocol != nil && *get.Protocol == v1.HTTPProtocolHTTP2,
+	}
+	if get.Scheme != "" {
+		r.scheme = strings.ToLower(string(get.Scheme))
+	}
+	if _, err := r.request(context.Background(), r.scheme); err != nil && !errors.Is(err, errNoAddress) {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *requester) request(ctx context.Context, scheme string) (*http.Request, error) {
+	addr, err := r.at()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, httpURL(scheme, addr, r.path).String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header = r.header.Clone()
+	req.Host = r.header.Get("Host")
+	return req, nil
+}
+
+// client is one for a single request: it keeps no connection, so nothing of it is worth keeping for the next.
+func (r *requester) client(scheme string, redirect func(*http.Request, []*http.Request) error) *http.Client {
+	return &http.Client{Transport: transport(scheme, r.h2c), CheckRedirect: redirect}
 }
 
 // ask makes the request. Whatever goes wrong on the way to the whole answer is a Failure: the container was asked and
@@ -113,15 +140,15 @@ func httpURL(scheme, addr, path string) *url.URL {
 	return u
 }
 
-// httpHeader are the handler's headers and the two that a probe always has. An empty Accept of the handler's takes that
+// httpHeader are the handler's headers and the two that a request always has. An empty Accept of the handler's takes that
 // header away.
-func httpHeader(list []v1.HTTPHeader) http.Header {
+func httpHeader(list []v1.HTTPHeader, agent string) http.Header {
 	h := http.Header{}
 	for _, e := range list {
 		h.Add(e.Name, e.Value)
 	}
 	if _, set := h["User-Agent"]; !set {
-		h.Set("User-Agent", userAgent)
+		h.Set("User-Agent", agent)
 	}
 	if _, set := h["Accept"]; !set {
 		h.Set("Accept", "*/*")

@@ -1,5 +1,5 @@
 // Package probes asks one container instance how it is: a goroutine for each probe, the thresholds that turn single
-// checks into a verdict, and the four kinds of check (exec, HTTP, TCP, gRPC).
+// checks into a verdict, and the four kinds of check (exec, HTTP, TCP, gRPC). Hooks, which are one-shot, are made here too.
 //
 //	            NewCheck                      Start
 //	v1.Probe ──────────────▶ Check ─▶ every period: up to 3 attempts ─▶ counter ─▶ Verdict

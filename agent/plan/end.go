@@ -109,7 +109,7 @@ func (n *next) last(verb Verb) {
 // (kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_termination_order.go). A container that does not run never
 // holds up another.
 func (n *next) stopInOrder(why Why, since time.Time) bool {
-	deadline := since.Add(Grace(n.pod))
+	n.deadline = since.Add(Grace(n.pod))
 	// Whole seconds that have passed are taken off, so that the first container gets the whole period.
 	grace := max(Grace(n.pod)-n.now.Sub(since).Truncate(time.Second), minGrace)
 	gone := true
@@ -118,8 +118,9 @@ func (n *next) stopInOrder(why Why, since time.Time) bool {
 	}
 	for i := len(n.pod.Spec.InitContainers) - 1; i >= 0; i-- {
 		c := &n.pod.Spec.InitContainers[i]
-		if IsSidecar(c) && !gone && n.now.Before(deadline) {
-			n.plan.wake(deadline)
+		if IsSidecar(c) && !gone && n.now.Before(n.deadline) {
+			n.plan.wake(n.deadline)
+			n.preStop(c.Name, why, grace) // the order is that of the signals
 			n.killWhenDue(c.Name)
 			continue
 		}
@@ -153,13 +154,50 @@ func (n *next) stopOne(name string, why Why, grace time.Duration) bool {
 	return false
 }
 
-// terminate tells a container to end. A stop that was recorded for a longer time is shortened, not repeated, and none is
-// shorter than minGrace.
+// terminate tells a container to end, after its preStop hook, whose time is part of the grace. A stop that was recorded for a
+// longer time is shortened, not repeated, and none is shorter than minGrace.
 func (n *next) terminate(name string, why Why, grace time.Duration) {
 	c := n.seen.Containers[name]
+	if !n.preStop(name, why, grace) {
+		return
+	}
+	if c.PreStop != nil { // whole seconds that it took are taken off
+		grace = min(grace, c.PreStop.Grace-n.now.Sub(c.PreStop.Since).Truncate(time.Second))
+	}
 	if n.ready(c.Busy, c.RetryAt) {
 		n.plan.do(Action{Verb: Terminate, Container: name, Why: why, Grace: max(grace, minGrace)})
 	}
+}
+
+// preStop runs the preStop hook of a container that runs, once, before the first signal, and says whether it has ended or its
+// time is up. An agent that was killed amid a hook leaves it to the next one to run it again.
+func (n *next) preStop(name string, why Why, grace time.Duration) bool {
+	c := n.seen.Containers[name]
+	if !c.mayRun() || c.Lost || c.Stop != nil || !c.PreStopDue {
+		return true
+	}
+	until := n.now.Add(grace)
+	if !n.deadline.IsZero() {
+		until = earlier(until, n.deadline)
+	}
+	if c.PreStop != nil {
+		until, why = earlier(until, c.PreStop.Since.Add(c.PreStop.Grace)), c.PreStop.Why
+	}
+	if !until.After(n.now) {
+		return true
+	}
+	n.plan.wake(until)
+	if !c.Hooking || c.PreStop == nil {
+		n.plan.do(Action{Verb: PreStop, Container: name, Why: why, Grace: until.Sub(n.now)})
+	}
+	return false
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // killWhenDue kills a container that runs though its time is up, again and again until it is gone.

@@ -63,7 +63,12 @@ type Container struct {
 
 	Started bool // its startup probe, if any, has passed
 	Changed bool // it was made from what the Pod no longer says of it, and runs or has ended
-	Failed  Why  // the verdict of a liveness or startup probe that wants it restarted
+	Failed  Why  // why it has to be restarted: the verdict of a liveness or startup probe, or its postStart hook
+
+	Unhooked   bool  // its postStart hook has not succeeded yet: it does not count as running
+	PreStop    *Stop // its preStop hook was begun, and why, when, and for how long
+	PreStopDue bool  // it has such a hook, which has not ended
+	Hooking    bool  // one of its hooks is under way
 
 	Lost     bool      // it runs, and the runtime has lost sight of it: only the kernel can end it
 	Busy     bool      // an action on it is in flight
@@ -95,6 +100,7 @@ const (
 	LivenessFailed Why = "liveness failed"
 	StartupFailed  Why = "startup failed"
 	SpecChanged    Why = "its image was changed"
+	HookFailed     Why = "its postStart hook failed"
 )
 
 // byProbe says that a probe asked for the stop: then the exit counts as a failure, whatever its code.
@@ -116,7 +122,9 @@ const (
 	Prepare       Verb = "prepare"        // image and writable layer of the next instance
 	Create        Verb = "create"         // make the instance that was prepared
 	Start         Verb = "start"          // start the main process of the instance that was made
-	Terminate     Verb = "stop"           // record why, and send the stop signal
+	PostStart     Verb = "postStart of"   // run the hook of an instance that was started
+	PreStop       Verb = "preStop of"     // run the hook of an instance that is to be stopped
+	Terminate     Verb = "stop"           // record why, and send the stop signal; a hook that still runs is given up
 	Kill          Verb = "kill"           // SIGKILL to everything in the container
 	Clean         Verb = "clean"          // delete the task of an instance that has ended
 	Teardown      Verb = "tear down"      // remove everything that the instance has had in the runtime and on the network
@@ -130,8 +138,8 @@ type Action struct {
 	Container string        // empty for the sandbox and the whole Pod
 	Attempt   int           // CreateSandbox, Prepare, Create, Start: which one to make
 	Backoff   time.Duration // Create: what the restart after this instance will have to wait
-	Why       Why           // Terminate
-	Grace     time.Duration // Terminate: time until Kill
+	Why       Why           // PreStop, Terminate
+	Grace     time.Duration // PreStop: time until the signal; Terminate: time until Kill
 }
 
 // String prints an action for people and logs: "stop web (liveness failed)".
@@ -195,6 +203,8 @@ type next struct {
 	seen Seen
 	now  time.Time
 	plan Plan
+
+	deadline time.Time // of the end of the Pod, once that has begun
 }
 
 // ready says whether an action on something may begin now, and if not, sees to it that it is looked at in time.

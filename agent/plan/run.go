@@ -110,11 +110,17 @@ func (n *next) keep(c *v1.Container) {
 		}
 		switch {
 		case seen.Stop != nil || seen.Busy:
+		case seen.PreStop != nil:
+			n.terminate(c.Name, seen.PreStop.Why, seen.PreStop.Grace)
+			return
 		case seen.Failed != "":
-			n.terminate(c.Name, seen.Failed, n.probeGrace(c, seen.Failed))
+			n.terminate(c.Name, seen.Failed, n.failGrace(c, seen.Failed))
 			return
 		case seen.Changed:
 			n.terminate(c.Name, SpecChanged, Grace(n.pod))
+			return
+		case seen.Unhooked && !seen.Hooking:
+			n.plan.do(Action{Verb: PostStart, Container: c.Name})
 			return
 		}
 		n.killWhenDue(c.Name)
@@ -256,10 +262,13 @@ func (n *next) clean(name string) {
 	}
 }
 
-// probeGrace is the time a container gets after a probe has failed: the probe's own, else the Pod's.
-func (n *next) probeGrace(c *v1.Container, why Why) time.Duration {
-	probe := c.LivenessProbe
-	if why == StartupFailed {
+// failGrace is the time a container gets that has failed: after a probe the probe's own, else the Pod's.
+func (n *next) failGrace(c *v1.Container, why Why) time.Duration {
+	var probe *v1.Probe
+	switch why {
+	case LivenessFailed:
+		probe = c.LivenessProbe
+	case StartupFailed:
 		probe = c.StartupProbe
 	}
 	if probe != nil && probe.TerminationGracePeriodSeconds != nil {

@@ -23,6 +23,7 @@ type world struct {
 	sandboxTry time.Time
 	ready      bool // the record of the sandbox says that it was made in full
 	attached   bool // and that its network is there
+	hang       bool // hooks never end by themselves
 	containers map[string]*inhabitant
 	images     map[string]int // that the Pod names now
 	flights    map[string]flight
@@ -53,6 +54,7 @@ type flight struct {
 func newWorld(t *rapid.T) *world {
 	w := &world{T: t, now: t0, sandbox: Sandbox{Attempt: -1}, containers: map[string]*inhabitant{}, images: map[string]int{},
 		flights: map[string]flight{}, blind: map[string]bool{}, initDone: map[string]bool{}, begun: map[string]bool{}}
+	w.hang = rapid.Bool().Draw(t, "hooks hang")
 	w.backoff.Max = rapid.SampledFrom([]time.Duration{0, 5 * time.Second, 30 * time.Second}).Draw(t, "longest back-off")
 	var names []string
 	for i := range rapid.IntRange(0, 4).Draw(t, "init containers") {
@@ -69,8 +71,23 @@ func newWorld(t *rapid.T) *world {
 			c.StartupProbe, c.LivenessProbe = &v1.Probe{}, &v1.Probe{TerminationGracePeriodSeconds: ptr(rapid.Int64Range(1, 90).Draw(t, "probe's grace"))}
 		}
 	}
+	for _, c := range w.all() {
+		if isInit(w.pod, c.Name) && !IsSidecar(c) {
+			continue
+		}
+		c.Lifecycle = &v1.Lifecycle{}
+		if rapid.Bool().Draw(t, "postStart") {
+			c.Lifecycle.PostStart = &v1.LifecycleHandler{}
+		}
+		if rapid.Bool().Draw(t, "preStop") {
+			c.Lifecycle.PreStop = &v1.LifecycleHandler{}
+		}
+	}
 	return w
 }
+
+func hasPostStart(c *v1.Container) bool { return c.Lifecycle != nil && c.Lifecycle.PostStart != nil }
+func hasPreStop(c *v1.Container) bool   { return c.Lifecycle != nil && c.Lifecycle.PreStop != nil }
 
 func (w *world) all() []*v1.Container {
 	var all []*v1.Container
@@ -91,10 +108,22 @@ func (w *world) spec(name string) *v1.Container {
 const networkLane = "/network"
 
 func lane(a Action) string {
-	if a.Verb == Attach {
+	switch a.Verb {
+	case Attach:
 		return networkLane
+	case PostStart, PreStop:
+		return hookLane(a.Verb, a.Container)
 	}
 	return a.Container
+}
+
+func hookLane(hook Verb, name string) string { return "/" + string(hook) + "/" + name }
+
+// unhook gives up hooks of a container.
+func (w *world) unhook(name string, hooks ...Verb) {
+	for _, hook := range hooks {
+		delete(w.flights, hookLane(hook, name))
+	}
 }
 
 // look is what the agent sees. Of what it cannot look at it knows what it has recorded: an end that was seen before, and
@@ -115,6 +144,9 @@ func (w *world) look() Seen {
 		_, seen.Busy = w.flights[name]
 		seen.Prepared = c.Prepared && c.had == w.images[name]
 		seen.Changed = !c.CreatedAt.IsZero() && c.image != w.images[name]
+		_, post := w.flights[hookLane(PostStart, name)]
+		_, pre := w.flights[hookLane(PreStop, name)]
+		seen.Hooking = post || pre
 		seen.Created = c.Created && c.Sandbox == w.sandbox.Attempt && !seen.Changed
 		switch launched := !c.CreatedAt.IsZero(); {
 		case launched && !c.noted && !seen.Busy && w.blind[name]:
@@ -227,10 +259,27 @@ func (w *world) begin(a Action, seen Seen) {
 	case Prepare, Create:
 		w.mayStart(a, seen)
 		if a.Verb == Create {
+			w.unhook(a.Container, PostStart, PreStop)
 			*c = inhabitant{image: c.had, Container: Container{Attempt: a.Attempt, Sandbox: w.sandbox.Attempt, CreatedAt: w.now, Backoff: a.Backoff}}
+			c.Unhooked, c.PreStopDue = hasPostStart(w.spec(a.Container)), hasPreStop(w.spec(a.Container))
 		}
+	case PostStart:
+		if c.State != Running || !c.Unhooked || c.Stop != nil || c.PreStop != nil || seen.Containers[a.Container].Hooking || w.ending != nil {
+			w.Fatalf("%v of %+v, ending: %v", a, c, w.ending)
+		}
+	case PreStop:
+		w.mayStop(a, seen)
+		if c.Stop != nil || !c.PreStopDue {
+			w.Fatalf("%v after its time: %+v", a, c)
+		}
+		if c.PreStop == nil {
+			c.PreStop = &Stop{Why: a.Why, Since: w.now, Grace: a.Grace}
+		}
+		w.unhook(a.Container, PostStart)
 	case Terminate:
 		w.mayStop(a, seen)
+		w.mayBeSignalled(a)
+		w.unhook(a.Container, PostStart, PreStop)
 		if c.Stop != nil && c.Stop.Why == a.Why {
 			w.Fatalf("%v: it was told already at %v", a, c.Stop.Since.Sub(t0))
 		}
@@ -244,6 +293,18 @@ func (w *world) begin(a Action, seen Seen) {
 		if c.State != Exited || !c.Leftover || !c.noted {
 			w.Fatalf("%v: nothing to clean", a)
 		}
+	}
+}
+
+// mayBeSignalled checks that the preStop hook has ended, or has had its time.
+func (w *world) mayBeSignalled(a Action) {
+	c := w.containers[a.Container]
+	ended := w.ending != nil && !w.now.Before(w.ending.Since.Add(Grace(w.pod)))
+	if !c.PreStopDue || c.Stop != nil || ended || Done(w.pod, w.look()) {
+		return
+	}
+	if c.PreStop == nil || c.PreStop.Since.Add(c.PreStop.Grace).After(w.now) {
+		w.Fatalf("%v before its hook has ended: %+v", a, c.PreStop)
 	}
 }
 
@@ -314,9 +375,11 @@ func (w *world) mayStop(a Action, seen Seen) {
 	c := seen.Containers[a.Container]
 	reasons := map[Why]bool{
 		PodEnds: w.ending != nil, PodDone: Done(w.pod, seen), SandboxGone: w.sandbox.State != Running,
+		HookFailed:     c.Failed == HookFailed,
 		LivenessFailed: c.Failed == LivenessFailed, StartupFailed: c.Failed == StartupFailed, SpecChanged: c.State == Running && c.Changed,
 	}
-	if !c.mayRun() || c.Lost || !reasons[a.Why] {
+	again := c.PreStop != nil && a.Why == c.PreStop.Why // an agent that was killed amid a hook
+	if !c.mayRun() || c.Lost || !reasons[a.Why] && !again {
 		w.Fatalf("%v: no reason to", a)
 	}
 	if seen.Sandbox.State == Unknown && w.ending == nil && !Done(w.pod, seen) {
@@ -326,7 +389,7 @@ func (w *world) mayStop(a Action, seen Seen) {
 	if p := w.spec(a.Container).LivenessProbe; a.Why == LivenessFailed && p != nil {
 		limit = time.Duration(*p.TerminationGracePeriodSeconds) * time.Second
 	}
-	if a.Grace > max(limit, minGrace) || a.Grace < minGrace {
+	if a.Grace > max(limit, minGrace) || a.Grace < minGrace && a.Verb == Terminate {
 		w.Fatalf("%v within %v", a, a.Grace)
 	}
 }
@@ -335,8 +398,15 @@ func (w *world) mayStop(a Action, seen Seen) {
 func (w *world) finish(key string, well bool) {
 	a := w.flights[key]
 	delete(w.flights, key)
-	c := w.containers[key]
-	if !well {
+	c := w.containers[a.Container]
+	switch {
+	case a.Verb == PreStop:
+		c.PreStopDue = false
+		return
+	case a.Verb == PostStart && !well:
+		c.Failed = HookFailed
+		return
+	case !well:
 		retry := w.now.Add(time.Second)
 		if key == networkLane { // the sandbox is of no use
 			w.sandbox.State, w.ready = Exited, false
@@ -363,7 +433,10 @@ func (w *world) finish(key string, well bool) {
 		c.Created = true
 	case Start:
 		c.Created, c.State, c.StartedAt, w.begun[key] = false, Running, w.now, true
-		c.Started = w.spec(key).StartupProbe == nil
+		c.Started = w.spec(key).StartupProbe == nil && !c.Unhooked
+	case PostStart:
+		c.Unhooked = false
+		c.Started = w.spec(a.Container).StartupProbe == nil
 	case Terminate:
 		if c.State == Running && !c.deaf && !c.Lost {
 			w.exit(key, 0)
@@ -379,6 +452,7 @@ func (w *world) finish(key string, well bool) {
 
 func (w *world) exit(name string, code int) {
 	c := w.containers[name]
+	w.unhook(name, PostStart, PreStop)
 	c.State, c.ExitCode, c.FinishedAt, c.Leftover, c.Prepared, c.Started, c.Failed, c.Lost = Exited, code, w.now, true, false, false, "", false
 	if code == 0 && c.Sandbox == w.sandbox.Attempt && !forEdit(c.Container) {
 		w.initDone[name] = true
@@ -458,7 +532,7 @@ func (w *world) verdict(name string) {
 	c := w.containers[name]
 	probed, good := w.spec(name).StartupProbe != nil, rapid.Bool().Draw(w.T, "good")
 	switch {
-	case !probed || c.Failed != "":
+	case !probed || c.Failed != "" || c.Unhooked:
 	case !c.Started && good:
 		c.Started = true
 	case !c.Started:
@@ -491,9 +565,11 @@ func (w *world) rest(steps int) {
 		switch {
 		case w.tornDown:
 			return
-		case len(w.flights) > 0:
-			for _, key := range slices.Sorted(maps.Keys(w.flights)) {
-				w.finish(key, true)
+		case len(w.sound()) > 0:
+			for _, key := range w.sound() {
+				if _, there := w.flights[key]; there { // else what ended has ended it
+					w.finish(key, true)
+				}
 			}
 		case !p.Wake.IsZero():
 			w.now = p.Wake
@@ -502,6 +578,17 @@ func (w *world) rest(steps int) {
 		}
 	}
 	w.Fatalf("it does not come to rest")
+}
+
+// sound are the flights that end. Hooks may hang.
+func (w *world) sound() []string {
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(w.flights)) {
+		if v := w.flights[key].Verb; v != PostStart && v != PreStop || !w.hang {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // settled checks that a Pod with which nothing is to be done is as it should be.
@@ -516,6 +603,8 @@ func (w *world) settled() {
 	for _, c := range w.all() {
 		s := seen.Containers[c.Name]
 		switch {
+		case s.State == Running && s.Unhooked && w.hang && !w.mainBegun():
+			return
 		case s.State == Running && isInit(w.pod, c.Name) && (!IsSidecar(c) || !s.Started) && !w.mainBegun():
 			return // it is what everything waits for
 		case s.State == Running && (s.Lost || s.Changed):

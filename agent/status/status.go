@@ -83,7 +83,8 @@ func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.T
 	}
 }
 
-// lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started.
+// lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started. What waits for its
+// postStart hook has not either (kubernetes.io/docs "container lifecycle hooks").
 func lastKnown(seen map[string]plan.Container) map[string]plan.Container {
 	known := make(map[string]plan.Container, len(seen))
 	for name, c := range seen {
@@ -92,6 +93,9 @@ func lastKnown(seen map[string]plan.Container) map[string]plan.Container {
 			if c.StartedAt.IsZero() {
 				c.State = plan.None
 			}
+		}
+		if c.State == plan.Running && c.Unhooked {
+			c.State = plan.None
 		}
 		known[name] = c
 	}

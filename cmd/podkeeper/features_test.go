@@ -242,6 +242,39 @@ func TestProbesDecide(t *testing.T) {
 	}
 }
 
+// TestHooks has hooks leave their traces in a folder of the host's: the container sees that of postStart, and the end that of
+// preStop, which comes before the signal.
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	script := "trap 'echo $(cat /out/stop) > /out/end; exit 0' USR1; while true; do sleep 1000 & wait $!; done"
+	n.apply("hooks.yaml", fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: hooks}
+spec:
+  os: {name: linux}
+  volumes: [{name: out, hostPath: {path: %s}}]
+  containers:
+  - name: app
+    image: %s
+    command: [/bin/sh, -c, %q]
+    volumeMounts: [{name: out, mountPath: /out}]
+    lifecycle:
+      stopSignal: SIGUSR1
+      postStart: {exec: {command: [/bin/sh, -c, "sleep 1; echo greeted > /out/start"]}}
+      preStop: {exec: {command: [/bin/sh, -c, "sleep 1; echo bade > /out/stop"]}}
+`, n.path("out"), image, script))
+	n.await("hooks", "runs", func(p *v1.Pod) bool { return containerStatus(p, "app").State.Running != nil })
+	if got, err := os.ReadFile(n.path("out", "start")); string(got) != "greeted\n" {
+		t.Errorf("it is told to run before its postStart hook has ended: %q, %v", got, err)
+	}
+	n.remove("hooks.yaml")
+	n.awaitGone("hooks")
+	if got, err := os.ReadFile(n.path("out", "end")); string(got) != "bade\n" {
+		t.Errorf("its stop signal did not come after its preStop hook: %q, %v", got, err)
+	}
+}
+
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
