@@ -25,7 +25,8 @@ type instance struct {
 	Source     string             `json:"source,omitempty"`
 	Ruling     Ruling             `json:"ruling,omitzero"`
 	Ending     *plan.Ending       `json:"ending,omitempty"`
-	TornDown   bool               `json:"tornDown,omitempty"` // nothing of it runs, and its status is final
+	Restarting bool               `json:"restarting,omitempty"` // all containers are being ended, to be done over
+	TornDown   bool               `json:"tornDown,omitempty"`   // nothing of it runs, and its status is final
 	Sandbox    sandboxRecord      `json:"sandbox"`
 	Containers map[string]*record `json:"containers"`
 	OOMKills   uint64             `json:"oomKills,omitempty"` // in the Pod's cgroup, when one was last told of
@@ -71,6 +72,7 @@ type record struct {
 	StopSignal  string                       `json:"stopSignal,omitempty"`
 	Uncleaned   bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
 	OOMKills    uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
+	Redo        bool                         `json:"redo,omitempty"`      // it is to run again as if it never had
 	Exit        *v1.ContainerStateTerminated `json:"exit,omitempty"`      // replaced, never changed: it is published
 	Last        *v1.ContainerStateTerminated `json:"last,omitempty"`
 

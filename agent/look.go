@@ -179,6 +179,10 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	if found.ExitCode != 0 && w.ranOut(c.Name, fmt.Sprintf("Container %s ran out of memory", c.Name)) {
 		rec.Exit.Reason = "OOMKilled"
 	}
+	if w.inst.Ending == nil && rec.Stop == nil && rec.PreStop == nil && plan.RestartsAll(c, int(rec.Exit.ExitCode)) {
+		w.log.Info("all containers restart", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode)
+		w.inst.Restarting = true
+	}
 	rec.Started, rec.Ready, rec.created = false, false, false
 	w.endProbes(c.Name)
 	w.endHooks(c.Name)
@@ -186,9 +190,26 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	w.log.Info("container ended", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode, "reason", rec.Exit.Reason)
 }
 
+// redo says of all containers that they are to be done over, once none of them runs.
+func (w *worker) redo() {
+	if !w.inst.Restarting {
+		return
+	}
+	for name, rec := range w.inst.Containers {
+		f, under := w.flights[name]
+		if under && f.deed.action.Verb != plan.Prepare || rec.Launched && rec.Exit == nil && !rec.StartedAt.IsZero() {
+			return
+		}
+	}
+	for _, rec := range w.inst.Containers {
+		rec.Redo, rec.created = rec.Launched, false
+	}
+	w.inst.Restarting = false
+}
+
 // seen is what plan gets to know.
 func (w *worker) seen(found sight) plan.Seen {
-	s := plan.Seen{Ending: w.inst.Ending, Containers: map[string]plan.Container{}, Backoff: w.backoffOf(w.inst.Pod)}
+	s := plan.Seen{Ending: w.inst.Ending, Restarting: w.inst.Restarting, Containers: map[string]plan.Container{}, Backoff: w.backoffOf(w.inst.Pod)}
 	s.Sandbox = plan.Sandbox{
 		Attempt: w.inst.Sandbox.Attempt, Busy: w.busy(""), RetryAt: later(w.retryAt(""), w.retryAt(networkLane)),
 		Attached: w.inst.Sandbox.Attached, Attaching: w.busy(networkLane),
@@ -217,7 +238,7 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 	rec := w.inst.Containers[c.Name]
 	seen := plan.Container{
 		Attempt: rec.Attempt, Sandbox: rec.Sandbox, CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt,
-		Backoff: rec.Backoff, Started: rec.Started,
+		Backoff: rec.Backoff, Started: rec.Started, Redo: rec.Redo,
 		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name), Changed: rec.Asked != "" && rec.Asked != c.Image,
 		Unhooked: !isHooked(c, rec), PreStop: rec.PreStop, Hooking: w.hooking(c.Name, time.Now()),
 		PreStopDue: c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !rec.PreStopDone,
@@ -242,7 +263,7 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 	}
 	ready, ok := w.prepared[c.Name]
 	seen.Prepared = ok && ready.attempt == next && ready.asked == c.Image
-	seen.Created = rec.created && rec.Sandbox == w.inst.Sandbox.Attempt && !seen.Changed
+	seen.Created = rec.created && rec.Sandbox == w.inst.Sandbox.Attempt && !seen.Changed && !rec.Redo
 	seen.Tidying = rec.Uncleaned || w.busy(tidyLane(c.Name))
 	return seen
 }

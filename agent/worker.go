@@ -283,6 +283,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	w.inst.rebase(now)
 	sight := w.look(ctx)
 	w.note(sight)
+	w.redo()
 	oom := w.noteOOMs(sight, now)
 	if !w.inst.rebuilt {
 		w.tend(sight)

@@ -47,7 +47,6 @@ var rules = func() map[string]rule {
 		"SecurityContext.procMount":                   only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":                         only("RuntimeDefault", "Unconfined"),
 
-		"Container.restartPolicy":                only("Always"), // and for init containers only, see odd
 		"ContainerResizePolicy.restartPolicy":    only("NotRequired"),
 		"ResourceRequirements.limits":            only("cpu", "memory"),
 		"ResourceRequirements.requests":          only("cpu", "memory"),
@@ -92,11 +91,13 @@ no   SeccompProfile localhostProfile
 yes  Container name image command args workingDir ports env resources resizePolicy volumeMounts
 yes  Container livenessProbe readinessProbe startupProbe
 yes  Container terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext
-yes  Container lifecycle
+yes  Container lifecycle restartPolicy restartPolicyRules
+yes  ContainerRestartRule action exitCodes
+yes  ContainerRestartRuleOnExitCodes operator values
 yes  Lifecycle postStart preStop stopSignal
 yes  LifecycleHandler exec httpGet tcpSocket sleep
 yes  SleepAction seconds
-no   Container envFrom restartPolicyRules stdin stdinOnce tty volumeDevices
+no   Container envFrom stdin stdinOnce tty volumeDevices
 yes  ContainerPort name hostPort containerPort protocol hostIP
 yes  ContainerResizePolicy resourceName
 no   ResourceRequirements claims
@@ -262,14 +263,6 @@ func odd(pod *v1.Pod, at *field.Path) []fault {
 			faults = append(faults, fault{
 				field:  spec.Child("volumes").Index(i).Child("emptyDir", "sizeLimit").String(),
 				reason: "not supported on disk: only with medium: Memory",
-			})
-		}
-	}
-	for i, container := range pod.Spec.Containers {
-		if container.RestartPolicy != nil {
-			faults = append(faults, fault{
-				field:  spec.Child("containers").Index(i).Child("restartPolicy").String(),
-				reason: "not supported here: only on init containers, which it makes sidecars; for the whole Pod write spec.restartPolicy",
 			})
 		}
 	}

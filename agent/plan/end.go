@@ -14,7 +14,7 @@ const minGrace = 2 * time.Second
 // init containers has ended and will not be restarted, sidecars not counting. Under restartPolicy Never a Pod whose
 // sandbox is lost is done as well.
 func Done(pod *v1.Pod, seen Seen) bool {
-	if pod.Spec.RestartPolicy == v1.RestartPolicyAlways {
+	if seen.Restarting {
 		return false
 	}
 	n := next{pod: pod, seen: seen}
@@ -46,12 +46,9 @@ func (n *next) lost() bool {
 
 // initFailed says whether an init container has failed and will not run again.
 func (n *next) initFailed() bool {
-	if n.pod.Spec.RestartPolicy != v1.RestartPolicyNever {
-		return false
-	}
 	for i := range n.pod.Spec.InitContainers {
 		c := &n.pod.Spec.InitContainers[i]
-		if s := n.seen.Containers[c.Name]; !IsSidecar(c) && s.State == Exited && !succeeded(s) && !s.Stop.forEdit() {
+		if s := n.seen.Containers[c.Name]; !IsSidecar(c) && s.State == Exited && !succeeded(s) && !n.shouldRestart(c, s) {
 			return true
 		}
 	}

@@ -30,6 +30,7 @@ type Seen struct {
 	Sandbox    Sandbox
 	Containers map[string]Container // by name; one that is missing is None
 	Ending     *Ending              // set once the instance has to go
+	Restarting bool                 // all containers are being ended, to be done over
 	Backoff    Backoff              // between restarts of a container
 }
 
@@ -62,6 +63,7 @@ type Container struct {
 	Stop       *Stop         // why it was told to stop, if it was
 
 	Started bool // its startup probe, if any, has passed
+	Redo    bool // it is to run again whatever its policy says, as if it had not run in this sandbox
 	Changed bool // it was made from what the Pod no longer says of it, and runs or has ended
 	Failed  Why  // why it has to be restarted: the verdict of a liveness or startup probe, or its postStart hook
 
@@ -175,6 +177,7 @@ func (p *Plan) wake(at time.Time) {
 // Next plans. The steps are alternatives, tried in this order:
 //
 //  1. the instance has to go: stop its containers in order, then tear everything down;
+//     or all of its containers are to be done over: kill them;
 //  2. it is done (every container ended for good): stop the sidecars, then remove the sandbox;
 //  3. its sandbox cannot be told of: begin nothing, and kill what should be dead;
 //  4. its sandbox is broken: stop what runs, remove the sandbox; or there is none: create it, and prepare images meanwhile;
@@ -185,6 +188,8 @@ func Next(pod *v1.Pod, seen Seen, now time.Time) Plan {
 	switch {
 	case seen.Ending != nil:
 		n.end()
+	case seen.Restarting:
+		n.restartAll()
 	case Done(pod, seen):
 		n.finish()
 	case seen.Sandbox.State == Running:
@@ -220,7 +225,7 @@ func (n *next) ready(busy bool, retryAt time.Time) bool {
 }
 
 // IsSidecar says whether an init container is a sidecar: it keeps running beside the containers after it
-// (kubernetes.io/docs "sidecar containers").
+// (kubernetes.io/docs "sidecar containers"). Of another container it says that it is always restarted.
 func IsSidecar(c *v1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
 }

@@ -92,10 +92,10 @@ func (n *next) mainStarted() bool {
 }
 
 // inSandbox says whether the container has an instance that was made in the present sandbox, or is being made or was cut
-// off while it was.
+// off while it was. One that is to be done over is as good as none.
 func (n *next) inSandbox(name string) bool {
 	c := n.seen.Containers[name]
-	return (c.State != None || !c.CreatedAt.IsZero()) && c.Sandbox == n.seen.Sandbox.Attempt
+	return (c.State != None || !c.CreatedAt.IsZero()) && c.Sandbox == n.seen.Sandbox.Attempt && !c.Redo
 }
 
 // keep starts a container that is not there, restarts one that has ended by its policy and back-off, and stops one that a
@@ -218,29 +218,6 @@ func BackingOff(pod *v1.Pod, seen Seen, c *v1.Container, now time.Time) time.Tim
 func Restarts(pod *v1.Pod, seen Seen, c *v1.Container) bool {
 	n := next{pod: pod, seen: seen}
 	return n.shouldRestart(c, seen.Containers[c.Name])
-}
-
-// shouldRestart applies the restart policy to a container that has ended: the sidecar's own, else the Pod's. What was
-// stopped for an edit starts again under every policy, and an init container always runs again in a new sandbox.
-func (n *next) shouldRestart(c *v1.Container, seen Container) bool {
-	if IsSidecar(c) || seen.Stop.forEdit() {
-		return true
-	}
-	earlier := seen.Sandbox != n.seen.Sandbox.Attempt
-	if isInit(n.pod, c.Name) {
-		if earlier {
-			return true
-		}
-		return !succeeded(seen) && n.pod.Spec.RestartPolicy != v1.RestartPolicyNever
-	}
-	switch n.pod.Spec.RestartPolicy {
-	case v1.RestartPolicyNever:
-		return false
-	case v1.RestartPolicyOnFailure:
-		return !succeeded(seen)
-	default:
-		return true
-	}
 }
 
 func isInit(pod *v1.Pod, name string) bool {

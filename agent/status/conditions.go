@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -21,6 +22,11 @@ func (m *maker) conditions(s *v1.PodStatus) []v1.PodCondition {
 		ready,
 		containersReady,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
+	}
+	if m.facts.Seen.Restarting {
+		all = append(all, v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionTrue, Reason: "RestartAllContainers"})
+	} else if slices.ContainsFunc(m.facts.Previous.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.AllContainersRestarting }) {
+		all = append(all, v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionFalse})
 	}
 	for i := range all {
 		all[i].ObservedGeneration = m.pod.Generation

@@ -43,7 +43,7 @@ type Fault struct{ Reason, Message string }
 
 // Make makes the status of a Pod.
 func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
-	f.Seen.Containers = lastKnown(f.Seen.Containers)
+	f.Seen.Containers = lastKnown(f)
 	m := maker{pod: pod, facts: f, now: now}
 	s := v1.PodStatus{
 		ObservedGeneration: pod.Generation,
@@ -85,9 +85,9 @@ func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.T
 
 // lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started. What waits for its
 // postStart hook has not either (kubernetes.io/docs "container lifecycle hooks").
-func lastKnown(seen map[string]plan.Container) map[string]plan.Container {
-	known := make(map[string]plan.Container, len(seen))
-	for name, c := range seen {
+func lastKnown(f Facts) map[string]plan.Container {
+	known := make(map[string]plan.Container, len(f.Seen.Containers))
+	for name, c := range f.Seen.Containers {
 		if c.State == plan.Unknown {
 			c.State = plan.Running
 			if c.StartedAt.IsZero() {
@@ -96,6 +96,10 @@ func lastKnown(seen map[string]plan.Container) map[string]plan.Container {
 		}
 		if c.State == plan.Running && c.Unhooked {
 			c.State = plan.None
+		}
+		if c.State == plan.Exited && (c.Redo || f.Seen.Restarting) {
+			c.State = plan.None
+			c.Attempt++ // it is reported as one whose restart is under way
 		}
 		known[name] = c
 	}
@@ -140,6 +144,9 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	if facts.Image != "" {
 		s.Image = facts.Image
 	}
+	if seen.State == plan.None && facts.Exit != nil { // it is to be done over
+		facts.Last = facts.Exit
+	}
 	if facts.Last != nil {
 		s.LastTerminationState.Terminated = facts.Last
 	}
@@ -180,6 +187,8 @@ func BackoffMessage(pod *v1.Pod, container string, delay time.Duration) string {
 // waiting says why a container has not started.
 func (m *maker) waiting(c Container) *v1.ContainerStateWaiting {
 	switch {
+	case m.facts.Seen.Restarting:
+		return &v1.ContainerStateWaiting{Reason: "RestartingAllContainers"}
 	case c.Waiting != nil:
 		return &v1.ContainerStateWaiting{Reason: c.Waiting.Reason, Message: c.Waiting.Message}
 	case len(m.pod.Spec.InitContainers) > 0:
@@ -218,7 +227,7 @@ func (m *maker) phase() v1.PodPhase {
 			if seen.ExitCode == 0 {
 				succeeded++
 			}
-		case facts.Last != nil:
+		case facts.Last != nil || facts.Exit != nil:
 			stopped++
 		case !done:
 			return v1.PodPending
@@ -238,7 +247,7 @@ func (m *maker) phase() v1.PodPhase {
 
 // initFailed says whether an init container has failed for good: the Pod has failed, sidecars that still run or not.
 func (m *maker) initFailed() bool {
-	return m.pod.Spec.RestartPolicy == v1.RestartPolicyNever && slices.ContainsFunc(m.pod.Spec.InitContainers, func(c v1.Container) bool {
+	return slices.ContainsFunc(m.pod.Spec.InitContainers, func(c v1.Container) bool {
 		seen := m.facts.Seen.Containers[c.Name]
 		return !plan.IsSidecar(&c) && seen.State == plan.Exited && seen.ExitCode != 0 && !plan.Restarts(m.pod, m.facts.Seen, &c)
 	})
@@ -262,7 +271,8 @@ func (m *maker) initPending() bool {
 
 func (m *maker) mainStarted() bool {
 	return slices.ContainsFunc(m.pod.Spec.Containers, func(c v1.Container) bool {
-		return m.facts.Seen.Containers[c.Name].State != plan.None || m.facts.Containers[c.Name].Last != nil
+		seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
+		return seen.State != plan.None || facts.Last != nil && !seen.Redo && !m.facts.Seen.Restarting
 	})
 }
 
