@@ -10,6 +10,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/agent/status"
 )
 
 // How long one question to the runtime may take, and how long a look waits for answers. What is not answered by then is
@@ -178,6 +179,9 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	rec.Exit = w.host.Exit(t, found, rec.StartedAt)
 	if found.ExitCode != 0 && w.ranOut(c.Name, fmt.Sprintf("Container %s ran out of memory", c.Name)) {
 		rec.Exit.Reason = "OOMKilled"
+	}
+	if w.inst.Restarting {
+		rec.Exit.Reason, rec.Exit.Message = status.RestartingAll, status.RemovedForAll
 	}
 	if w.inst.Ending == nil && rec.Stop == nil && rec.PreStop == nil && plan.RestartsAll(c, int(rec.Exit.ExitCode)) {
 		w.log.Info("all containers restart", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode)

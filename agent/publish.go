@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/agent/status"
@@ -25,7 +26,11 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	for name, rec := range w.inst.Containers {
 		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last}
 		if rec.Launched {
-			c.ID = "containerd://" + w.target(name).ID()
+			t := w.target(name)
+			c.ID = "containerd://" + t.ID()
+			if t.StopSignal != "" {
+				c.StopSignal = ptr.To(v1.Signal(t.StopSignal))
+			}
 		}
 		if rec.HookFailed != "" && rec.Exit == nil {
 			c.Waiting = &status.Fault{Reason: "PostStartHookError", Message: rec.HookFailed}

@@ -164,7 +164,7 @@ func unbroken(ctx context.Context) (context.Context, context.CancelFunc, error) 
 func (r *Runtime) createTask(ctx context.Context, sandbox string, req *tasks.CreateTaskRequest) error {
 	whole, cancel, err := unbroken(ctx)
 	if err != nil {
-		return fmt.Errorf("create task: %w", err)
+		return fmt.Errorf("failed to create containerd task: %w", err)
 	}
 	defer cancel()
 	ends := 0
@@ -180,11 +180,11 @@ func (r *Runtime) createTask(ctx context.Context, sandbox string, req *tasks.Cre
 			ends++
 		}
 		if ends > maxShimEnds || !shimEnded(err) && !shimWasBusy(err) {
-			return fmt.Errorf("create task: %w", err)
+			return fmt.Errorf("failed to create containerd task: %w", err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("create task: %w", err)
+			return fmt.Errorf("failed to create containerd task: %w", err)
 		case <-time.After(pause):
 		}
 	}
@@ -202,12 +202,12 @@ func protoMounts(mounts []mount.Mount) []*types.Mount {
 func (r *Runtime) Start(ctx context.Context, id string) error {
 	ctx, cancel, err := unbroken(ctx)
 	if err != nil {
-		return fmt.Errorf("start task: %w", err)
+		return fmt.Errorf("failed to start containerd task: %w", err)
 	}
 	defer cancel()
 	_, err = r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
 	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsAlreadyExists(err) && !isStarted(err) {
-		return fmt.Errorf("start task: %w", err)
+		return fmt.Errorf("failed to start containerd task: %w", err)
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func (r *Runtime) EnsureImage(ctx context.Context, ref string, policy v1.PullPol
 			return Pull{}, fmt.Errorf("%w: image %q: %w", ErrImageInspect, ref, err)
 		}
 		if policy == v1.PullNever {
-			return Pull{}, fmt.Errorf("%w: image %q is not present and imagePullPolicy is Never", ErrImageNeverPull, ref)
+			return Pull{}, fmt.Errorf("%w: Container image %q is not present with pull policy of Never", ErrImageNeverPull, ref)
 		}
 	}
 	if pulling != nil {
@@ -99,11 +99,11 @@ func (r *Runtime) sharedPull(ctx context.Context, named reference.Named) (Pull, 
 		return Pull{}, fmt.Errorf("%w: %w", ErrImagePull, ctx.Err())
 	case done := <-shared:
 		if done.Err != nil {
-			return Pull{}, fmt.Errorf("%w: pull image %q: %w", ErrImagePull, full, done.Err)
+			return Pull{}, fmt.Errorf("%w: failed to pull and unpack image %q: %w", ErrImagePull, full, done.Err)
 		}
 		pull, ok := done.Val.(Pull)
 		if !ok {
-			return Pull{}, fmt.Errorf("%w: pull image %q: no answer", ErrImagePull, full)
+			return Pull{}, fmt.Errorf("%w: failed to pull and unpack image %q: no answer", ErrImagePull, full)
 		}
 		pull.Waiting = time.Since(begin)
 		return pull, nil
@@ -135,7 +135,7 @@ func (r *Runtime) pull(ctx context.Context, named reference.Named) (Pull, error)
 	resolver := r.resolver(ctx, full, &watchdog{cancel: cancel})
 	_, desc, err := resolver.Resolve(ctx, full)
 	if err != nil {
-		return Pull{}, pullCause(ctx, err)
+		return Pull{}, fmt.Errorf("failed to resolve reference %q: %w", full, pullCause(ctx, err))
 	}
 	took := time.Since(begin)
 	if present, err := r.client.ImageService().Get(ctx, full); err == nil && present.Target.Digest == desc.Digest {

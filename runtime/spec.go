@@ -324,13 +324,14 @@ func userName(cfg *ContainerConfig) (string, error) {
 	}
 	login, _, _ := strings.Cut(name, ":")
 	number, err := strconv.Atoi(login)
+	of := fmt.Sprintf("(pod: %q, container: %s)", fmt.Sprintf("%s_%s(%s)", cfg.Pod.Name, cfg.Pod.Namespace, cfg.Pod.UID), cfg.Container.Name)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", login)
+		return "", fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root %s", login, of)
 	case number == 0 && uid != nil:
-		return "", fmt.Errorf("container's runAsUser breaks non-root policy")
+		return "", fmt.Errorf("container's runAsUser breaks non-root policy %s", of)
 	case number == 0:
-		return "", fmt.Errorf("container has runAsNonRoot and image will run as root")
+		return "", fmt.Errorf("container has runAsNonRoot and image will run as root %s", of)
 	}
 	return name, nil
 }

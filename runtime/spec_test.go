@@ -274,6 +274,7 @@ func TestUserName(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			cfg := secure(v1.SecurityContext{RunAsNonRoot: r.own})
+			cfg.Pod.Name, cfg.Pod.Namespace, cfg.Pod.UID = "web", "default", "1"
 			cfg.Pod.Spec.SecurityContext, cfg.Image.Config.User = &v1.PodSecurityContext{RunAsNonRoot: r.pod}, r.image
 			if r.uid >= 0 {
 				cfg.Container.SecurityContext.RunAsUser = &r.uid
@@ -281,7 +282,7 @@ func TestUserName(t *testing.T) {
 			got, err := userName(cfg)
 			refused := ""
 			if err != nil {
-				refused = err.Error()
+				refused, _ = strings.CutSuffix(err.Error(), ` (pod: "web_default(1)", container: app)`)
 			}
 			if got != r.want || refused != r.refused {
 				t.Errorf("got %q, %q", got, refused)

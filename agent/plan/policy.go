@@ -39,6 +39,15 @@ func RestartsAll(c *v1.Container, code int) bool {
 	return ok && r.Action == v1.ContainerRestartRuleActionRestartAllContainers
 }
 
+// MayRestartAll says whether some end of a container of the Pod asks for a restart of all.
+func MayRestartAll(pod *v1.Pod) bool {
+	return slices.ContainsFunc(Containers(pod), func(c *v1.Container) bool {
+		return slices.ContainsFunc(c.RestartPolicyRules, func(r v1.ContainerRestartRule) bool {
+			return r.Action == v1.ContainerRestartRuleActionRestartAllContainers
+		})
+	})
+}
+
 // shouldRestart applies the restart policy to a container that has ended: its own rules and policy, else the Pod's. What was
 // stopped for an edit, or is to be done over, starts again under every policy, and an init container always runs again in a
 // new sandbox. An end that a probe asked for is a failure, and about no rule.

@@ -2,7 +2,6 @@ package status
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -23,10 +22,8 @@ func (m *maker) conditions(s *v1.PodStatus) []v1.PodCondition {
 		containersReady,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
 	}
-	if m.facts.Seen.Restarting {
-		all = append(all, v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionTrue, Reason: "RestartAllContainers"})
-	} else if slices.ContainsFunc(m.facts.Previous.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.AllContainersRestarting }) {
-		all = append(all, v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionFalse})
+	if plan.MayRestartAll(m.pod) {
+		all = append(all, m.restarting(s))
 	}
 	for i := range all {
 		all[i].ObservedGeneration = m.pod.Generation
@@ -49,7 +46,30 @@ func (m *maker) sandboxReady() v1.PodCondition {
 	if s := m.facts.Seen.Sandbox; (s.State == plan.Running || s.State == plan.Unknown) && s.Attached && !s.Busy {
 		return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionTrue}
 	}
-	return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse, Reason: "PodSandboxNotReady"}
+	c := v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse, Reason: "PodSandboxNotReady"}
+	switch s := m.facts.Seen.Sandbox; { // kubernetes/kubernetes pkg/kubelet/types/constants.go
+	case s.Attempt < 0:
+		c.Message = "no pod sandbox exists"
+	case s.State == plan.Running && !s.Busy:
+		c.Message = "pod sandbox has no IP address"
+	default:
+		c.Message = "pod sandbox is not ready"
+	}
+	return c
+}
+
+// restarting is told of Pods in which an exit can restart all containers.
+func (m *maker) restarting(s *v1.PodStatus) v1.PodCondition {
+	c := v1.PodCondition{Type: v1.AllContainersRestarting, Status: v1.ConditionFalse}
+	switch {
+	case s.Phase == v1.PodSucceeded:
+		c.Reason = "PodCompleted"
+	case s.Phase == v1.PodFailed:
+		c.Reason = "PodFailed"
+	case m.facts.Seen.Restarting:
+		c.Status, c.Reason, c.Message = v1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
+	}
+	return c
 }
 
 func (m *maker) initialized(s *v1.PodStatus) v1.PodCondition {

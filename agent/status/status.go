@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/kubectl/pkg/util/qos"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -36,6 +37,8 @@ type Container struct {
 	Exit    *v1.ContainerStateTerminated
 	Last    *v1.ContainerStateTerminated // of the instance before
 	Waiting *Fault                       // the last action on it failed
+
+	StopSignal *v1.Signal // what it is told to end with; nil is SIGTERM
 }
 
 // Fault is why a container waits: one of Kubernetes' waiting reasons, and the words behind it.
@@ -53,7 +56,9 @@ func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
 		PodIP:              first(f.PodIPs),
 		QOSClass:           qos.GetPodQOS(pod),
 		StartTime:          &metav1.Time{Time: f.StartTime},
+		AllocatedResources: resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{}),
 	}
+	s.Resources = &v1.ResourceRequirements{Requests: s.AllocatedResources, Limits: resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{})}
 	for _, ip := range f.HostIPs {
 		s.HostIPs = append(s.HostIPs, v1.HostIP{IP: ip})
 	}
@@ -68,6 +73,9 @@ func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
 	}
 	s.Phase = m.phase()
 	s.Conditions = m.conditions(&s)
+	if len(s.PodIPs) == 0 && (s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed) {
+		s.PodIP, s.PodIPs = f.Previous.PodIP, f.Previous.PodIPs // what it had stays told
+	}
 	return s
 }
 
@@ -106,6 +114,13 @@ func lastKnown(f Facts) map[string]plan.Container {
 	return known
 }
 
+// RestartingAll is the reason of a container that waits, or was killed, because all containers of its Pod restart
+// (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go).
+const RestartingAll = "RestartingAllContainers"
+
+// RemovedForAll is the message beside it.
+const RemovedForAll = "The container is removed because RestartAllContainers in place"
+
 // succeeded says whether an init container has done its work. What was stopped for an edit has not: it runs again.
 func succeeded(c plan.Container) bool {
 	return c.State == plan.Exited && c.ExitCode == 0 && (c.Stop == nil || c.Stop.Why != plan.SpecChanged)
@@ -137,6 +152,11 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 		RestartCount: int32(seen.Attempt),
 		Started:      &started,
 		Ready:        started && facts.Ready,
+		VolumeMounts: volumeMounts(c),
+	}
+	if facts.ID != "" {
+		s.Resources, s.AllocatedResources = c.Resources.DeepCopy(), c.Resources.Requests
+		s.StopSignal = facts.StopSignal
 	}
 	if seen.State == plan.None && seen.Attempt > 0 {
 		s.RestartCount-- // the restart is under way
@@ -159,9 +179,23 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 			s.Ready = s.State.Terminated != nil && succeeded(seen)
 		}
 	case plan.None:
-		s.State.Waiting = m.waiting(facts)
+		s.State.Waiting = m.waiting(facts, seen.Redo || m.facts.Seen.Restarting)
 	}
 	return s
+}
+
+// volumeMounts are the container's own: what Kubernetes gives to all is not told of.
+func volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
+	var out []v1.VolumeMountStatus
+	for _, m := range c.VolumeMounts {
+		status := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			disabled := v1.RecursiveReadOnlyDisabled
+			status.RecursiveReadOnly = &disabled
+		}
+		out = append(out, status)
+	}
+	return out
 }
 
 // exited reports an instance that has ended: as terminated, or, while its restart waits, as waiting with the end behind it.
@@ -185,10 +219,10 @@ func BackoffMessage(pod *v1.Pod, container string, delay time.Duration) string {
 }
 
 // waiting says why a container has not started.
-func (m *maker) waiting(c Container) *v1.ContainerStateWaiting {
+func (m *maker) waiting(c Container, redo bool) *v1.ContainerStateWaiting {
 	switch {
-	case m.facts.Seen.Restarting:
-		return &v1.ContainerStateWaiting{Reason: "RestartingAllContainers"}
+	case redo:
+		return &v1.ContainerStateWaiting{Reason: RestartingAll, Message: RemovedForAll}
 	case c.Waiting != nil:
 		return &v1.ContainerStateWaiting{Reason: c.Waiting.Reason, Message: c.Waiting.Message}
 	case len(m.pod.Spec.InitContainers) > 0:
@@ -208,7 +242,7 @@ func (m *maker) phase() v1.PodPhase {
 		return v1.PodFailed
 	}
 	done := plan.Done(m.pod, m.facts.Seen) && !m.leftover()
-	if m.initPending() && !done {
+	if m.initPending() && !done && !m.redoing() { // a Pod that runs does not go back to be pending
 		return v1.PodPending
 	}
 	running, stopped, succeeded := 0, 0, 0
@@ -267,6 +301,13 @@ func (m *maker) leftover() bool {
 // initPending says whether an init container, or the start of a sidecar, still holds back the other containers.
 func (m *maker) initPending() bool {
 	return !m.mainStarted() && len(m.uninitialized()) > 0
+}
+
+// redoing says whether all containers restart.
+func (m *maker) redoing() bool {
+	return m.facts.Seen.Restarting || slices.ContainsFunc(m.pod.Spec.Containers, func(c v1.Container) bool {
+		return m.facts.Seen.Containers[c.Name].Redo
+	})
 }
 
 func (m *maker) mainStarted() bool {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -243,6 +244,7 @@ func TestConditions(t *testing.T) {
 	t.Parallel()
 	creating := facts(nil)
 	creating.Seen.Sandbox = plan.Sandbox{State: plan.None, Busy: true}
+	sandboxed := func(s plan.Sandbox) Facts { f := facts(nil); f.Seen.Sandbox = s; return f }
 	blind := func(f Facts) Facts { f.Seen.Sandbox.State = plan.Unknown; return f }
 	const unready, uninitialized = "ContainersNotReady: containers with unready status: ", "ContainersNotInitialized: containers with incomplete status: "
 	for sentence, r := range map[string]struct {
@@ -250,9 +252,13 @@ func TestConditions(t *testing.T) {
 		facts Facts
 		want  []string // PodReadyToStartContainers, Initialized, Ready and ContainersReady, PodScheduled
 	}{
-		"the sandbox is being made": {always("a"), creating, []string{"False PodSandboxNotReady: ", "True", "False " + unready + "[a]", "True"}},
-		"everything is well":        {always("init1", "side1", "a"), facts(all{"init1": ended(0), "side1": up(), "a": up()}), []string{"True", "True", "True", "True"}},
-		"nothing can be told of":    {always("side1", "a"), blind(facts(all{"side1": hidden(up()), "a": hidden(up())})), []string{"True", "True", "True", "True"}},
+		"the sandbox is being made": {always("a"), creating, []string{"False PodSandboxNotReady: pod sandbox is not ready", "True", "False " + unready + "[a]", "True"}},
+		"there is no sandbox yet": {always("a"), sandboxed(plan.Sandbox{Attempt: -1}),
+			[]string{"False PodSandboxNotReady: no pod sandbox exists", "True", "False " + unready + "[a]", "True"}},
+		"its network is not there yet": {always("a"), sandboxed(plan.Sandbox{State: plan.Running}),
+			[]string{"False PodSandboxNotReady: pod sandbox has no IP address", "True", "False " + unready + "[a]", "True"}},
+		"everything is well":     {always("init1", "side1", "a"), facts(all{"init1": ended(0), "side1": up(), "a": up()}), []string{"True", "True", "True", "True"}},
+		"nothing can be told of": {always("side1", "a"), blind(facts(all{"side1": hidden(up()), "a": hidden(up())})), []string{"True", "True", "True", "True"}},
 		"init was stopped for its image": {always("init1", "a"), facts(all{"init1": forEdit(ended(0))}),
 			[]string{"True", "False " + uninitialized + "[init1]", "False " + unready + "[a]", "True"}},
 		"init is not done": {always("init1", "side1", "a"), facts(all{"init1": up()}),
@@ -349,7 +355,9 @@ func TestPodAsAWhole(t *testing.T) {
 		ContainerStatuses: []v1.ContainerStatus{{
 			Name: "a", Image: "docker.io/library/a:1", ImageID: "docker.io/library/a@sha256:1", ContainerID: "containerd://x",
 			State: v1.ContainerState{Running: &v1.ContainerStateRunning{StartedAt: metav1.NewTime(t0.Add(-time.Minute))}}, Ready: true, Started: ptr(true),
+			Resources: &v1.ResourceRequirements{},
 		}},
+		AllocatedResources: v1.ResourceList{}, Resources: &v1.ResourceRequirements{Requests: v1.ResourceList{}, Limits: v1.ResourceList{}},
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -357,5 +365,71 @@ func TestPodAsAWhole(t *testing.T) {
 	bare := Make(always("a"), facts(nil), t0)
 	if bare.HostIP != "" || bare.PodIP != "" || bare.PodIPs != nil || bare.ContainerStatuses[0].Image != "a:1" {
 		t.Errorf("before anything is known: %+v", bare)
+	}
+}
+
+func TestWhatAContainerHasIsTold(t *testing.T) {
+	t.Parallel()
+	pod := always("a", "b")
+	cpu, memory := v1.ResourceList{v1.ResourceCPU: resource.MustParse("100m")}, v1.ResourceList{v1.ResourceMemory: resource.MustParse("64Mi")}
+	pod.Spec.Containers[0].Resources = v1.ResourceRequirements{Requests: cpu, Limits: memory}
+	pod.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "etc", MountPath: "/etc/app", ReadOnly: true}}
+	f := facts(all{"a": up()})
+	c := f.Containers["a"]
+	c.StopSignal = ptr(v1.SIGQUIT)
+	f.Containers["a"] = c
+	s := Make(pod, f, t0)
+	a, b := s.ContainerStatuses[0], s.ContainerStatuses[1]
+	disabled := v1.RecursiveReadOnlyDisabled
+	want := []v1.VolumeMountStatus{{Name: "data", MountPath: "/data"}, {Name: "etc", MountPath: "/etc/app", ReadOnly: true, RecursiveReadOnly: &disabled}}
+	if diff := cmp.Diff(want, a.VolumeMounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(&pod.Spec.Containers[0].Resources, a.Resources); diff != "" || !cmp.Equal(a.AllocatedResources, cpu) || *a.StopSignal != v1.SIGQUIT {
+		t.Errorf("resources (-want +got):\n%s, allocated %v, signal %v", diff, a.AllocatedResources, a.StopSignal)
+	}
+	if b.Resources != nil || b.AllocatedResources != nil {
+		t.Errorf("one that was never made has %v", b.Resources)
+	}
+	if !cmp.Equal(s.AllocatedResources, cpu) || !cmp.Equal(s.Resources.Limits, memory) {
+		t.Errorf("the Pod has %v, allocated %v", s.Resources, s.AllocatedResources)
+	}
+}
+
+func TestAPodThatIsDoneKeepsItsAddress(t *testing.T) {
+	t.Parallel()
+	f := facts(all{"a": ended(0)})
+	f.Previous.PodIP, f.Previous.PodIPs = "10.88.0.2", []v1.PodIP{{IP: "10.88.0.2"}}
+	if s := Make(never("a"), f, t0); s.Phase != v1.PodSucceeded || s.PodIP != "10.88.0.2" || len(s.PodIPs) != 1 {
+		t.Errorf("it is %s at %q", s.Phase, s.PodIP)
+	}
+	if s := Make(always("a"), f, t0); s.PodIP != "" {
+		t.Errorf("one that goes on keeps %q", s.PodIP)
+	}
+}
+
+func TestAPodInWhichAllRestart(t *testing.T) {
+	t.Parallel()
+	pod := never("init1", "a")
+	pod.Spec.Containers[0].RestartPolicyRules = []v1.ContainerRestartRule{{Action: v1.ContainerRestartRuleActionRestartAllContainers}}
+	told := func(f Facts) (v1.PodCondition, v1.PodStatus) {
+		s := Make(pod, f, t0)
+		return s.Conditions[len(s.Conditions)-1], s
+	}
+	quiet := facts(all{"init1": ended(0), "a": up()})
+	if c, _ := told(quiet); c.Type != v1.AllContainersRestarting || c.Status != v1.ConditionFalse {
+		t.Errorf("before: %+v", c)
+	}
+	restarting := facts(all{"init1": ended(0), "a": ended(88)})
+	restarting.Seen.Restarting = true
+	c, s := told(restarting)
+	if c.Status != v1.ConditionTrue || c.Reason != "RestartAllContainersStarted" || s.Phase != v1.PodRunning {
+		t.Errorf("then: %+v, %s", c, s.Phase)
+	}
+	if a := s.ContainerStatuses[0]; a.State.Waiting == nil || a.State.Waiting.Reason != RestartingAll || a.LastTerminationState.Terminated == nil {
+		t.Errorf("its container: %+v", a)
+	}
+	if c, s := told(facts(all{"init1": ended(0), "a": ended(1)})); c.Reason != "PodFailed" || s.Phase != v1.PodFailed {
+		t.Errorf("in the end: %+v, %s", c, s.Phase)
 	}
 }
