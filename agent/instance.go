@@ -123,6 +123,11 @@ func (i *instance) target(name string) node.Target {
 			}
 		}
 	}
+	for _, c := range i.Pod.Spec.EphemeralContainers {
+		if c.Name == name && c.TargetContainerName != "" {
+			t.Beside = i.target(c.TargetContainerName).ID()
+		}
+	}
 	return t
 }
 

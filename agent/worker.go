@@ -82,6 +82,7 @@ type worker struct {
 	stepping  atomic.Int64  // when the present step began, in nanoseconds since 1970; 0 between steps
 	wake      chan struct{} // of size 1, carries no data
 
+	requests chan request
 	results  chan result
 	gone     chan struct{} // closed when the worker has left: nobody takes results any more
 	inst     *instance
@@ -128,7 +129,7 @@ type prepared struct {
 
 func newWorker(key types.NamespacedName, s *surroundings) *worker {
 	return &worker{
-		key: key, surroundings: s, oomed: map[string]time.Time{}, wake: make(chan struct{}, 1), results: make(chan result, 16), gone: make(chan struct{}),
+		key: key, surroundings: s, oomed: map[string]time.Time{}, wake: make(chan struct{}, 1), requests: make(chan request), results: make(chan result, 16), gone: make(chan struct{}),
 		asks: map[string]*ask{}, flights: map[string]flight{}, next: map[string]deed{}, turn: newPodTurn(s.turns), prepared: map[string]prepared{}, faults: map[string]*fault{}, probing: map[string]*probing{},
 	}
 }
@@ -233,6 +234,8 @@ func (w *worker) run(ctx context.Context) {
 			w.leave(ctx)
 			return
 		case <-w.wake:
+		case r := <-w.requests:
+			r.answer <- r.do()
 		case <-timer.C:
 		case r := <-w.results:
 			w.settle(ctx, r)
@@ -448,7 +451,9 @@ func (w *worker) follow(wanted *Wish) {
 		w.end("the manifest was changed", Ruling{})
 		return
 	}
-	switch difference(manifests.Normalise(w.inst.Pod), wanted.Pod.Pod) {
+	running := manifests.Normalise(w.inst.Pod)
+	running.Spec.EphemeralContainers = nil // which no source knows of
+	switch difference(running, wanted.Pod.Pod) {
 	case recreate:
 		w.end("the manifest was changed", Ruling{})
 	case restarts:
@@ -468,6 +473,7 @@ func (w *worker) follow(wanted *Wish) {
 func (w *worker) replacePod(wanted *Wish) {
 	pod := wanted.Pod.DeepCopy()
 	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
+	pod.Spec.EphemeralContainers = w.inst.Pod.Spec.EphemeralContainers
 	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
 	w.inst.complete()
 }

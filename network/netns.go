@@ -105,6 +105,9 @@ func (n *Network) pinned(id string) string {
 	return n.NetNS(id)
 }
 
+// HasNetNS says whether a sandbox's namespace can be entered by new containers.
+func (n *Network) HasNetNS(id string) bool { return n.pinned(id) != "" }
+
 // unpin lets go of a namespace: with its last process gone, the kernel takes it down.
 func (n *Network) unpin(id string) error {
 	if err := checkID(id); err != nil {

@@ -115,7 +115,7 @@ func newPiped(t *testing.T) *piped {
 			_ = syscall.Close(s.write)
 		}
 	})
-	if err := makePipes(dir, AllPipes(dir, "app")); err != nil {
+	if err := MakePipes(dir, AllPipes(dir, "app")); err != nil {
 		t.Fatal(err)
 	}
 	p := &piped{T: t, dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),

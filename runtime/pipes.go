@@ -33,8 +33,8 @@ func AllPipes(sandboxDir, container string) []string {
 	return pipes
 }
 
-// makePipes leaves pipes alone that are there: they may hold output. What else is in their place is replaced.
-func makePipes(dir string, pipes []string) error {
+// MakePipes makes pipes in a sandbox's folder. It leaves pipes alone that are there: they may hold output. What else is in their place is replaced.
+func MakePipes(dir string, pipes []string) error {
 	if err := os.MkdirAll(filepath.Join(dir, pipesDir), 0o700); err != nil {
 		return fmt.Errorf("create pipes: %w", err)
 	}

@@ -43,7 +43,7 @@ func TestOnlyAPipeIsTakenForOne(t *testing.T) {
 			if err := checkPipes(p.stdout, p.stderr); err == nil {
 				t.Error("a shim is let write to it")
 			}
-			if err := makePipes(p.dir, AllPipes(p.dir, "app")); err != nil {
+			if err := MakePipes(p.dir, AllPipes(p.dir, "app")); err != nil {
 				t.Fatal(err)
 			}
 			if err := checkPipes(p.stdout, p.stderr); err != nil {
@@ -63,7 +63,7 @@ func TestPipesThatAreThereKeepTheirOutput(t *testing.T) {
 	t.Parallel()
 	p := newPiped(t)
 	p.put(p.writer(p.stdout), "kept")
-	if err := makePipes(p.dir, AllPipes(p.dir, "app")); err != nil {
+	if err := MakePipes(p.dir, AllPipes(p.dir, "app")); err != nil {
 		t.Fatal(err)
 	}
 	if n := p.waiting(p.stdout); n != len("kept") {

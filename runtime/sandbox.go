@@ -21,7 +21,7 @@ func Shm(sandboxDir string) string { return filepath.Join(sandboxDir, "shm") }
 // MakeSandboxDir makes what the containers of a sandbox have of its folder: the pipes of their output and, unless they use
 // the host's, /dev/shm. What is there already is kept.
 func MakeSandboxDir(dir string, hostIPC bool, pipes []string) error {
-	if err := makePipes(dir, pipes); err != nil {
+	if err := MakePipes(dir, pipes); err != nil {
 		return err
 	}
 	if hostIPC {

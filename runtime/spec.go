@@ -46,7 +46,8 @@ type ContainerConfig struct {
 	unified bool // the host has cgroup v2 only
 }
 
-// Namespaces are the sandbox's namespaces as paths; empty is the host's.
+// Namespaces are what a container has of its sandbox's namespaces, or of another container's, as paths. Empty is the host's, or
+// for PID one of its own.
 type Namespaces struct{ Network, IPC, UTS, PID string }
 
 // specVersion is the OCI runtime specification's that all of a spec is part of. Later ones are refused by crun before 1.9,
@@ -143,14 +144,12 @@ func withNamespaces(s *specs.Spec, cfg *ContainerConfig) error {
 	share(specs.NetworkNamespace, cfg.Namespaces.Network)
 	share(specs.IPCNamespace, cfg.Namespaces.IPC)
 	share(specs.UTSNamespace, cfg.Namespaces.UTS)
-	shared := cfg.Pod.Spec.ShareProcessNamespace
 	switch {
 	case cfg.Pod.Spec.HostPID:
-	case shared != nil && *shared:
-		if cfg.Namespaces.PID == "" { // which would be the host's
-			return errors.New("the sandbox has no PID namespace to share")
-		}
+	case cfg.Namespaces.PID != "": // the Pod's, or another container's
 		share(specs.PIDNamespace, cfg.Namespaces.PID)
+	case isTrue(cfg.Pod.Spec.ShareProcessNamespace): // it would be the host's
+		return errors.New("the sandbox has no PID namespace to share")
 	default:
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,12 @@ import (
 
 // ErrNoPod says that the agent has no such Pod; it is found by errors.Is.
 var ErrNoPod = errors.New("no such Pod")
+
+// ErrConflict says that a Pod is not in a state for what is asked, and ErrInvalid that what is asked is wrong in itself.
+var (
+	ErrConflict = errors.New("not now")
+	ErrInvalid  = errors.New("invalid")
+)
 
 // maxRefusal is how much of an answer that is an error is read, in bytes.
 const maxRefusal = 64 << 10
@@ -60,7 +67,7 @@ func (c *Client) Manifests(ctx context.Context) (*Manifests, error) {
 
 // Healthy is nil when the agent runs and is well, else what is wrong.
 func (c *Client) Healthy(ctx context.Context) error {
-	_, err := c.do(ctx, http.MethodGet, "/healthz")
+	_, err := c.do(ctx, http.MethodGet, "/healthz", nil)
 	return err
 }
 
@@ -68,29 +75,65 @@ func (c *Client) Healthy(ctx context.Context) error {
 // agent knows, not when it is done. [ErrNoPod] is where there is no such Pod.
 func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}}
-	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode())
-	if said := (*answer)(nil); errors.As(err, &said) && said.code == http.StatusNotFound {
-		return noPod{said.words}
+	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil)
+	return known(err)
+}
+
+// AddEphemeral adds an ephemeral container to a Pod that runs, and answers the Pod with it. The error is [ErrNoPod],
+// [ErrConflict] or [ErrInvalid], in the agent's words.
+func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, container *v1.EphemeralContainer) (*v1.Pod, error) {
+	asked, err := json.Marshal(container)
+	if err != nil {
+		return nil, fmt.Errorf("encode ephemeral container: %w", err)
+	}
+	path := fmt.Sprintf("/pods/%s/%s/ephemeralcontainers", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name))
+	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
+	if err != nil {
+		return nil, known(err)
+	}
+	return decode[v1.Pod](body, path)
+}
+
+// known gives an answer that is one of the errors above its kind.
+func known(err error) error {
+	said := (*answer)(nil)
+	if !errors.As(err, &said) {
+		return err
+	}
+	switch said.code {
+	case http.StatusNotFound:
+		return kindOf{said.words, ErrNoPod}
+	case http.StatusConflict:
+		return kindOf{said.words, ErrConflict}
+	case http.StatusUnprocessableEntity:
+		return kindOf{said.words, ErrInvalid}
 	}
 	return err
 }
 
-// noPod is an ErrNoPod in the agent's words.
-type noPod struct{ words string }
+// kindOf is an error of a kind in the agent's words.
+type kindOf struct {
+	words string
+	kind  error
+}
 
-func (e noPod) Error() string { return e.words }
+func (e kindOf) Error() string { return e.words }
 
-func (noPod) Is(target error) bool { return target == ErrNoPod }
+func (e kindOf) Is(target error) bool { return target == e.kind }
 
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (*T, error) {
-	body, err := c.do(ctx, http.MethodGet, path)
+	body, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, err
 	}
+	return decode[T](body, path)
+}
+
+func decode[T any](body []byte, path string) (*T, error) {
 	said := new(T)
 	if err := json.Unmarshal(body, said); err != nil {
-		return nil, fmt.Errorf("decode the agent's answer to GET %s: %w", path, err)
+		return nil, fmt.Errorf("decode the agent's answer about %s: %w", path, err)
 	}
 	return said, nil
 }
@@ -108,8 +151,8 @@ func (a *answer) Error() string {
 }
 
 // do makes a request. An answer that is no success is an error of type *answer.
-func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://podkeeper"+path, nil)
+func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://podkeeper"+path, asked)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}

@@ -3,7 +3,9 @@ package server
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,7 +19,9 @@ import (
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
 // ([Manifests]), /healthz and /metrics. ?namespace= narrows /pods and /events down. POST /retry?namespace=&name= has what
-// waits in a Pod tried at once: 204, or 404 where there is no such Pod. Another path is a 404 and another method a 405, both
+// waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /pods/<namespace>/<name>/ephemeralcontainers
+// with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
+// where the container is wrong. Another path is a 404 and another method a 405, both
 // saying what there is.
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
@@ -28,6 +32,8 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/healthz":   readOnly(healthz(src)),
 		"/metrics":   readOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})),
 		"/retry":     retry(src),
+
+		"/pods/{namespace}/{name}/ephemeralcontainers": ephemeral(src),
 	}
 	var known []string
 	for path, h := range paths {
@@ -112,6 +118,42 @@ func retry(src Source) http.HandlerFunc {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// maxContainer is how large an ephemeral container may be, in bytes.
+const maxContainer = 1 << 20
+
+func ephemeral(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", "POST")
+			http.Error(w, "ephemeral containers can only be added, with POST; GET /pods tells of them", http.StatusMethodNotAllowed)
+			return
+		}
+		container, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxContainer))
+		if err != nil {
+			http.Error(w, fmt.Sprintf("read ephemeral container: %v", err), http.StatusBadRequest)
+			return
+		}
+		pod, err := src.AddEphemeral(types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}, container)
+		if err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		writeJSON(w, pod)
+	}
+}
+
+func codeOf(err error) int {
+	switch {
+	case errors.Is(err, ErrNoPod):
+		return http.StatusNotFound
+	case errors.Is(err, ErrConflict):
+		return http.StatusConflict
+	case errors.Is(err, ErrInvalid):
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusInternalServerError
 }
 
 // inNamespace are the items of the namespace that the request asks for, or all of them. It is never nil, which JSON

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,24 @@ func (n node) Pods() []v1.Pod       { return n.pods }
 func (n node) Manifests() Manifests { return n.manifests }
 func (n node) Events() []v1.Event   { return n.events }
 func (n node) Healthy() error       { return n.sick }
+
+func (n node) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error) {
+	switch pod.Name {
+	case "gone":
+		return nil, fmt.Errorf("%w: %s", ErrNoPod, pod)
+	case "done":
+		return nil, fmt.Errorf("%w: it is done", ErrConflict)
+	case "broken":
+		return nil, errors.New("the disk is full")
+	}
+	var c v1.EphemeralContainer
+	if err := json.Unmarshal(container, &c); err != nil || c.Image == "" {
+		return nil, fmt.Errorf("%w: no image", ErrInvalid)
+	}
+	p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	p.Spec.EphemeralContainers = []v1.EphemeralContainer{c}
+	return p, nil
+}
 
 func (n node) Retry(pod types.NamespacedName) error {
 	if n.retried == nil {
@@ -119,7 +138,7 @@ func TestHandler(t *testing.T) {
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods, /retry", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
@@ -375,5 +394,26 @@ func TestServeTellsOfABrokenListener(t *testing.T) {
 	}
 	if err := Serve(t.Context(), l, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("serve: %v", err)
+	}
+}
+
+func TestEphemeralContainers(t *testing.T) {
+	t.Parallel()
+	client := NewClient(run(t, Handler(node{}, prometheus.NewRegistry())))
+	look := &v1.EphemeralContainer{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "look", Image: "busybox"}, TargetContainerName: "app"}
+	pod, err := client.AddEphemeral(t.Context(), types.NamespacedName{Namespace: "default", Name: "web"}, look)
+	if err != nil || len(pod.Spec.EphemeralContainers) != 1 || pod.Spec.EphemeralContainers[0].TargetContainerName != "app" {
+		t.Errorf("it is added as %v, %v", pod, err)
+	}
+	for name, want := range map[string]error{"gone": ErrNoPod, "done": ErrConflict} {
+		if _, err := client.AddEphemeral(t.Context(), types.NamespacedName{Namespace: "default", Name: name}, look); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if _, err := client.AddEphemeral(t.Context(), types.NamespacedName{Namespace: "default", Name: "web"}, &v1.EphemeralContainer{}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("without an image: %v", err)
+	}
+	if _, err := client.AddEphemeral(t.Context(), types.NamespacedName{Namespace: "default", Name: "broken"}, look); err == nil || !strings.Contains(err.Error(), "500") {
+		t.Errorf("a fault of the agent's: %v", err)
 	}
 }

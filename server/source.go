@@ -3,8 +3,8 @@
 //
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
-// It tells, and lets one thing be asked for: that what waits in a Pod is tried at once. It changes nothing itself, and knows
-// nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
+// It tells, and lets two things be asked for: that what waits in a Pod is tried at once, and an ephemeral container. It changes
+// nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
 package server
 
 import (
@@ -26,6 +26,9 @@ type Source interface {
 	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
 	// there is no such Pod, in full.
 	Retry(pod types.NamespacedName) error
+	// AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs, and answers the Pod. Its
+	// error is [ErrNoPod], [ErrConflict] or [ErrInvalid], in full, or why the agent could not.
+	AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error)
 }
 
 // Manifests is the answer to GET /manifests: what the manifest directory holds and what in it has to be mended.

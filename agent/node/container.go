@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/runtime"
@@ -100,7 +101,15 @@ func (n *Node) Create(ctx context.Context, t Target, image Image) error {
 			return err
 		}
 	}
-	cfg, release, err := n.containerConfig(t, image)
+	if plan.IsEphemeral(t.Pod, t.Container.Name) { // the pause process has the pipes of all others open, as a shim needs it
+		if err := runtime.MakePipes(n.runDir(t.Pod), runtime.AllPipes(n.runDir(t.Pod), t.Container.Name)); err != nil {
+			return &Fault{CreateContainerError, err}
+		}
+		if err := n.Carry(t); err != nil {
+			return &Fault{CreateContainerError, err}
+		}
+	}
+	cfg, release, err := n.containerConfig(ctx, t, image)
 	if err != nil {
 		return err
 	}
@@ -123,7 +132,7 @@ func (n *Node) Start(ctx context.Context, t Target) (time.Time, error) {
 }
 
 // containerConfig makes everything a container is made of. release ends what is needed only while it is being created.
-func (n *Node) containerConfig(t Target, image Image) (runtime.ContainerConfig, func(), error) {
+func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runtime.ContainerConfig, func(), error) {
 	none := runtime.ContainerConfig{}
 	env, lookup, err := inputs.Environment(inputs.Facts{
 		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(),
@@ -136,7 +145,7 @@ func (n *Node) containerConfig(t Target, image Image) (runtime.ContainerConfig, 
 	if err != nil {
 		return none, nil, &Fault{CreateContainerError, err}
 	}
-	namespaces, err := n.namespaces(t)
+	namespaces, err := n.namespaces(ctx, t)
 	if err != nil {
 		release()
 		return none, nil, err

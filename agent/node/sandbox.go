@@ -19,9 +19,11 @@ import (
 // (enable_unprivileged_ports, enable_unprivileged_icmp).
 var sysctls = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
-// LookSandbox says whether the pause process runs. An error means that this cannot be told.
+// LookSandbox says whether the pause process runs, in a network that more containers can be made in. An error means that this
+// cannot be told.
 func (n *Node) LookSandbox(_ context.Context, t Target) (bool, error) {
-	return n.Sandboxes.Look(t.SandboxID(), n.runDir(t.Pod))
+	running, err := n.Sandboxes.Look(t.SandboxID(), n.runDir(t.Pod))
+	return running && (t.Pod.Spec.HostNetwork || n.Network.HasNetNS(t.SandboxID())), err
 }
 
 // CreateSandbox makes what the containers of a Pod share, but for what Attach puts into it. It answers what is wrong with the
@@ -87,12 +89,20 @@ func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) err
 }
 
 // namespaces are what a container has of its sandbox.
-func (n *Node) namespaces(t Target) (runtime.Namespaces, error) {
+func (n *Node) namespaces(ctx context.Context, t Target) (runtime.Namespaces, error) {
 	shared, err := n.Sandboxes.Namespaces(t.SandboxID(), n.runDir(t.Pod))
 	ns := runtime.Namespaces{IPC: shared.IPC, UTS: shared.UTS, PID: shared.PID}
 	if !t.Pod.Spec.HostNetwork {
 		ns.Network = n.Network.NetNS(t.SandboxID())
 	}
+	if err != nil || t.Beside == "" {
+		return ns, err
+	}
+	target, err := n.Runtime.Look(ctx, t.Beside)
+	if err == nil && target.State != runtime.Running {
+		err = &Fault{CreateContainerError, errors.New("the target container does not run")}
+	}
+	ns.PID = fmt.Sprintf("/proc/%d/ns/pid", target.PID)
 	return ns, err
 }
 

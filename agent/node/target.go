@@ -18,6 +18,7 @@ type Target struct {
 	Sandbox    int           // attempt of the sandbox
 	IPs        []string      // of the Pod
 	Container  *v1.Container // nil for the sandbox
+	Beside     string        // the id of the container whose processes an ephemeral one sees; empty is none
 	Attempt    int
 	Leftover   bool   // an earlier start of this attempt was cut off
 	Uncleaned  bool   // the instance before this one still has its task

@@ -36,8 +36,8 @@ func (n *next) lost() bool {
 	if n.pod.Spec.RestartPolicy != v1.RestartPolicyNever || n.seen.Sandbox.State == Running || n.seen.Sandbox.State == Unknown || n.seen.Sandbox.Attempt < 0 {
 		return false
 	}
-	for _, c := range n.seen.Containers {
-		if c.State != None {
+	for name, c := range n.seen.Containers {
+		if c.State != None && !IsEphemeral(n.pod, name) {
 			return true
 		}
 	}
@@ -70,7 +70,7 @@ func (n *next) doneSince() time.Time {
 	for _, c := range Containers(n.pod) {
 		s, at := n.seen.Containers[c.Name], n.now
 		switch {
-		case IsSidecar(c) || s.State == None:
+		case IsSidecar(c) || s.State == None || IsEphemeral(n.pod, c.Name):
 			continue
 		case s.State == Exited:
 			at = s.FinishedAt
@@ -111,6 +111,9 @@ func (n *next) stopInOrder(why Why, since time.Time) bool {
 	grace := max(Grace(n.pod)-n.now.Sub(since).Truncate(time.Second), minGrace)
 	gone := true
 	for _, c := range n.pod.Spec.Containers {
+		gone = n.stopOne(c.Name, why, grace) && gone
+	}
+	for _, c := range ephemeral(n.pod) {
 		gone = n.stopOne(c.Name, why, grace) && gone
 	}
 	for i := len(n.pod.Spec.InitContainers) - 1; i >= 0; i-- {

@@ -52,6 +52,9 @@ func MayRestartAll(pod *v1.Pod) bool {
 // stopped for an edit, or is to be done over, starts again under every policy, and an init container always runs again in a
 // new sandbox. An end that a probe asked for is a failure, and about no rule.
 func (n *next) shouldRestart(c *v1.Container, seen Container) bool {
+	if IsEphemeral(n.pod, c.Name) {
+		return false
+	}
 	if seen.Redo || seen.Stop.forEdit() || IsSidecar(c) {
 		return true
 	}

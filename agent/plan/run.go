@@ -35,6 +35,9 @@ func (n *next) run() {
 	if s := n.seen.Sandbox; !s.Attached && !s.Attaching {
 		n.plan.do(Action{Verb: Attach})
 	}
+	for _, c := range ephemeral(n.pod) {
+		n.once(c)
+	}
 	if !n.init() {
 		return
 	}
@@ -134,6 +137,19 @@ func (n *next) keep(c *v1.Container) {
 		n.killWhenDue(c.Name)
 	case None:
 		n.bring(c, seen.Attempt, seen.Backoff)
+	}
+}
+
+// once starts an ephemeral container that never was. One that has ended stays so.
+func (n *next) once(c *v1.Container) {
+	switch seen := n.seen.Containers[c.Name]; {
+	case seen.State == None && (seen.CreatedAt.IsZero() || n.inSandbox(c.Name)):
+		n.bring(c, seen.Attempt, 0)
+	case seen.Lost && !seen.Busy:
+		n.kill(c.Name)
+	default:
+		n.killWhenDue(c.Name)
+		n.clean(c.Name)
 	}
 }
 

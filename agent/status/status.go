@@ -71,6 +71,11 @@ func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
 	for i := range pod.Spec.Containers {
 		s.ContainerStatuses = append(s.ContainerStatuses, m.container(&pod.Spec.Containers[i], false))
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		c := m.container((*v1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon), false)
+		c.Ready, c.Started = false, nil // nothing waits for it
+		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, c)
+	}
 	s.Phase = m.phase()
 	s.Conditions = m.conditions(&s)
 	if len(s.PodIPs) == 0 && (s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed) {

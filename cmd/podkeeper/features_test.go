@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // push puts the demo image into the registry with an environment variable that tells one push from another.
@@ -273,6 +274,38 @@ spec:
 	if got, err := os.ReadFile(n.path("out", "end")); string(got) != "bade\n" {
 		t.Errorf("its stop signal did not come after its preStop hook: %q, %v", got, err)
 	}
+}
+
+// TestAnEphemeralContainer has one look at the processes of another and write to a volume of the Pod's, over a restart of
+// the agent.
+func TestAnEphemeralContainer(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("web.yaml", simple("web", "echo I am the target; "+forever, fmt.Sprintf("  volumes: [{name: out, hostPath: {path: %s}}]", n.path("out"))))
+	n.awaitReady("web")
+	added, err := n.client().AddEphemeral(context.Background(), types.NamespacedName{Namespace: "default", Name: "web"}, &v1.EphemeralContainer{
+		TargetContainerName: "app",
+		EphemeralContainerCommon: v1.EphemeralContainerCommon{
+			Name: "look", Image: image, Command: []string{"/bin/sh", "-c", "cat /proc/1/cmdline > /out/seen; echo looked; " + forever},
+			VolumeMounts: []v1.VolumeMount{{Name: "out", MountPath: "/out"}},
+		},
+	})
+	if err != nil || len(added.Spec.EphemeralContainers) != 1 {
+		t.Fatalf("it is not added: %v", err)
+	}
+	runs := func(p *v1.Pod) bool {
+		s := p.Status.EphemeralContainerStatuses
+		return len(s) == 1 && s[0].State.Running != nil && slices.Contains(n.logLines(p, "look", 0), "looked")
+	}
+	n.await("web", "has an ephemeral container that runs", runs)
+	if seen, err := os.ReadFile(n.path("out", "seen")); !strings.Contains(string(seen), "I am the target") {
+		t.Errorf("it sees %q, %v", seen, err)
+	}
+	n.kill()
+	n.restart()
+	n.await("web", "has it still", runs)
+	n.remove("web.yaml")
+	n.awaitGone("web")
 }
 
 func TestOutOfMemory(t *testing.T) {

@@ -132,6 +132,26 @@ func TestASandboxThatDies(t *testing.T) {
 	n.eventually("nothing is left", n.leftovers)
 }
 
+// TestANetworkNamespaceThatIsGone has somebody take the namespace away under a Pod: it is seen with the next thing that happens.
+func TestANetworkNamespaceThatIsGone(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("net.yaml", simple("net", forever))
+	pod := n.awaitReady("net")
+	ns := n.path("run", "netns", runtime.ID(string(pod.UID), "", 0))
+	if err := errors.Join(syscall.Unmount(ns, syscall.MNT_DETACH), os.Remove(ns)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(n.pid(pod, "app"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	n.await("net", "has a network again", func(p *v1.Pod) bool {
+		return isReady(p) && containerStatus(p, "app").RestartCount == 1 && p.Status.PodIP != "" && p.Status.PodIP != pod.Status.PodIP
+	})
+	n.remove("net.yaml")
+	n.awaitGone("net")
+}
+
 // TestASandboxIsKept has the agent killed, its record of the Pod lost, and the record of the sandbox lost, too.
 func TestASandboxIsKept(t *testing.T) {
 	t.Parallel()

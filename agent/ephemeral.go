@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// request is something that others ask of a worker, which does it in its own goroutine.
+type request struct {
+	do     func() error
+	answer chan error
+}
+
+// request has the worker do something between two steps, and look then.
+func (w *worker) request(do func() error) error {
+	r := request{do: do, answer: make(chan error, 1)}
+	select {
+	case w.requests <- r:
+		return <-r.answer
+	case <-w.gone:
+		return fmt.Errorf("%w: %s", server.ErrNoPod, w.key)
+	}
+}
+
+// AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs. It answers the Pod with it.
+// The error is server.ErrNoPod, server.ErrConflict where the Pod does not run, server.ErrInvalid with what is wrong with the
+// container, or that the record cannot be written.
+func (a *Agent) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error) {
+	w := a.named(pod)
+	if w == nil {
+		return nil, fmt.Errorf("%w: %s", server.ErrNoPod, pod)
+	}
+	if err := w.request(func() error { return w.addEphemeral(container) }); err != nil {
+		return nil, err
+	}
+	if published := w.published.Load(); published != nil {
+		reported := a.reported(published)
+		return &reported, nil
+	}
+	return nil, fmt.Errorf("%w: %s", server.ErrNoPod, pod)
+}
+
+func (w *worker) addEphemeral(container []byte) error {
+	switch {
+	case w.inst == nil:
+		return fmt.Errorf("%w: %s has not begun", server.ErrConflict, w.key)
+	case w.inst.Ending != nil || w.inst.TornDown:
+		return fmt.Errorf("%w: %s ends", server.ErrConflict, w.key)
+	case w.inst.rebuilt:
+		return fmt.Errorf("%w: what %s is made of is not known yet", server.ErrConflict, w.key)
+	case w.inst.Status.Phase == v1.PodSucceeded || w.inst.Status.Phase == v1.PodFailed:
+		return fmt.Errorf("%w: %s is done", server.ErrConflict, w.key)
+	}
+	pod, err := manifests.AddEphemeral(w.inst.Pod, container)
+	if err != nil {
+		return fmt.Errorf("%w: %w", server.ErrInvalid, err)
+	}
+	before := w.inst.Pod
+	w.inst.Pod = pod
+	w.inst.complete()
+	if !w.save() {
+		delete(w.inst.Containers, pod.Spec.EphemeralContainers[len(pod.Spec.EphemeralContainers)-1].Name)
+		w.inst.Pod = before
+		return errors.New("the record of the Pod cannot be written")
+	}
+	w.published.Store(withStatus(w.inst))
+	return nil
+}
