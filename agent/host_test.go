@@ -111,6 +111,47 @@ func (h *pretended) exit(name string, code int) {
 	}
 }
 
+func (h *pretended) runs(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.tasks[id]
+	return k != nil && k.running
+}
+
+// end ends one container, if it runs.
+func (h *pretended) end(id string, code int) {
+	h.mu.Lock()
+	if k := h.tasks[id]; k != nil && k.running {
+		k.running, k.code, k.exitedAt = false, code, time.Now()
+		defer h.wake(id)
+	}
+	h.mu.Unlock()
+}
+
+// loseSandbox ends the pause processes.
+func (h *pretended) loseSandbox() {
+	h.mu.Lock()
+	var lost []string
+	for id, alive := range h.sandboxes {
+		if alive {
+			h.sandboxes[id] = false
+			lost = append(lost, id)
+		}
+	}
+	h.mu.Unlock()
+	for _, id := range lost {
+		h.wake(id)
+	}
+}
+
+// died says whether a sandbox was made and has lost its pause process.
+func (h *pretended) died(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	alive, made := h.sandboxes[id]
+	return made && !alive
+}
+
 func (h *pretended) running() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
