@@ -1,8 +1,8 @@
 // Command bench measures podkeeper: its real binary, against a floor and a peer, in one run on one private containerd
 // in temporary folders with the image present. It prints one table and, with -json, keeps the raw figures in a file.
 //
-//	bench [-only one,many,restart,idle,growth,soak,profile,podman] [-pods 50] [-rounds 10] [-idle 60s] [-soak 2000]
-//	      [-json FILE] [-binary FILE] [-profile DIR] [-install-peers]
+//	bench [-only one,many,restart,idle,growth,soak,probes,profile,podman] [-pods 50] [-rounds 10] [-idle 60s]
+//	      [-soak 2000] [-json FILE] [-binary FILE] [-profile DIR] [-install-peers]
 //
 //	lab         temporary folders, containerd, cgroups; takes everything away again, on Ctrl-C too
 //	floor       what a Pod of one container cannot do without, through containerd's client
@@ -61,6 +61,7 @@ func parts() []part {
 		{"idle", (*bench).measureIdle},
 		{"growth", (*bench).measureGrowth},
 		{"soak", (*bench).measureSoak},
+		{"probes", (*bench).measureProbes},
 		{"profile", (*bench).measureProfile},
 		{"podman", (*bench).measurePodman},
 	}

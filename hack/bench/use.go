@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // use is what the agent's process has used.
@@ -37,18 +40,8 @@ func (a *agent) use() (use, error) {
 		}
 		*into = kib / 1024
 	}
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
+	if u.cpu, err = cpuTime(a.cmd.Process.Pid); err != nil {
 		return u, fmt.Errorf("look at the agent's process: %w", err)
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(after)
-	for _, ticks := range fields[11:13] { // utime, stime: fields 14 and 15 of proc_pid_stat(5)
-		n, err := strconv.ParseFloat(ticks, 64)
-		if err != nil {
-			return u, fmt.Errorf("look at the agent's process: %w", err)
-		}
-		u.cpu += n / 100
 	}
 	return u, nil
 }
@@ -95,6 +88,17 @@ func countMounts() (int, error) {
 		return 0, fmt.Errorf("count mounts: %w", err)
 	}
 	return strings.Count(string(table), "\n"), nil
+}
+
+// cpuTime is how many seconds of CPU a process has had. The figures in /proc are samples taken at each tick, and wrong for one
+// that wakes often for a little.
+func cpuTime(pid int) (float64, error) {
+	const ofProcess = 2 // CPUCLOCK_SCHED, as clock_getcpuclockid(3) puts it together
+	var spent unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|ofProcess), &spent); err != nil {
+		return 0, fmt.Errorf("read CPU time: %w", err)
+	}
+	return time.Duration(spent.Nano()).Seconds(), nil
 }
 
 // shims answers how many shims of podkeeper's Pods there are, and their proportional set sizes together, in MiB.
