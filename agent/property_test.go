@@ -64,6 +64,13 @@ func (f *fate) some() *v1.Pod {
 	if f.IntN(2) == 0 {
 		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: execHandler("hook"), PreStop: execHandler("hook")}
 	}
+	if f.IntN(3) == 0 {
+		p.Spec.Containers[0].RestartPolicy = &always
+		p.Spec.Containers[0].RestartPolicyRules = []v1.ContainerRestartRule{{
+			Action:    v1.ContainerRestartRuleActionRestartAllContainers,
+			ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{1}},
+		}}
+	}
 	if f.IntN(2) == 0 {
 		p.Spec.Containers[1].LivenessProbe = execProbe(5, 2)
 		p.Spec.Containers[1].StartupProbe = execProbe(2, 20)

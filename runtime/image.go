@@ -237,6 +237,27 @@ func (r *Runtime) image(ctx context.Context, full string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("get image: %w", err)
 	}
+	image, err := r.content(ctx, record)
+	if err != nil {
+		return Image{}, err
+	}
+	image.Name, image.Digest = full, digestRef(full, record.Target.Digest)
+	if _, err := r.client.SnapshotService(r.snapshotter).Stat(ctx, image.chainID); errdefs.IsNotFound(err) {
+		err = client.NewImage(r.client, record).Unpack(ctx, r.snapshotter)
+		if err != nil {
+			return Image{}, fmt.Errorf("unpack image: %w", err)
+		}
+	} else if err != nil {
+		return Image{}, fmt.Errorf("find unpacked image: %w", err)
+	}
+	return image, nil
+}
+
+// content is what an image's content says, whatever its name. It follows from the digest, so that it is read once.
+func (r *Runtime) content(ctx context.Context, record images.Image) (Image, error) {
+	if known, ok := r.contents.Get(record.Target.Digest); ok {
+		return known.(Image), nil
+	}
 	store, platform := r.client.ContentStore(), platforms.Default()
 	configDesc, err := images.Config(ctx, store, record.Target, platform)
 	if err != nil {
@@ -250,21 +271,11 @@ func (r *Runtime) image(ctx context.Context, full string) (Image, error) {
 	if err := json.Unmarshal(blob, &spec); err != nil {
 		return Image{}, fmt.Errorf("read image configuration: %w", err)
 	}
-	image := Image{
-		Name: full, ID: configDesc.Digest.String(), Digest: digestRef(full, record.Target.Digest), Config: spec.Config,
-		chainID: identity.ChainID(spec.RootFS.DiffIDs).String(),
-	}
-	if _, err := r.client.SnapshotService(r.snapshotter).Stat(ctx, image.chainID); errdefs.IsNotFound(err) {
-		err = client.NewImage(r.client, record).Unpack(ctx, r.snapshotter)
-		if err != nil {
-			return Image{}, fmt.Errorf("unpack image: %w", err)
-		}
-	} else if err != nil {
-		return Image{}, fmt.Errorf("find unpacked image: %w", err)
-	}
+	image := Image{ID: configDesc.Digest.String(), Config: spec.Config, chainID: identity.ChainID(spec.RootFS.DiffIDs).String()}
 	if image.Size, err = record.Size(ctx, store, platform); err != nil {
 		return Image{}, fmt.Errorf("measure image: %w", err)
 	}
+	r.contents.Add(record.Target.Digest, image)
 	return image, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"k8s.io/utils/lru"
 )
 
 // Runc is the runtime handler that is always known.
@@ -44,6 +45,9 @@ type Config struct {
 	Log            *slog.Logger
 }
 
+// knownContents is of how many images the content is known without reading it again.
+const knownContents = 256
+
 // Runtime talks to one containerd in one namespace. It is safe for use by several goroutines.
 type Runtime struct {
 	cfg         Config
@@ -54,6 +58,7 @@ type Runtime struct {
 	turns       *pullTurns
 	scratch     chan *scratch
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
+	contents    *lru.Cache    // digest → Image without its names, immutable facts
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
 	shims       shims
 	closed      chan struct{} // by Close
@@ -94,7 +99,7 @@ func Open(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
-	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), importing: make(chan struct{}), closed: make(chan struct{})}
+	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), contents: lru.New(knownContents), importing: make(chan struct{}), closed: make(chan struct{})}
 	if !cfg.ImportsImages {
 		close(r.importing)
 	}
