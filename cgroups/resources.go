@@ -86,8 +86,22 @@ func ContainerResources(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxRe
 		HugepageLimits: hugepages(limit),
 	}
 	out.Memory = memoryLimit(limit.Memory().Value(), cfg)
-	if cfg.Unified && !cfg.SingleProcessOOMKill {
-		out.Unified = map[string]string{"memory.oom.group": "1"}
+	out.Unified = unifiedOnly(cfg)
+	return out
+}
+
+// unifiedOnly are the settings of a container that v1 has no word for: it is killed as a whole, and as under the kubelet's
+// NoSwap it does not swap, with a limit or without.
+func unifiedOnly(cfg Config) map[string]string {
+	if !cfg.Unified {
+		return nil
+	}
+	out := map[string]string{}
+	if !cfg.SingleProcessOOMKill {
+		out["memory.oom.group"] = "1"
+	}
+	if cfg.NoSwap {
+		out["memory.swap.max"] = "0"
 	}
 	return out
 }

@@ -142,7 +142,12 @@ func TestContainerResources(t *testing.T) {
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Unified: map[string]string{"memory.oom.group": "1"}},
 		},
 		"on v2 one process is killed where that is wanted": {
-			container(nil, nil), nil, Config{Unified: true, SingleProcessOOMKill: true}, specs.LinuxResources{CPU: linuxCPU(2, 0, 0)},
+			container(nil, nil), nil, Config{Unified: true, SingleProcessOOMKill: true},
+			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Unified: map[string]string{}},
+		},
+		"on v2 nothing swaps, with a limit or without": {
+			container(nil, nil), nil, Config{Unified: true, NoSwap: true},
+			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Unified: map[string]string{"memory.oom.group": "1", "memory.swap.max": "0"}},
 		},
 		"the pod's limits hold where the container has none": {
 			container(list("cpu", "100m"), list("memory", "32Mi")),

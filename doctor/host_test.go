@@ -30,6 +30,10 @@ func TestNetworkOfPods(t *testing.T) {
 			func(w *world) { w.n.Missing = []string{"bridge", "host-local"}; w.remove("/usr/lib/cni") },
 			[]Finding{{"CNI plugins", Fail, "bridge, host-local missing in /usr/lib/cni: apt-get install containernetworking-plugins"}},
 		},
+		"plugins for host ports are missing": {
+			func(w *world) { w.n.Missing, w.n.Optional = []string{"portmap"}, true; w.remove("/usr/lib/cni") },
+			[]Finding{{"CNI plugins", Warn, "portmap missing in /usr/lib/cni, which Pods with host ports need: apt-get install containernetworking-plugins"}},
+		},
 		"plugins are in another folder": {
 			func(w *world) { w.n.Missing = []string{"bridge"}; w.a.PluginDir = "/opt/cni/bin" },
 			[]Finding{{"CNI plugins", Fail, "bridge missing in /opt/cni/bin: use --cni-bin-dir /usr/lib/cni"}},

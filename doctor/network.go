@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -14,6 +15,7 @@ type Network struct {
 	Skipped  []error // configurations that cannot be read
 	Plugins  []string
 	Missing  []string // of the plugins
+	Optional bool     // the plugins are for Pods with host ports only
 	Faults   []error  // what else would keep it from being set up
 	Links    bool     // bridges and veth pairs are made
 	Forwards bool     // the host forwards packets of Pods
@@ -63,8 +65,11 @@ func (h Host) plugins(folder string, n Network) Finding {
 			return fail(name, "%s missing in %s: use --cni-bin-dir %s, which has them", missing, folder, other)
 		}
 	}
-	return fail(name, "%s missing in %s: %s has the usual ones; or say with --cni-bin-dir where they are",
-		missing, folder, h.install("containernetworking-plugins"))
+	mend := fmt.Sprintf("%s has the usual ones; or say with --cni-bin-dir where they are", h.install("containernetworking-plugins"))
+	if n.Optional {
+		return warn(name, "%s missing in %s, which Pods with host ports need: %s", missing, folder, mend)
+	}
+	return fail(name, "%s missing in %s: %s", missing, folder, mend)
 }
 
 // iptables must be found by the agent and by the plugins that it starts.

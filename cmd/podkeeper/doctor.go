@@ -99,7 +99,7 @@ func doctorNetwork(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConf
 		return doctor.Network{}, err
 	}
 	n := doctor.Network{
-		Name: net.Describe(), Skipped: needs.Skipped, Plugins: needs.Plugins, Missing: needs.Missing,
+		Name: net.Describe(), Skipped: needs.Skipped, Plugins: needs.Plugins, Missing: needs.Missing, Optional: needs.Optional,
 		Faults: needs.Faults, Links: needs.Links, Forwards: needs.Forwards, Iptables: needs.Iptables, Rehearse: net.Rehearse,
 	}
 	if needs.Subnet.IsValid() {
