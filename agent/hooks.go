@@ -13,6 +13,8 @@ import (
 	"github.com/podkeeper/podkeeper/probes"
 )
 
+var hooks = []plan.Verb{plan.PostStart, plan.PreStop}
+
 // hookLane is the lane of a hook, beside that of its container: one that hangs hides no exit and blocks no kill.
 func hookLane(hook plan.Verb, container string) string { return "/" + string(hook) + "/" + container }
 
@@ -108,16 +110,17 @@ func (w *worker) cancel(lane string) {
 	}
 }
 
-// endHooks gives up the hooks of a container.
+// endHooks gives up the hooks of a container, and forgets what was wrong with them.
 func (w *worker) endHooks(container string) {
-	for _, hook := range []plan.Verb{plan.PostStart, plan.PreStop} {
+	for _, hook := range hooks {
 		w.cancel(hookLane(hook, container))
+		delete(w.faults, hookLane(hook, container))
 	}
 }
 
 // hooking says whether a hook of a container is under way, or could not be run just now.
 func (w *worker) hooking(container string, now time.Time) bool {
-	for _, hook := range []plan.Verb{plan.PostStart, plan.PreStop} {
+	for _, hook := range hooks {
 		if lane := hookLane(hook, container); w.busy(lane) || w.retryAt(lane).After(now) {
 			return true
 		}
@@ -128,7 +131,7 @@ func (w *worker) hooking(container string, now time.Time) bool {
 // hooksRetryAt is when a hook that could not be run is tried again.
 func (w *worker) hooksRetryAt() (next time.Time) {
 	for _, c := range plan.Containers(w.inst.Pod) {
-		for _, hook := range []plan.Verb{plan.PostStart, plan.PreStop} {
+		for _, hook := range hooks {
 			next = earliest(next, w.retryAt(hookLane(hook, c.Name)))
 		}
 	}

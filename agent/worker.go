@@ -613,7 +613,7 @@ func (w *worker) settle(ctx context.Context, r result) {
 }
 
 // excuse forgets the failure that a deed has made good. What made the removal of a sandbox necessary may happen again, and
-// an image that is there says nothing of a start that failed, nor does an instance that is made.
+// an image that is there says nothing of a start that failed.
 func (w *worker) excuse(d deed) {
 	f := w.faults[d.lane]
 	if f == nil || d.action.Verb == plan.RemoveSandbox || d.action.Verb == plan.Prepare && (f.of == plan.Create || f.of == plan.Start) {
