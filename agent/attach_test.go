@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -144,6 +145,34 @@ func TestAnUncleanedInstanceIsCleanedByTheNextAgent(t *testing.T) {
 		a.pass(5)
 		if a.host.tasks[first.ID()] != nil || a.written().Containers["app"].Uncleaned {
 			t.Error("it is left")
+		}
+	})
+}
+
+// TestNothingIsTidiedOfAPodThatIsTornDown has what failed before forgiven amid the end.
+func TestNothingIsTidiedOfAPodThatIsTornDown(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.want("1", "app")
+		a.pass(1)
+		a.host.exit("app", 1)
+		a.pass(2)
+		a.dismiss()
+		left := a.written()
+		left.Containers["app"].Uncleaned = true
+		a.host.set(func() {
+			a.host.tear = func() { time.Sleep(2 * time.Second) }
+			a.host.clean = func() { time.Sleep(5 * time.Second) }
+		})
+		a.employ(left)
+		a.pass(3)
+		a.w.want(nil)
+		a.pass(8) // it was begun at 2, given up at 3, and has failed at 7
+		a.w.Forgive(forgiveAll)
+		a.pass(30)
+		a.expect("tidy", "1 tidy app 0", "2 tidy app 0")
+		a.expect("tear down", "7 tear down")
+		if records, _ := os.ReadDir(a.dir); len(records) > 0 {
+			t.Errorf("%d records are left", len(records))
 		}
 	})
 }

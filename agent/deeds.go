@@ -324,7 +324,7 @@ func (w *worker) tidy(t node.Target) {
 	}
 	d.do = func(ctx context.Context) error { return w.host.RemoveOld(ctx, t) }
 	d.done = func() {
-		if rec := w.inst.Containers[t.Container.Name]; rec.Uncleaned && rec.Attempt == t.Attempt {
+		if rec := w.latest(t); rec != nil && rec.Uncleaned {
 			rec.Uncleaned = false
 			rec.Last = w.withLog(rec.Last, t.Of(t.Attempt-1))
 		}
@@ -335,6 +335,9 @@ func (w *worker) tidy(t node.Target) {
 
 // tidyUncleaned tidies where a start did not come to it: an agent was killed, or it failed. It answers when to try again.
 func (w *worker) tidyUncleaned() (next time.Time) {
+	if w.inst.Ending != nil {
+		return next // all of it is removed
+	}
 	for _, c := range plan.Containers(w.inst.Pod) {
 		if rec := w.inst.Containers[c.Name]; rec.Uncleaned && !rec.created && !w.busy(c.Name) {
 			w.tidy(w.target(c.Name))

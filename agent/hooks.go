@@ -92,12 +92,20 @@ func (w *worker) preStop(d *deed, now time.Time) {
 	}
 }
 
-// present is the record of an instance, nil where it has ended or is the latest no more.
-func (w *worker) present(t node.Target) *record {
+// latest is the record of an instance, nil where it is the latest no more.
+func (w *worker) latest(t node.Target) *record {
 	if w.inst == nil || w.inst.Pod.UID != t.Pod.UID {
 		return nil
 	}
-	if rec := w.inst.Containers[t.Container.Name]; rec.Attempt == t.Attempt && rec.Exit == nil {
+	if rec := w.inst.Containers[t.Container.Name]; rec != nil && rec.Attempt == t.Attempt {
+		return rec
+	}
+	return nil
+}
+
+// present is the record of an instance, nil where it has ended or is the latest no more.
+func (w *worker) present(t node.Target) *record {
+	if rec := w.latest(t); rec != nil && rec.Exit == nil {
 		return rec
 	}
 	return nil

@@ -51,6 +51,7 @@ type pretended struct {
 	lost     string // a container that the runtime has lost sight of
 	clean    func() // before a task is deleted
 	release  func(ctx context.Context) error
+	tear     func()          // before an instance is torn down
 	looked   func()          // once, in the middle of a look, under no lock
 	mute     map[string]bool // containers whose log cannot be opened
 }
@@ -269,6 +270,9 @@ func (h *pretended) RemoveOld(ctx context.Context, t node.Target) error {
 	h.note("tidy %s %d", t.Container.Name, t.Attempt-1)
 	if t.Uncleaned {
 		_ = h.Clean(ctx, t.Of(t.Attempt-1))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -327,6 +331,9 @@ func (h *pretended) Exec(ctx context.Context, t node.Target, command []string) (
 
 func (h *pretended) Teardown(_ context.Context, t node.Target, _ map[string]int) error {
 	h.note("tear down")
+	if tear := held(h, &h.tear); tear != nil {
+		tear()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, k := range h.tasks {

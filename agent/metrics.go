@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	restarts, oomKills      prometheus.Counter
 	podStart, sandbox, pull prometheus.Histogram
+	probe                   *prometheus.HistogramVec // by handler
 }
 
 // latencies are buckets from a fast start to a slow pull, in seconds.
@@ -29,8 +30,11 @@ func newMetrics(registry *prometheus.Registry, a *Agent) *metrics {
 		podStart: histogram("podkeeper_pod_start_duration_seconds", "From a manifest being seen to every container of its Pod started."),
 		sandbox:  histogram("podkeeper_sandbox_create_duration_seconds", "Creation of a Pod's sandbox: namespaces, cgroup, volumes and pause process."),
 		pull:     histogram("podkeeper_image_pull_duration_seconds", "Pull of an image, without the wait for its turn."),
+		probe: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "podkeeper_probe_duration_seconds", Help: "One check of a probe.", Buckets: latencies,
+		}, []string{"handler"}),
 	}
-	registry.MustRegister(m.restarts, m.oomKills, m.podStart, m.sandbox, m.pull, podCollector{a},
+	registry.MustRegister(m.restarts, m.oomKills, m.podStart, m.sandbox, m.pull, m.probe, podCollector{a},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "podkeeper_manifest_errors", Help: "Faults in manifests that a user has to mend.",
 		}, func() float64 { return float64(len(a.refused())) }),

@@ -107,6 +107,12 @@ func (w *worker) startProbe(c *v1.Container, t node.Target, kind probes.Kind, pr
 		w.events.add(t.Pod, c.Name, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe cannot be made: %v", kind, err))
 		return nil
 	}
+	took := w.metrics.probe.WithLabelValues(handler(probe))
+	timed := func(ctx context.Context) (probes.Result, string, error) {
+		begin := time.Now()
+		defer func() { took.Observe(time.Since(begin).Seconds()) }()
+		return check(ctx)
+	}
 	rec := w.inst.Containers[c.Name]
 	var jitter time.Duration
 	if period := time.Duration(probe.PeriodSeconds) * time.Second; rec.StartedAt.Before(w.started) && time.Since(w.started) < period {
@@ -114,9 +120,23 @@ func (w *worker) startProbe(c *v1.Container, t node.Target, kind probes.Kind, pr
 	}
 	pod := t.Pod
 	return probes.Start(context.Background(), probes.Config{
-		Kind: kind, Probe: probe, Check: check, StartedAt: rec.StartedAt, Initial: initial, Jitter: jitter,
+		Kind: kind, Probe: probe, Check: timed, StartedAt: rec.StartedAt, Initial: initial, Jitter: jitter,
 		Report: func(r probes.Report) { w.report(pod, c.Name, r) },
 	})
+}
+
+// handler is the name of what a probe does, as in its manifest.
+func handler(probe *v1.Probe) string {
+	switch {
+	case probe.Exec != nil:
+		return "exec"
+	case probe.HTTPGet != nil:
+		return "httpGet"
+	case probe.TCPSocket != nil:
+		return "tcpSocket"
+	default:
+		return "grpc"
+	}
 }
 
 // report tells people of a check that failed, and wakes the worker when the verdict is another one.

@@ -495,6 +495,7 @@ func (w *worker) end(reason string, ruling Ruling) {
 			f.cancel()
 		}
 	}
+	clear(w.next)
 	clear(w.faults)
 }
 

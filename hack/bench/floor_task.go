@@ -125,3 +125,25 @@ func (f *floor) startTask(ctx context.Context, id string) error {
 	}
 	return nil
 }
+
+// exec runs a command in a Pod's app and waits for its end.
+func (f *floor) exec(ctx context.Context, pod, execID string) error {
+	process, err := typeurl.MarshalAnyToProto(&specs.Process{Args: []string{"/bin/true"}, Cwd: "/", Env: []string{f.env[0]}})
+	if err != nil {
+		return fmt.Errorf("encode process: %w", err)
+	}
+	service := f.client.TaskService()
+	if _, err := service.Exec(ctx, &tasks.ExecProcessRequest{ContainerID: pod, ExecID: execID, Spec: process}); err != nil {
+		return fmt.Errorf("exec: %w", errgrpc.ToNative(err))
+	}
+	if _, err := service.Start(ctx, &tasks.StartRequest{ContainerID: pod, ExecID: execID}); err != nil {
+		return fmt.Errorf("start command: %w", errgrpc.ToNative(err))
+	}
+	if _, err := service.Wait(ctx, &tasks.WaitRequest{ContainerID: pod, ExecID: execID}); err != nil {
+		return fmt.Errorf("wait for command: %w", errgrpc.ToNative(err))
+	}
+	if _, err := service.DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: pod, ExecID: execID}); err != nil {
+		return fmt.Errorf("delete command: %w", errgrpc.ToNative(err))
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ const (
 	probeWatch      = 30 * time.Second
 	goalProbeCPU    = 3  // percent of one core
 	goalProbeLate   = 50 // ms that one probe in a hundred may be late
+	goalExec        = 1.3
 )
 
 // arrivals is an HTTP server that notes when each path was asked for.
@@ -102,6 +104,83 @@ func (b *bench) measureProbes(ctx context.Context) {
 		}
 		return b.agent.awaitReady(ctx, 0)
 	})
+	b.measureExec(ctx)
+}
+
+// execRounds is how many commands are run one by one.
+const execRounds = 20
+
+// measureExec measures exec probes beside bare commands in a container of the floor's.
+func (b *bench) measureExec(ctx context.Context) {
+	var floors, own []float64
+	b.takeTurns(ctx, 1,
+		contender{"floor: command in a container", false, func(ctx context.Context) error { return b.floorExec(ctx, &floors) }},
+		contender{"podkeeper: exec probe", true, func(ctx context.Context) error { return b.probeExec(ctx, &own) }})
+	b.report.add(Figure{Part: "probes", Name: "floor: command run in a container", Unit: "ms", Values: floors})
+	b.report.add(Figure{Part: "probes", Name: "podkeeper: exec probe, on average", Unit: "ms", Values: own,
+		Base: "floor", BaseValue: median(floors), GoalRatio: goalExec})
+}
+
+func (b *bench) floorExec(ctx context.Context, took *[]float64) (err error) {
+	pods := b.names(1)
+	defer func() {
+		if _, removeErr := b.floor.remove(context.WithoutCancel(ctx), pods, 1); err == nil {
+			err = removeErr
+		}
+	}()
+	begin := time.Now()
+	if _, err := b.floor.runPod(ctx, pods[0], inTurn); err != nil {
+		return err
+	}
+	if _, err := b.lab.starts.wait(ctx, pods, begin); err != nil {
+		return err
+	}
+	for i := range execRounds {
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := b.floor.exec(ctx, pods[0], fmt.Sprintf("exec%d", i)); err != nil {
+			return err
+		}
+		*took = append(*took, ms(time.Since(begin))...)
+	}
+	return nil
+}
+
+// probeExec has a Pod probed for as many seconds, and takes the average from the agent's metric.
+func (b *bench) probeExec(ctx context.Context, took *[]float64) error {
+	if b.agent.broken != nil {
+		return b.agent.broken
+	}
+	const sum, count = `podkeeper_probe_duration_seconds_sum{handler="exec"}`, `podkeeper_probe_duration_seconds_count{handler="exec"}`
+	pods := b.names(1)
+	probe := "    readinessProbe: {periodSeconds: 1, timeoutSeconds: 5, exec: {command: [/bin/true]}}\n    resources:"
+	manifest := bytes.Replace(b.lab.manifest(pods[0]), []byte("    resources:"), []byte(probe), 1)
+	if err := os.WriteFile(b.agent.file(pods[0]), manifest, 0o644); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	if err := b.agent.awaitReady(ctx, 1); err != nil {
+		return err
+	}
+	var before, after [2]float64
+	for i, into := range []*[2]float64{&before, &after} {
+		for j, name := range []string{sum, count} {
+			value, err := b.agent.metric(ctx, name)
+			if err != nil {
+				return err
+			}
+			into[j] = value
+		}
+		if i == 0 {
+			if err := sleep(ctx, execRounds*time.Second); err != nil {
+				return err
+			}
+		}
+	}
+	*took = append(*took, 1000*(after[0]-before[0])/(after[1]-before[1]))
+	_, err := b.agent.remove(ctx, pods)
+	return err
 }
 
 // probedManifest is a Pod whose containers have readiness probes that the bench answers.
