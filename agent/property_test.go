@@ -120,6 +120,12 @@ func (f *fate) attend() {
 			}()
 		}
 	}
+	linger := func() {
+		if f.chance(3) {
+			time.Sleep(3 * time.Second)
+		}
+	}
+	f.host.tear, f.host.clean = linger, linger
 	f.host.attach = func(context.Context) error {
 		if f.chance(10) {
 			return errors.New("no address is free")
@@ -224,6 +230,8 @@ func (f *fate) event() {
 		f.restartAgent()
 	case 8:
 		f.host.set(func() { f.host.deaf = !f.host.deaf })
+	case 9:
+		f.w.Forgive(forgiveAll)
 	}
 	time.Sleep(time.Duration(f.IntN(8000)) * time.Millisecond)
 }
