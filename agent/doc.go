@@ -29,6 +29,8 @@
 //	oom.go       deaths for want of memory
 //	backoff.go   how long the restarts of a Pod's containers may have to wait
 //	turns.go     how many Pods start something at once
+//	requests.go  what others ask of a worker
+//	ephemeral.go ephemeral containers, added to a Pod that runs
 //	publish.go   what is reported of a Pod
 //	events.go    v1.Events, a share of them a Pod
 //	report.go    what server tells

@@ -11,23 +11,6 @@ import (
 	"github.com/podkeeper/podkeeper/server"
 )
 
-// request is something that others ask of a worker, which does it in its own goroutine.
-type request struct {
-	do     func() error
-	answer chan error
-}
-
-// request has the worker do something between two steps, and look then.
-func (w *worker) request(do func() error) error {
-	r := request{do: do, answer: make(chan error, 1)}
-	select {
-	case w.requests <- r:
-		return <-r.answer
-	case <-w.gone:
-		return fmt.Errorf("%w: %s", server.ErrNoPod, w.key)
-	}
-}
-
 // AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs. It answers the Pod with it.
 // The error is server.ErrNoPod, server.ErrConflict where the Pod does not run, server.ErrInvalid with what is wrong with the
 // container, or that the record cannot be written.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/server"
 )
 
 func execHandler(command ...string) *v1.LifecycleHandler {
@@ -254,5 +256,40 @@ func TestAHookThatCannotBeRunIsTriedAgain(t *testing.T) {
 		if !a.status("app").Ready {
 			t.Error("it is not ready")
 		}
+	})
+}
+
+// TestAnEndCanBeShortened has a hook that sleeps, and one container whose stop is under way.
+func TestAnEndCanBeShortened(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		grace := int64(100)
+		p := a.pod("hooked", "plain")
+		p.Spec.TerminationGracePeriodSeconds = &grace
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: sleepHandler(90)}
+		shorten := func(d time.Duration) error { return a.w.request(func() error { return a.w.shorten(d) }) }
+		a.wantPod(p)
+		a.pass(5)
+		a.host.set(func() { a.host.deaf = true })
+		if err := shorten(time.Second); !errors.Is(err, server.ErrConflict) {
+			t.Errorf("one that does not end: %v", err)
+		}
+		a.w.want(nil)
+		a.pass(10)
+		for _, d := range []time.Duration{300 * time.Second, 10 * time.Second} { // a longer one changes nothing
+			if err := shorten(d); err != nil {
+				t.Error(err)
+			}
+		}
+		a.pass(11)
+		a.succeed()
+		a.w.want(nil)
+		a.pass(12)
+		if got := a.w.published.Load(); *got.DeletionGracePeriodSeconds != 15 {
+			t.Errorf("it is told to have %d seconds", *got.DeletionGracePeriodSeconds)
+		}
+		a.pass(60)
+		a.expect("term hooked", "20 term hooked 0")
+		a.expect("kill", "20 kill plain 0", "22 kill hooked 0")
+		a.expect("tear down", "22 tear down")
 	})
 }

@@ -281,7 +281,10 @@ func (i *instance) rebase(now time.Time) {
 			*t = now
 		}
 	}
-	if i.Ending != nil {
+	if i.Ending != nil && i.Ending.Since.After(now) {
+		if !i.Ending.Deadline.IsZero() {
+			i.Ending.Deadline = now.Add(i.Ending.Deadline.Sub(i.Ending.Since))
+		}
 		past(&i.Ending.Since)
 	}
 	for _, rec := range i.Containers {

@@ -50,8 +50,9 @@ func withStatus(inst *instance) *v1.Pod {
 	pod := *inst.Pod
 	pod.Status = inst.Status
 	if inst.Ending != nil && inst.Ruling.Verdict != Evicted {
-		grace := int64(plan.Grace(inst.Pod) / time.Second)
-		pod.DeletionTimestamp = &metav1.Time{Time: inst.Ending.Since.Add(plan.Grace(inst.Pod))}
+		until := inst.Ending.Until(inst.Pod)
+		grace := int64(until.Sub(inst.Ending.Since) / time.Second)
+		pod.DeletionTimestamp = &metav1.Time{Time: until}
 		pod.DeletionGracePeriodSeconds = &grace
 	}
 	return &pod

@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -76,6 +78,14 @@ func (c *Client) Healthy(ctx context.Context) error {
 func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}}
 	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil)
+	return known(err)
+}
+
+// Shorten has a Pod that ends be over within a time from now, in whole seconds, not later than it would be. The error is
+// [ErrNoPod], or [ErrConflict] where the Pod does not end.
+func (c *Client) Shorten(ctx context.Context, pod types.NamespacedName, grace time.Duration) error {
+	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}, "gracePeriodSeconds": {strconv.Itoa(int(grace / time.Second))}}
+	_, err := c.do(ctx, http.MethodPost, "/shorten?"+query.Encode(), nil)
 	return known(err)
 }
 

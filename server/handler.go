@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -19,7 +21,8 @@ import (
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
 // ([Manifests]), /healthz and /metrics. ?namespace= narrows /pods and /events down. POST /retry?namespace=&name= has what
-// waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /pods/<namespace>/<name>/ephemeralcontainers
+// waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a
+// Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
 // where the container is wrong. Another path is a 404 and another method a 405, both
 // saying what there is.
@@ -32,6 +35,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/healthz":   readOnly(healthz(src)),
 		"/metrics":   readOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})),
 		"/retry":     retry(src),
+		"/shorten":   shorten(src),
 
 		"/pods/{namespace}/{name}/ephemeralcontainers": ephemeral(src),
 	}
@@ -101,6 +105,32 @@ func healthz(src Source) http.HandlerFunc {
 }
 
 func retry(src Source) http.HandlerFunc {
+	return about(func(w http.ResponseWriter, _ *http.Request, pod types.NamespacedName) {
+		if err := src.Retry(pod); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+func shorten(src Source) http.HandlerFunc {
+	return about(func(w http.ResponseWriter, r *http.Request, pod types.NamespacedName) {
+		seconds, err := strconv.ParseUint(r.URL.Query().Get("gracePeriodSeconds"), 10, 31)
+		if err != nil {
+			http.Error(w, "in what time? ask with gracePeriodSeconds=SECONDS", http.StatusBadRequest)
+			return
+		}
+		if err := src.Shorten(pod, time.Duration(seconds)*time.Second); err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+// about answers a POST that is about one Pod.
+func about(do func(w http.ResponseWriter, r *http.Request, pod types.NamespacedName)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", "POST")
@@ -112,11 +142,7 @@ func retry(src Source) http.HandlerFunc {
 			http.Error(w, "which Pod? ask with ?namespace=NAMESPACE&name=NAME", http.StatusBadRequest)
 			return
 		}
-		if err := src.Retry(pod); err != nil {
-			http.Error(w, err.Error(), http.StatusNotFound)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
+		do(w, r, pod)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,16 @@ func (n node) Pods() []v1.Pod       { return n.pods }
 func (n node) Manifests() Manifests { return n.manifests }
 func (n node) Events() []v1.Event   { return n.events }
 func (n node) Healthy() error       { return n.sick }
+
+func (n node) Shorten(pod types.NamespacedName, grace time.Duration) error {
+	switch {
+	case pod.Name == "gone":
+		return fmt.Errorf("%w: %s", ErrNoPod, pod)
+	case grace != 5*time.Second:
+		return fmt.Errorf("%w: it does not end", ErrConflict)
+	}
+	return nil
+}
 
 func (n node) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error) {
 	switch pod.Name {
@@ -138,7 +149,7 @@ func TestHandler(t *testing.T) {
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
@@ -394,6 +405,19 @@ func TestServeTellsOfABrokenListener(t *testing.T) {
 	}
 	if err := Serve(t.Context(), l, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("serve: %v", err)
+	}
+}
+
+func TestShorten(t *testing.T) {
+	t.Parallel()
+	client := NewClient(run(t, Handler(node{}, prometheus.NewRegistry())))
+	for name, c := range map[string]struct {
+		grace time.Duration
+		want  error
+	}{"web": {5 * time.Second, nil}, "gone": {5 * time.Second, ErrNoPod}, "stays": {time.Second, ErrConflict}} {
+		if err := client.Shorten(t.Context(), types.NamespacedName{Namespace: "default", Name: name}, c.grace); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
 

@@ -3,11 +3,13 @@
 //
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
-// It tells, and lets two things be asked for: that what waits in a Pod is tried at once, and an ephemeral container. It changes
-// nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
+// It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, and an
+// ephemeral container. It changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
 package server
 
 import (
+	"time"
+
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -26,6 +28,9 @@ type Source interface {
 	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
 	// there is no such Pod, in full.
 	Retry(pod types.NamespacedName) error
+	// Shorten has a Pod that ends be over within a time from now, not later than it would be. Its error is [ErrNoPod] or
+	// [ErrConflict], in full.
+	Shorten(pod types.NamespacedName, grace time.Duration) error
 	// AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs, and answers the Pod. Its
 	// error is [ErrNoPod], [ErrConflict] or [ErrInvalid], in full, or why the agent could not.
 	AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error)

@@ -58,7 +58,8 @@ func (n *next) initFailed() bool {
 // finish stops what still runs of a Pod that is done, in the order of termination, and then removes the sandbox. The
 // records of the containers stay.
 func (n *next) finish() {
-	if n.stopInOrder(PodDone, n.doneSince()) && n.seen.Sandbox.State != None {
+	since := n.doneSince()
+	if n.stopInOrder(PodDone, since, since.Add(Grace(n.pod))) && n.seen.Sandbox.State != None {
 		n.last(RemoveSandbox)
 	}
 }
@@ -89,7 +90,7 @@ func (n *next) doneSince() time.Time {
 
 // end stops everything in order within the grace period, counted from when the end began, and then tears down.
 func (n *next) end() {
-	if n.stopInOrder(PodEnds, n.seen.Ending.Since) {
+	if n.stopInOrder(PodEnds, n.seen.Ending.Since, n.seen.Ending.Until(n.pod)) {
 		n.last(Teardown)
 	}
 }
@@ -105,10 +106,10 @@ func (n *next) last(verb Verb) {
 // reverse order, each when everything that started after it is gone, or when the time is up
 // (kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_termination_order.go). A container that does not run never
 // holds up another.
-func (n *next) stopInOrder(why Why, since time.Time) bool {
-	n.deadline = since.Add(Grace(n.pod))
+func (n *next) stopInOrder(why Why, since, deadline time.Time) bool {
+	n.deadline = deadline
 	// Whole seconds that have passed are taken off, so that the first container gets the whole period.
-	grace := max(Grace(n.pod)-n.now.Sub(since).Truncate(time.Second), minGrace)
+	grace := max(deadline.Sub(since)-n.now.Sub(since).Truncate(time.Second), minGrace)
 	gone := true
 	for _, c := range n.pod.Spec.Containers {
 		gone = n.stopOne(c.Name, why, grace) && gone

@@ -46,8 +46,19 @@ type Sandbox struct {
 
 // Ending says since when an instance is being ended, and why.
 type Ending struct {
-	Since  time.Time `json:"since"`
-	Reason string    `json:"reason"` // for people: "the manifest was removed"
+	Since    time.Time `json:"since"`
+	Reason   string    `json:"reason"`            // for people: "the manifest was removed"
+	Deadline time.Time `json:"deadline,omitzero"` // asked for since, and earlier than the Pod's own; zero is none
+}
+
+// Until is when the grace period of a Pod that ends is over: a later request may only shorten it
+// (kubernetes/kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod).
+func (e *Ending) Until(pod *v1.Pod) time.Time {
+	until := e.Since.Add(Grace(pod))
+	if !e.Deadline.IsZero() && e.Deadline.Before(until) {
+		return e.Deadline
+	}
+	return until
 }
 
 // Container is what was seen of the latest instance of a container.

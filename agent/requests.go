@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// request is something that others ask of a worker, which does it in its own goroutine.
+type request struct {
+	do     func() error
+	answer chan error
+}
+
+// request has the worker do something between two steps, and look then.
+func (w *worker) request(do func() error) error {
+	r := request{do: do, answer: make(chan error, 1)}
+	select {
+	case w.requests <- r:
+		return <-r.answer
+	case <-w.gone:
+		return fmt.Errorf("%w: %s", server.ErrNoPod, w.key)
+	}
+}
+
+// Shorten has a Pod that ends be over within a time, at least a second, from now. A longer time than it has left is none. The
+// error is server.ErrNoPod, or server.ErrConflict where the Pod does not end.
+func (a *Agent) Shorten(pod types.NamespacedName, grace time.Duration) error {
+	w := a.named(pod)
+	if w == nil {
+		return fmt.Errorf("%w: %s", server.ErrNoPod, pod)
+	}
+	return w.request(func() error { return w.shorten(grace) })
+}
+
+func (w *worker) shorten(grace time.Duration) error {
+	if w.inst == nil || w.inst.Ending == nil {
+		return fmt.Errorf("%w: %s does not end: remove its manifest first", server.ErrConflict, w.key)
+	}
+	ending := *w.inst.Ending
+	if deadline := time.Now().Add(max(grace, time.Second)); deadline.Before(ending.Until(w.inst.Pod)) {
+		ending.Deadline = deadline
+		w.inst.Ending = &ending
+	}
+	return nil
+}
