@@ -112,6 +112,8 @@ func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec
 	systemd := bySystemd(spec.Linux.CgroupsPath)
 	if systemd { // or a scope whose process ran out of memory stays as a failed unit
 		spec.Annotations["org.systemd.property.CollectMode"] = "'inactive-or-failed'"
+		// Else crun makes one more cgroup in the scope, and the container's limits and counts are those of that (crun(1)).
+		spec.Annotations["run.oci.systemd.subgroup"] = ""
 	}
 	anySpec, err := typeurl.MarshalAny(spec)
 	if err != nil {
