@@ -71,7 +71,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.cniConf, "cni-conf-dir", "/etc/cni/net.d", "CNI configuration; while there is none here, a built-in bridge is used")
 	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
 	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
-	fs.StringVar(&f.handler, "default-runtime-handler", "", "the runtime handler of Pods without a runtimeClassName (default: crun where it is installed and runs, on cgroup v2; else runc)")
+	fs.StringVar(&f.handler, "default-runtime-handler", "", "the runtime handler of Pods without a runtimeClassName (default: crun where it is installed and runs, on cgroup v2 without the systemd driver; else runc)")
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 }
 
@@ -200,7 +200,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	handler, err := chooseHandler(f.handler, handlers, tree.Version(), programRuns)
+	handler, err := chooseHandler(f.handler, handlers, tree.Version(), string(tree.Config().Driver), programRuns)
 	if err != nil {
 		return nil, err
 	}

@@ -63,11 +63,13 @@ func TestDefaultRuntimeHandler(t *testing.T) {
 	known := map[string]runtime.Handler{"crun": {BinaryName: "/usr/bin/crun"}, "kata": {}}
 	for sentence, c := range map[string]struct {
 		asked, version string
+		driver         string
 		known          map[string]runtime.Handler
 		runs           bool
 		want           string
 	}{
 		"crun, where it is there and runs, on cgroup v2": {version: "v2", known: known, runs: true, want: "crun"},
+		"not where systemd makes the cgroups":            {version: "v2", driver: "systemd", known: known, runs: true, want: "runc"},
 		"not where it does not run":                      {version: "v2", known: known, want: "runc"},
 		"nor on cgroup v1":                               {version: "hybrid", known: known, runs: true, want: "runc"},
 		"nor where it is not there":                      {version: "v2", runs: true, want: "runc"},
@@ -75,7 +77,7 @@ func TestDefaultRuntimeHandler(t *testing.T) {
 		"runc can be asked for":                          {asked: "runc", version: "v2", known: known, runs: true, want: "runc"},
 		"what is not known is refused":                   {asked: "gvisor", version: "v2", known: known, runs: true},
 	} {
-		got, err := chooseHandler(c.asked, c.known, c.version, func(string) bool { return c.runs })
+		got, err := chooseHandler(c.asked, c.known, c.version, c.driver, func(string) bool { return c.runs })
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: got %q, %v", sentence, got, err)
 		}

@@ -71,7 +71,7 @@ func doctorHandlers(f *flags, cfg *kubeletconfig.KubeletConfiguration) (map[stri
 	if treeErr != nil {
 		return handlers, err // which is told of elsewhere
 	}
-	standard, chooseErr := chooseHandler(f.handler, parsed, found.Version, programRuns)
+	standard, chooseErr := chooseHandler(f.handler, parsed, found.Version, found.Driver, programRuns)
 	if h, ok := handlers[standard]; ok {
 		h.Default = true
 		handlers[standard] = h

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -33,8 +34,9 @@ func parseHandlers(args []string) (map[string]runtime.Handler, error) {
 }
 
 // chooseHandler answers the runtime handler of Pods that ask for none: the one that was asked for, else crun where it is
-// there and runs, for it is the faster one and knows cgroup v2 well, else runc.
-func chooseHandler(asked string, known map[string]runtime.Handler, cgroupVersion string, runs func(program string) bool) (string, error) {
+// there and runs, for it is the faster one and knows cgroup v2 well, else runc. Where systemd makes the cgroups it is runc:
+// Debian 12's crun tells systemd no limits, and so the next daemon-reload takes them away.
+func chooseHandler(asked string, known map[string]runtime.Handler, cgroupVersion, driver string, runs func(program string) bool) (string, error) {
 	if asked != "" {
 		if _, ok := known[asked]; !ok && asked != runtime.Runc {
 			names := slices.Sorted(maps.Keys(known))
@@ -42,7 +44,7 @@ func chooseHandler(asked string, known map[string]runtime.Handler, cgroupVersion
 		}
 		return asked, nil
 	}
-	if h, ok := known[crun]; ok && cgroupVersion == "v2" && runs(h.BinaryName) {
+	if h, ok := known[crun]; ok && cgroupVersion == "v2" && driver != string(cgroups.Systemd) && runs(h.BinaryName) {
 		return crun, nil
 	}
 	return runtime.Runc, nil

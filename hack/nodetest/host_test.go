@@ -22,6 +22,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/server"
@@ -244,12 +245,18 @@ func (h *host) tasks() map[string]task {
 	found := map[string]task{}
 	for _, container := range all {
 		labels, err := container.Labels(ctx)
+		if errdefs.IsNotFound(err) {
+			continue // it has been removed
+		}
 		if err != nil {
 			h.t.Fatal(err)
 		}
 		running, err := container.Task(ctx, nil)
 		if err != nil {
 			continue // it has ended
+		}
+		if status, err := running.Status(ctx); err != nil || status.Status == client.Stopped {
+			continue // and is still to be cleaned up
 		}
 		name := labels["io.kubernetes.pod.name"] + "/" + labels["io.kubernetes.container.name"]
 		found[name] = task{id: container.ID(), uid: labels["io.kubernetes.pod.uid"], pid: int(running.Pid())}
