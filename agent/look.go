@@ -194,7 +194,7 @@ func (w *worker) exited(c *v1.Container, found node.Container) {
 	w.log.Info("container ended", "pod", w.key.String(), "container", c.Name, "code", rec.Exit.ExitCode, "reason", rec.Exit.Reason)
 }
 
-// redo says of all containers that they are to be done over, once none of them runs.
+// redo says of all containers that they are to be done over, once none of them runs. What is ephemeral has had its run.
 func (w *worker) redo() {
 	if !w.inst.Restarting {
 		return
@@ -205,8 +205,8 @@ func (w *worker) redo() {
 			return
 		}
 	}
-	for _, rec := range w.inst.Containers {
-		rec.Redo, rec.created = rec.Launched, false
+	for name, rec := range w.inst.Containers {
+		rec.Redo, rec.created = rec.Launched && !plan.IsEphemeral(w.inst.Pod, name), false
 	}
 	w.inst.Restarting = false
 }

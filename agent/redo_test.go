@@ -90,3 +90,24 @@ func TestAnotherExitIsThePodsEnd(t *testing.T) {
 		}
 	})
 }
+
+func TestARestartOfAllEndsEphemeralContainersForGood(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.wantPod(watched(a))
+		a.pass(1)
+		a.host.exit("init", 0)
+		a.pass(3)
+		if err := a.add(looking); err != nil {
+			t.Fatal(err)
+		}
+		a.pass(5)
+		a.host.exit("watch", 88)
+		a.pass(6)
+		a.host.exit("init", 0)
+		a.pass(10)
+		a.expect("start look", "3 start look 0")
+		if s := a.ephemeral(); s.State.Terminated == nil || s.State.Terminated.ExitCode != 137 || s.RestartCount != 0 {
+			t.Errorf("it is told as %+v", s)
+		}
+	})
+}

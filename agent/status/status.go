@@ -46,7 +46,7 @@ type Fault struct{ Reason, Message string }
 
 // Make makes the status of a Pod.
 func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
-	f.Seen.Containers = lastKnown(f)
+	f.Seen.Containers = lastKnown(pod, f)
 	m := maker{pod: pod, facts: f, now: now}
 	s := v1.PodStatus{
 		ObservedGeneration: pod.Generation,
@@ -98,7 +98,7 @@ func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.T
 
 // lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started. What waits for its
 // postStart hook has not either (kubernetes.io/docs "container lifecycle hooks").
-func lastKnown(f Facts) map[string]plan.Container {
+func lastKnown(pod *v1.Pod, f Facts) map[string]plan.Container {
 	known := make(map[string]plan.Container, len(f.Seen.Containers))
 	for name, c := range f.Seen.Containers {
 		if c.State == plan.Unknown {
@@ -110,7 +110,7 @@ func lastKnown(f Facts) map[string]plan.Container {
 		if c.State == plan.Running && c.Unhooked {
 			c.State = plan.None
 		}
-		if c.State == plan.Exited && (c.Redo || f.Seen.Restarting) {
+		if c.State == plan.Exited && (c.Redo || f.Seen.Restarting && !plan.IsEphemeral(pod, name)) {
 			c.State = plan.None
 			c.Attempt++ // it is reported as one whose restart is under way
 		}
