@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
-	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -118,14 +118,11 @@ func (n *Node) RemoveSandbox(ctx context.Context, t Target, made ...Target) erro
 		}
 	}
 	// Both are tried: what is left of one must not keep the other.
-	var beside errgroup.Group
+	var beside sync.WaitGroup
 	var attached error
-	beside.Go(func() error {
-		attached = n.detach(ctx, t)
-		return nil
-	})
+	beside.Go(func() { attached = n.detach(ctx, t) })
 	err := n.removePause(ctx, t)
-	_ = beside.Wait()
+	beside.Wait()
 	if err == nil && attached != nil {
 		return &Leftover{attached}
 	}

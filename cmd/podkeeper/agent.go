@@ -174,14 +174,6 @@ func claim(f *flags) (net.Listener, io.Closer, error) {
 
 // newNode wires the rooms that the agent works with.
 func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) (*podnode.Node, error) {
-	handlers, err := parseHandlers(f.handlers)
-	if err != nil {
-		return nil, err
-	}
-	logMaxSize, err := logSize(cfg.ContainerLogMaxSize)
-	if err != nil {
-		return nil, err
-	}
 	sandboxes, err := sandbox.Open(sandbox.Settings{RunDir: f.runDir, Log: log})
 	if err != nil {
 		return nil, err
@@ -200,14 +192,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	handler, err := chooseHandler(f.handler, handlers, tree.Version(), string(tree.Config().Driver), programRuns)
-	if err != nil {
-		return nil, err
-	}
-	rt, err := runtime.Open(runtime.Config{
-		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, DefaultHandler: handler, MaxPulls: maxPulls(cfg),
-		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
-	})
+	rt, err := openRuntime(f, cfg, tree, log)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +219,26 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, CPUs: cpus, Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 	}, nil
+}
+
+// openRuntime wires containerd. Which runtime handler is the default depends on the cgroups.
+func openRuntime(f *flags, cfg *kubeletconfig.KubeletConfiguration, tree *cgroups.Tree, log *slog.Logger) (*runtime.Runtime, error) {
+	handlers, err := parseHandlers(f.handlers)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := chooseHandler(f.handler, handlers, tree.Version(), string(tree.Config().Driver), programRuns)
+	if err != nil {
+		return nil, err
+	}
+	logMaxSize, err := logSize(cfg.ContainerLogMaxSize)
+	if err != nil {
+		return nil, err
+	}
+	return runtime.Open(runtime.Config{
+		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, DefaultHandler: handler, MaxPulls: maxPulls(cfg),
+		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
+	})
 }
 
 // network is the configuration of the Pods' network.
