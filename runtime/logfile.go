@@ -36,7 +36,9 @@ type logFile struct {
 	line        []byte    // reused
 	rotateAt    time.Time // not before
 	compressing bool
-	rotated     bool // since compressing has begun
+	rotated     bool          // since compressing has begun
+	more        chan struct{} // closed when there is more to read; nil while nobody waits
+	closed      bool
 	tidying     sync.WaitGroup
 	closing     atomic.Bool
 }
@@ -77,9 +79,31 @@ func (l *logFile) write(put func(line []byte, now time.Time) []byte) {
 	}
 	n, _ := l.file.Write(l.line)
 	l.size += int64(n)
+	l.tell()
 	if l.size >= l.maxSize && !now.Before(l.rotateAt) {
 		l.rotateAt = now.Add(rotateRetry)
 		l.rotate(now)
+	}
+}
+
+// grown is closed when more is written; it is nil when nothing more will be.
+func (l *logFile) grown() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	if l.more == nil {
+		l.more = make(chan struct{})
+	}
+	return l.more
+}
+
+// tell wakes those who wait for more. It is called with the lock held.
+func (l *logFile) tell() {
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
 	}
 }
 
@@ -132,6 +156,10 @@ func (l *logFile) again() bool {
 // Close does not wait for files to be compressed: one that is under way stays as it was.
 func (l *logFile) Close() error {
 	l.closing.Store(true)
+	l.mu.Lock()
+	l.closed = true
+	l.tell()
+	l.mu.Unlock()
 	l.tidying.Wait()
 	return l.file.Close()
 }

@@ -69,6 +69,9 @@ func (l *Log) Close() error {
 	return errors.Join(append(errs, l.file.Close())...)
 }
 
+// Grown answers a channel that is closed when there is more in the file than at the call, or nil where no more will be written.
+func (l *Log) Grown() <-chan struct{} { return l.file.grown() }
+
 // logStream is one pipe on its way to the file.
 type logStream struct {
 	name    string
