@@ -24,10 +24,12 @@ import (
 // ErrNoPod says that the agent has no such Pod; it is found by errors.Is.
 var ErrNoPod = errors.New("no such Pod")
 
-// ErrConflict says that a Pod is not in a state for what is asked, and ErrInvalid that what is asked is wrong in itself.
+// ErrConflict says that a Pod is not in a state for what is asked, ErrInvalid that what is asked is wrong in itself, and
+// ErrBadRequest that there is nothing to answer, for which Kubernetes has this word.
 var (
-	ErrConflict = errors.New("not now")
-	ErrInvalid  = errors.New("invalid")
+	ErrConflict   = errors.New("not now")
+	ErrInvalid    = errors.New("invalid")
+	ErrBadRequest = errors.New("bad request")
 )
 
 // maxRefusal is how much of an answer that is an error is read, in bytes.
@@ -104,6 +106,24 @@ func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, con
 	return decode[v1.Pod](body, path)
 }
 
+// Log writes the log of a container, as the query of a v1.PodLogOptions asks; with follow until the container has ended or
+// ctx does. The error is [ErrNoPod], [ErrInvalid] or [ErrBadRequest], in the agent's words.
+func (c *Client) Log(ctx context.Context, pod types.NamespacedName, container string, query url.Values, out io.Writer) error {
+	path := fmt.Sprintf("/containerLogs/%s/%s/%s", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name), url.PathEscape(container))
+	res, err := c.send(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+	if err != nil {
+		return known(err)
+	}
+	defer res.Body.Close()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, res.Body, make([]byte, logPiece)); err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	return nil
+}
+
+// logPiece is how much of a log is copied at once, in bytes.
+const logPiece = 256 << 10
+
 // known gives an answer that is one of the errors above its kind.
 func known(err error) error {
 	said := (*answer)(nil)
@@ -117,6 +137,8 @@ func known(err error) error {
 		return kindOf{said.words, ErrConflict}
 	case http.StatusUnprocessableEntity:
 		return kindOf{said.words, ErrInvalid}
+	case http.StatusBadRequest:
+		return kindOf{said.words, ErrBadRequest}
 	}
 	return err
 }
@@ -126,6 +148,9 @@ type kindOf struct {
 	words string
 	kind  error
 }
+
+// BadRequest is an [ErrBadRequest] in these words.
+func BadRequest(words string) error { return kindOf{words, ErrBadRequest} }
 
 func (e kindOf) Error() string { return e.words }
 
@@ -160,8 +185,21 @@ func (a *answer) Error() string {
 	return fmt.Sprintf("%s %s: the agent says (%s): %s", strings.ToLower(a.method), a.path, a.status, a.words)
 }
 
-// do makes a request. An answer that is no success is an error of type *answer.
+// do makes a request and reads the answer. One that is no success is an error of type *answer.
 func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) ([]byte, error) {
+	res, err := c.send(ctx, method, path, asked)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		return nil, fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
+	}
+	return body, nil
+}
+
+// send makes a request. An answer that is no success is an error of type *answer.
+func (c *Client) send(ctx context.Context, method, path string, asked io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://podkeeper"+path, asked)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
@@ -170,19 +208,14 @@ func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) (
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	from := io.Reader(res.Body)
-	failed := res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent
-	if failed {
-		from = io.LimitReader(res.Body, maxRefusal)
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNoContent {
+		return res, nil
 	}
-	body, err := io.ReadAll(from)
+	words, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
 	if err := errors.Join(err, res.Body.Close()); err != nil {
 		return nil, fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
 	}
-	if failed {
-		return nil, &answer{method: method, path: path, code: res.StatusCode, status: res.Status, words: strings.TrimSpace(string(body))}
-	}
-	return body, nil
+	return nil, &answer{method: method, path: path, code: res.StatusCode, status: res.Status, words: strings.TrimSpace(string(words))}
 }
 
 // unreachable tells a user what to do about an agent that does not answer.

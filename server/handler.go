@@ -24,7 +24,8 @@ import (
 // waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a
 // Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
-// where the container is wrong. Another path is a 404 and another method a 405, both
+// where the container is wrong. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the query of
+// a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. Another path is a 404 and another method a 405, both
 // saying what there is.
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
@@ -37,7 +38,8 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/retry":     retry(src),
 		"/shorten":   shorten(src),
 
-		"/pods/{namespace}/{name}/ephemeralcontainers": ephemeral(src),
+		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
+		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
 	}
 	var known []string
 	for path, h := range paths {
@@ -170,6 +172,40 @@ func ephemeral(src Source) http.HandlerFunc {
 	}
 }
 
+func containerLog(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		pod := types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
+		write, err := src.Log(pod, r.PathValue("container"), r.URL.Query())
+		if err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		out := flushed{w, http.NewResponseController(w)}
+		if out.Flush() != nil { // a reader that follows is told at once that there is a log
+			return
+		}
+		if write(r.Context(), out) != nil {
+			panic(http.ErrAbortHandler) // the reader is not to take what it has for all
+		}
+	}
+}
+
+// flushed passes every piece on at once.
+type flushed struct {
+	io.Writer
+	*http.ResponseController
+}
+
+// Write writes a piece.
+func (f flushed) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err != nil {
+		return n, err
+	}
+	return n, f.Flush()
+}
+
 func codeOf(err error) int {
 	switch {
 	case errors.Is(err, ErrNoPod):
@@ -178,6 +214,8 @@ func codeOf(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, ErrInvalid):
 		return http.StatusUnprocessableEntity
+	case errors.Is(err, ErrBadRequest):
+		return http.StatusBadRequest
 	}
 	return http.StatusInternalServerError
 }

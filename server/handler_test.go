@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +67,24 @@ func (n node) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod,
 	p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	p.Spec.EphemeralContainers = []v1.EphemeralContainer{c}
 	return p, nil
+}
+
+func (n node) Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error) {
+	switch {
+	case pod.Name == "gone":
+		return nil, fmt.Errorf("%w: %s", ErrNoPod, pod)
+	case query.Get("tailLines") == "-1":
+		return nil, fmt.Errorf("%w: tailLines", ErrInvalid)
+	case container == "waits":
+		return nil, BadRequest("it waits")
+	}
+	return func(ctx context.Context, out io.Writer) error {
+		if _, err := io.WriteString(out, "one\n"); err != nil || query.Get("follow") == "" {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}, nil
 }
 
 func (n node) Retry(pod types.NamespacedName) error {
@@ -149,7 +169,7 @@ func TestHandler(t *testing.T) {
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /events, /healthz, /manifests, /metrics, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /containerLogs/{namespace}/{name}/{container}, /events, /healthz, /manifests, /metrics, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
@@ -439,5 +459,61 @@ func TestEphemeralContainers(t *testing.T) {
 	}
 	if _, err := client.AddEphemeral(t.Context(), types.NamespacedName{Namespace: "default", Name: "broken"}, look); err == nil || !strings.Contains(err.Error(), "500") {
 		t.Errorf("a fault of the agent's: %v", err)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	t.Parallel()
+	client := NewClient(run(t, Handler(node{}, prometheus.NewRegistry())))
+	for sentence, c := range map[string]struct {
+		pod, container string
+		query          url.Values
+		want           error
+		text           string
+	}{
+		"a log":                        {"web", "app", nil, nil, "one\n"},
+		"no such Pod":                  {"gone", "app", nil, ErrNoPod, ""},
+		"one that has nothing to tell": {"web", "waits", nil, ErrBadRequest, ""},
+		"a query that is wrong":        {"web", "app", url.Values{"tailLines": {"-1"}}, ErrInvalid, ""},
+	} {
+		var out bytes.Buffer
+		err := client.Log(t.Context(), types.NamespacedName{Namespace: "default", Name: c.pod}, c.container, c.query, &out)
+		if !errors.Is(err, c.want) || out.String() != c.text {
+			t.Errorf("%s: %q, %v, want %q, %v", sentence, out.String(), err, c.text, c.want)
+		}
+	}
+}
+
+// told is closed by the first piece that is written.
+type told chan struct{}
+
+func (c told) Write(p []byte) (int, error) {
+	close(c)
+	return len(p), nil
+}
+
+func TestServeLetsGoOfWhoFollows(t *testing.T) {
+	t.Parallel()
+	dir := runDir(t)
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, Handler(node{}, prometheus.NewRegistry())) }()
+	piece, followed := make(told), make(chan error, 1)
+	go func() {
+		web := types.NamespacedName{Namespace: "default", Name: "web"}
+		followed <- NewClient(dir).Log(t.Context(), web, "app", url.Values{"follow": {"true"}}, piece)
+	}()
+	<-piece // at once, and not when the log ends
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if err := <-followed; err == nil {
+		t.Error("a log that was cut off looks whole")
 	}
 }

@@ -103,7 +103,10 @@ func (s *socket) Close() error { return s.close() }
 // Serve answers requests until the context ends, then lets those that are being answered end (for 5 seconds) and
 // returns nil. It closes l.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTime}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTime,
+		BaseContext: func(net.Listener) context.Context { return ctx }, // who follows a log is let go of
+	}
 	down := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)

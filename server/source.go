@@ -8,6 +8,10 @@
 package server
 
 import (
+	"context"
+	"io"
+	"net/url"
+
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -34,6 +38,9 @@ type Source interface {
 	// AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs, and answers the Pod. Its
 	// error is [ErrNoPod], [ErrConflict] or [ErrInvalid], in full, or why the agent could not.
 	AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error)
+	// Log answers what writes the log of a container, as the query of a v1.PodLogOptions asks. Its error is [ErrNoPod],
+	// [ErrInvalid] or [ErrBadRequest], in full.
+	Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error)
 }
 
 // Manifests is the answer to GET /manifests: what the manifest directory holds and what in it has to be mended.

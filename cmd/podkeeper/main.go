@@ -41,6 +41,7 @@ Containers run on while the agent is stopped or restarted.
 
   podkeeper agent                  keep the Pods (usually started by systemd)
   podkeeper pods                   what runs, and what is wrong with manifests
+  podkeeper logs POD               what its container has written
   podkeeper validate FILE...       check manifests without running anything
   podkeeper retry POD              try at once what waits: a restart, an image
   podkeeper doctor                 check whether Pods can run on this host`
@@ -51,7 +52,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), validateCommand(), retryCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(agentCommand(), podsCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root
 }

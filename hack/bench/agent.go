@@ -38,7 +38,8 @@ func newAgent(ctx context.Context, l *lab) *agent {
 }
 
 func (a *agent) open(ctx context.Context) error {
-	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + a.lab.name + "\npodCIDR: " + podCIDR + "\n"
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + a.lab.name + "\npodCIDR: " + podCIDR +
+		"\ncontainerLogMaxSize: 200Mi\n" // the log that is measured is one file
 	if err := os.WriteFile(a.lab.path("config.yaml"), []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write podkeeper's configuration: %w", err)
 	}
