@@ -8,6 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/apis/scheduling"
 )
 
 // verdict is what podkeeper does about a field.
@@ -39,7 +40,7 @@ var rules = func() map[string]rule {
 		"PodSpec.schedulerName":                only(v1.DefaultSchedulerName),
 		"PodSpec.automountServiceAccountToken": only("false"), // there is no token; nil means the same here
 		"PodSpec.preemptionPolicy":             only(string(v1.PreemptLowerPriority)),
-		"PodSpec.priority":                     only("0"),
+		"PodSpec.priorityClassName":            only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
 		"PodSpec.hostUsers":                    only("true"),
 		"PodOS.name":                           only(string(v1.Linux)),
 
@@ -77,9 +78,9 @@ drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds g
 
 yes  PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
-yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName
+yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority
 no   PodSpec activeDeadlineSeconds affinity ephemeralContainers evictionResponders hostnameOverride imagePullSecrets
-no   PodSpec nodeName nodeSelector overhead priorityClassName readinessGates resourceClaims resources
+no   PodSpec nodeName nodeSelector overhead readinessGates resourceClaims resources
 no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value

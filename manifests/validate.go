@@ -32,6 +32,7 @@ func judge(pod *v1.Pod, at *field.Path, setDefaults func(*v1.Pod)) (revision str
 		faults = append(faults, fault{reason: err.Error()})
 	}
 	setDefaults(pod)
+	faults = append(faults, prioritise(pod, at)...)
 	for _, err := range validate(pod) {
 		name := err.Field
 		if at != nil {
