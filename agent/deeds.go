@@ -109,7 +109,11 @@ func (w *worker) attach(d *deed) {
 
 func (w *worker) sandboxFailed(lane string, err error) {
 	w.event("", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
-	w.fail(lane, "FailedCreatePodSandBox", err)
+	reason := "FailedCreatePodSandBox"
+	if fault := (*node.Fault)(nil); errors.As(err, &fault) {
+		reason = fault.Reason
+	}
+	w.fail(lane, reason, err)
 }
 
 func (w *worker) removeSandbox(d *deed) {

@@ -46,7 +46,7 @@ var rules = func() map[string]rule {
 
 		"PodSecurityContext.supplementalGroupsPolicy": only(string(v1.SupplementalGroupsPolicyMerge)),
 		"SecurityContext.procMount":                   only(string(v1.DefaultProcMount)),
-		"SeccompProfile.type":                         only("RuntimeDefault", "Unconfined"),
+		"SeccompProfile.type":                         only("RuntimeDefault", "Localhost", "Unconfined"),
 
 		"ContainerResizePolicy.restartPolicy":    only("NotRequired"),
 		"ResourceRequirements.limits":            only("cpu", "memory"),
@@ -78,16 +78,17 @@ drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds g
 
 yes  PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
-yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority
-no   PodSpec activeDeadlineSeconds affinity ephemeralContainers evictionResponders hostnameOverride imagePullSecrets
+yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride
+no   PodSpec activeDeadlineSeconds affinity ephemeralContainers evictionResponders imagePullSecrets
 no   PodSpec nodeName nodeSelector overhead readinessGates resourceClaims resources
 no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value
 yes  HostAlias ip hostnames
-yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups seccompProfile
-no   PodSecurityContext appArmorProfile fsGroup fsGroupChangePolicy seLinuxOptions sysctls windowsOptions
-no   SeccompProfile localhostProfile
+yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups seccompProfile sysctls
+no   PodSecurityContext appArmorProfile fsGroup fsGroupChangePolicy seLinuxOptions windowsOptions
+yes  SeccompProfile localhostProfile
+yes  Sysctl name value
 
 yes  Container name image command args workingDir ports env resources resizePolicy volumeMounts
 yes  Container livenessProbe readinessProbe startupProbe

@@ -2,8 +2,10 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -17,6 +19,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // groupAnnotation makes the containers of a Pod share one shim.
@@ -42,6 +45,9 @@ type ContainerConfig struct {
 	Namespaces    Namespaces
 	Stdout        string // named pipes in the sandbox's folder, see Pipes
 	Stderr        string
+
+	SeccompDir     string // where profiles of type Localhost are
+	SeccompDefault bool   // without a profile the container has RuntimeDefault
 
 	unified bool // the host has cgroup v2 only
 }
@@ -195,8 +201,8 @@ func capNames(caps []v1.Capability) []string {
 	return names
 }
 
-// withSeccomp writes the filter: the container's profile, else the Pod's, else none. A privileged container has none.
-// Kubernetes' default is Unconfined (KubeletConfiguration.seccompDefault is false).
+// withSeccomp writes the filter: the container's profile, else the Pod's, else none or, with SeccompDefault, RuntimeDefault. A
+// privileged container has none.
 func withSeccomp(s *specs.Spec, cfg *ContainerConfig) error {
 	s.Linux.Seccomp = nil
 	sc := securityContext(cfg)
@@ -204,9 +210,38 @@ func withSeccomp(s *specs.Spec, cfg *ContainerConfig) error {
 	if profile == nil && cfg.Pod.Spec.SecurityContext != nil {
 		profile = cfg.Pod.Spec.SecurityContext.SeccompProfile
 	}
-	if profile != nil && profile.Type == v1.SeccompProfileTypeRuntimeDefault && !isTrue(sc.Privileged) {
-		s.Linux.Seccomp = seccomp.DefaultProfile(s)
+	if profile == nil && cfg.SeccompDefault {
+		profile = &v1.SeccompProfile{Type: v1.SeccompProfileTypeRuntimeDefault}
 	}
+	if profile == nil || isTrue(sc.Privileged) {
+		return nil
+	}
+	switch profile.Type {
+	case v1.SeccompProfileTypeRuntimeDefault:
+		s.Linux.Seccomp = seccomp.DefaultProfile(s)
+	case v1.SeccompProfileTypeLocalhost:
+		return localhostSeccomp(s, cfg.SeccompDir, ptr.Deref(profile.LocalhostProfile, ""))
+	case v1.SeccompProfileTypeUnconfined:
+	}
+	return nil
+}
+
+// localhostSeccomp reads a filter from a file below dir: seccomp in the terms of the OCI spec, in JSON. A path that leads out of
+// dir is none.
+func localhostSeccomp(s *specs.Spec, dir, profile string) error {
+	file, err := os.OpenInRoot(dir, profile)
+	if err != nil {
+		return fmt.Errorf("read seccomp profile %s: %w", profile, err)
+	}
+	defer file.Close()
+	filter := new(specs.LinuxSeccomp)
+	if err := json.NewDecoder(file).Decode(filter); err != nil {
+		return fmt.Errorf("read seccomp profile %s: %w", profile, err)
+	}
+	if filter.DefaultAction == "" {
+		return fmt.Errorf("read seccomp profile %s: it has no defaultAction", profile)
+	}
+	s.Linux.Seccomp = filter
 	return nil
 }
 

@@ -175,12 +175,13 @@ func (l *launch) enter() error {
 			return fmt.Errorf("set host name %q: %w", l.cfg.Hostname, err)
 		}
 	}
-	if l.netNS >= 0 {
-		for name, value := range l.cfg.Sysctls {
-			// The kernel shows each thread the settings of its own network namespace.
-			if err := put("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), value); err != nil {
-				return fmt.Errorf("set %s: %w", name, err)
-			}
+	for name, value := range l.cfg.Sysctls {
+		if isNet := strings.HasPrefix(name, "net."); isNet && l.netNS < 0 || !isNet && l.cfg.HostIPC {
+			return fmt.Errorf("set %s: it is the host's", name)
+		}
+		// The kernel shows each thread the settings of its own namespaces.
+		if err := put("/proc/sys/"+path(name), value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
 	if err := unix.Setns(l.root, unix.CLONE_NEWNS); err != nil {
@@ -285,6 +286,15 @@ func (l *launch) letGo() error {
 		}
 	}
 	return errors.New("let pause process go: it does not take notice")
+}
+
+// path is that of a setting: dots part its name, and a slash in it is a dot, as in the name of an interface.
+func path(setting string) string {
+	parts := strings.Split(setting, ".")
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], "/", ".")
+	}
+	return strings.Join(parts, "/")
 }
 
 // put writes to a file of the kernel.

@@ -23,7 +23,7 @@ type Config struct {
 	Dir         string            // its folder, where its record is written
 	NetNS       string            // path of the network namespace; empty is the host's, and then the host's name is kept, too
 	Hostname    string            // at most 64 bytes
-	Sysctls     map[string]string // of the network namespace; on the host's none is set
+	Sysctls     map[string]string // of the namespaces that the sandbox has for itself
 	HostIPC     bool
 	SharedPID   bool     // the containers have a PID namespace together, in which the pause process is PID 1
 	Pipes       []string // named pipes that it holds open, so that what is written to them waits for a reader

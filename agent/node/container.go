@@ -158,6 +158,7 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 	cfg := runtime.ContainerConfig{
 		ID: t.ID(), Labels: n.labels(t), Sandbox: t.SandboxID(), Image: image, Pod: t.Pod, Container: t.Container,
 		Env: env, Hostname: hostname, Mounts: mounts,
+		SeccompDir: n.seccompDir(), SeccompDefault: n.SeccompDefault,
 		Handler:     ptr.Deref(t.Pod.Spec.RuntimeClassName, ""),
 		CgroupsPath: n.Cgroups.CgroupsPath(t.Pod, t.ID()),
 		Resources:   cgroups.ContainerResources(t.Pod, t.Container, n.Cgroups.Config()),

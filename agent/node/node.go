@@ -5,6 +5,7 @@
 //	target.go     which container of which instance of which Pod: ids and labels
 //	paths.go      where its files are
 //	sandbox.go    what the containers of a Pod share
+//	sysctls.go    what of the kernel a Pod may set for itself
 //	container.go  what a container is made of, and its start
 //	mounts.go     its mounts
 //	etc.go        hosts, hostname, resolv.conf
@@ -54,7 +55,10 @@ type Node struct {
 	CPUs       int
 	Memory     int64 // bytes the node has
 	MinOOM     int   // the lowest oom_score_adj that may be written
-	Log        *slog.Logger
+	// UnsafeSysctls may be set by Pods besides the safe ones: names, or patterns that end in a star.
+	UnsafeSysctls  []string
+	SeccompDefault bool // a Pod that says nothing of seccomp has RuntimeDefault (KubeletConfiguration.seccompDefault)
+	Log            *slog.Logger
 
 	mu   sync.Mutex
 	logs map[string]*runtime.Log // by container id, of the containers whose output is carried now

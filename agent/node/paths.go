@@ -31,6 +31,9 @@ func (n *Node) etcFile(pod *v1.Pod, name string) string {
 	return filepath.Join(n.podDir(pod), "etc", name)
 }
 
+// seccompDir is where profiles of type Localhost are, as in the kubelet's root directory.
+func (n *Node) seccompDir() string { return filepath.Join(n.RootDir, "seccomp") }
+
 func (n *Node) shm(pod *v1.Pod) string {
 	if pod.Spec.HostIPC {
 		return "/dev/shm"

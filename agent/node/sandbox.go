@@ -15,10 +15,6 @@ import (
 	"github.com/podkeeper/podkeeper/sandbox"
 )
 
-// sysctls of a Pod's own network: every process may bind low ports and ping, as under containerd's CRI
-// (enable_unprivileged_ports, enable_unprivileged_icmp).
-var sysctls = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
-
 // LookSandbox says whether the pause process runs, in a network that more containers can be made in. An error means that this
 // cannot be told.
 func (n *Node) LookSandbox(_ context.Context, t Target) (bool, error) {
@@ -78,11 +74,14 @@ func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) err
 	if cfg.Hostname, err = n.hostname(t.Pod); err != nil {
 		return err
 	}
+	if cfg.Sysctls, err = n.sysctls(t.Pod); err != nil {
+		return err
+	}
 	place, err := n.Cgroups.Place(t.Pod, t.SandboxID())
 	if err != nil {
 		return err
 	}
-	cfg.Dir, cfg.Cgroup, cfg.Sysctls = dir, sandbox.Placement(place), sysctls
+	cfg.Dir, cfg.Cgroup = dir, sandbox.Placement(place)
 	cfg.HostIPC, cfg.SharedPID = spec.HostIPC, ptr.Deref(spec.ShareProcessNamespace, false)
 	cfg.OOMScoreAdj = max(cgroups.SandboxOOMScoreAdj, n.MinOOM)
 	return n.Sandboxes.Start(ctx, cfg)

@@ -12,6 +12,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
 
+	podnode "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 )
@@ -21,7 +22,7 @@ var supported = []string{
 	"apiVersion", "kind", "staticPodPath", "podLogsDir", "containerRuntimeEndpoint", "fileCheckFrequency",
 	"clusterDNS", "clusterDomain", "resolvConf", "cgroupRoot", "cgroupDriver", "cpuCFSQuota", "cpuCFSQuotaPeriod",
 	"singleProcessOOMKill", "containerLogMaxSize", "containerLogMaxFiles", "maxParallelImagePulls", "serializeImagePulls",
-	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR",
+	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR", "allowedUnsafeSysctls", "seccompDefault",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -73,6 +74,9 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	}
 	if d := cgroups.Driver(cfg.CgroupDriver); d != "" && d != cgroups.Systemd && d != cgroups.Cgroupfs {
 		wrong("cgroupDriver", "%q is not supported: must be systemd or cgroupfs", d)
+	}
+	if err := podnode.CheckUnsafeSysctls(cfg.AllowedUnsafeSysctls); err != nil {
+		wrong("allowedUnsafeSysctls", "%v", err)
 	}
 	if n := cfg.ContainerLogMaxFiles; n != nil && *n < 2 {
 		wrong("containerLogMaxFiles", "is %d: must be at least 2", *n)

@@ -24,6 +24,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
 		"a subnet that is none":                       {configHead + "podCIDR: fd00::/64\n", "must be an IPv4 subnet"},
 		"pulls that contradict each other":            {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
+		"sysctls that are the host's":                 {configHead + "allowedUnsafeSysctls: [vm.swappiness]\n", ":3: allowedUnsafeSysctls: \"vm.swappiness\" is not known to be a Pod's own"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

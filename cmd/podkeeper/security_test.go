@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// says waits until a container has written all of these lines.
+func (n *node) says(p *v1.Pod, container string, want ...string) {
+	n.t.Helper()
+	n.eventually(fmt.Sprintf("%s says %q", container, want), func() error {
+		lines := n.logLines(p, container, 0)
+		for _, line := range want {
+			if !slices.Contains(lines, line) {
+				return fmt.Errorf("it says %q", lines)
+			}
+		}
+		return nil
+	})
+}
+
+// TestSysctls looks at sysctls from inside: safe ones, one that the node allows, and one that it does not.
+func TestSysctls(t *testing.T) {
+	t.Parallel()
+	n := launch(t, `allowedUnsafeSysctls: ["kernel.msg*"]`)
+	with := func(name, sysctls string) string {
+		return simple(name, "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/tcp_fin_timeout /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_unprivileged_port_start; "+forever,
+			"  securityContext: {sysctls: ["+sysctls+"]}")
+	}
+	n.apply("set.yaml", with("set", `{name: kernel.shm_rmid_forced, value: "1"}, {name: net.ipv4.tcp_fin_timeout, value: "7"}, {name: kernel.msgmax, value: "4242"}`))
+	n.says(n.awaitReady("set"), "app", "1", "7", "4242", "0")
+	n.apply("unsafe.yaml", with("unsafe", `{name: net.core.somaxconn, value: "7"}`))
+	n.await("unsafe", "is told that it may not", func(p *v1.Pod) bool {
+		return p.Status.Reason == "SysctlForbidden" && p.Status.Message == `forbidden sysctl: "net.core.somaxconn" not allowlisted`
+	})
+	for file, want := range map[string]string{"kernel/msgmax": "4242", "net/ipv4/tcp_fin_timeout": "7"} {
+		if of, err := os.ReadFile("/proc/sys/" + file); err != nil || strings.TrimSpace(string(of)) == want {
+			t.Errorf("%s of the host is %q, %v", file, of, err)
+		}
+	}
+}
+
+// TestSeccompProfiles holds filters of all three kinds against a container that tries: a profile of the node's that forbids
+// mkdir, and none.
+func TestSeccompProfiles(t *testing.T) {
+	t.Parallel()
+	n := launch(t, "seccompDefault: true")
+	profiles := n.path("root", "seccomp", "profiles")
+	if err := os.MkdirAll(profiles, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const noMkdir = `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}`
+	if err := os.WriteFile(filepath.Join(profiles, "no-mkdir.json"), []byte(noMkdir), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const tries = "mkdir /tmp/x 2>/dev/null && echo made || echo refused; grep Seccomp: /proc/self/status; "
+	pod := func(name, profile string) string {
+		return simple(name, tries+forever, "  securityContext: {seccompProfile: {"+profile+"}}")
+	}
+	n.apply("local.yaml", pod("local", "type: Localhost, localhostProfile: profiles/no-mkdir.json"))
+	n.apply("none.yaml", pod("none", "type: Unconfined"))
+	n.apply("silent.yaml", simple("silent", tries+forever))
+	n.apply("missing.yaml", pod("missing", "type: Localhost, localhostProfile: profiles/other.json"))
+	n.says(n.awaitReady("local"), "app", "refused", "Seccomp:\t2")
+	n.says(n.awaitReady("none"), "app", "made", "Seccomp:\t0")
+	n.says(n.awaitReady("silent"), "app", "made", "Seccomp:\t2") // by seccompDefault
+	n.await("missing", "is told which file there is not", func(p *v1.Pod) bool {
+		w := containerStatus(p, "app").State.Waiting
+		return w != nil && strings.Contains(w.Message, "profiles/other.json") && strings.Contains(w.Message, "no such file")
+	})
+}
+
+func TestHostnameOverride(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("named.yaml", simple("named", "hostname; "+forever, "  hostnameOverride: mail.example.com"))
+	n.says(n.awaitReady("named"), "app", "mail.example.com")
+}
