@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
@@ -17,41 +17,41 @@ import (
 // emptyDirMode lets every user of the Pod write.
 const emptyDirMode = 0o777
 
-// setupEmptyDir makes a folder or a tmpfs for the Pod.
+// setupEmptyDir makes a folder for the Pod, or mounts a tmpfs or huge pages.
 func (v *Volumes) setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirVolumeSource) error {
-	switch source.Medium {
-	case v1.StorageMediumDefault, v1.StorageMediumMemory:
-	default:
-		return fmt.Errorf("emptyDir medium %q is not supported: use \"\" (disk) or Memory", source.Medium)
+	mode, gid := ownership(pod, source)
+	medium, err := v.medium(pod, source)
+	if err != nil {
+		return err
 	}
-	if err := makeFolder(pod, folder); err != nil {
+	if err := makeFolder(folder, mode, gid); err != nil {
 		return fmt.Errorf("make emptyDir: %w", err)
 	}
-	if source.Medium == v1.StorageMediumDefault {
+	if medium.kind == "" {
 		return nil
 	}
-	mounted, err := mountinfo.Mounted(folder)
-	if err != nil {
-		return fmt.Errorf("look for tmpfs: %w", err)
-	}
-	if mounted {
-		return nil
-	}
-	size := memorySize(pod, source, v.memory)
-	mode, gid := ownership(pod)
-	options := fmt.Sprintf("size=%d,mode=%o", size, unixMode(mode))
-	if gid >= 0 {
-		options += fmt.Sprintf(",gid=%d", gid)
-	}
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, options); err != nil {
-		return fmt.Errorf("mount tmpfs of %d bytes: %w", size, err)
-	}
-	return nil
+	return medium.mount(folder, mode, gid)
 }
 
-// makeFolder makes an emptyDir's folder with its mode and group. It gets its name last, so that one that is there is
-// finished.
-func makeFolder(pod *v1.Pod, folder string) error {
+// medium is the file system that an emptyDir is, none of its own for one on disk.
+func (v *Volumes) medium(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (fileSystem, error) {
+	switch {
+	case source.Medium == v1.StorageMediumDefault:
+		return fileSystem{}, nil
+	case source.Medium == v1.StorageMediumMemory:
+		return tmpfs(memorySize(pod, source, v.memory)), nil
+	case source.Medium == v1.StorageMediumHugePages || strings.HasPrefix(string(source.Medium), string(v1.StorageMediumHugePagesPrefix)):
+		size, err := hugePageSize(pod, source.Medium)
+		return hugetlbfs(size), err
+	default:
+		return fileSystem{}, fmt.Errorf("emptyDir medium %q is not supported: use \"\" (disk), Memory, HugePages or HugePages-<size>",
+			source.Medium)
+	}
+}
+
+// makeFolder makes a folder with its mode and group (-1: ours). It gets its name last, so that one that is there is
+// finished, and is left as it is.
+func makeFolder(folder string, mode fs.FileMode, gid int) error {
 	if _, err := os.Lstat(folder); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -63,7 +63,6 @@ func makeFolder(pod *v1.Pod, folder string) error {
 	if err := os.Mkdir(unfinished, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	mode, gid := ownership(pod)
 	if err := os.Chown(unfinished, 0, max(gid, 0)); err != nil && gid >= 0 {
 		return err
 	}
@@ -73,12 +72,29 @@ func makeFolder(pod *v1.Pod, folder string) error {
 	return os.Rename(unfinished, folder)
 }
 
-// ownership is the mode and the group (-1: unchanged) of an emptyDir: with fsGroup, new files get its group.
-func ownership(pod *v1.Pod) (fs.FileMode, int) {
-	if s := pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
-		return emptyDirMode | fs.ModeSetgid, int(*s.FSGroup)
+// ownership is the mode and the group (-1: unchanged) of an emptyDir. With fsGroup, whose permissions come on top of the
+// mode that is asked for, new files get its group.
+func ownership(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (fs.FileMode, int) {
+	mode := fs.FileMode(emptyDirMode)
+	if source.Mode != nil {
+		mode = fs.FileMode(*source.Mode).Perm()
+		if *source.Mode&unix.S_ISVTX != 0 {
+			mode |= fs.ModeSticky
+		}
 	}
-	return emptyDirMode, -1
+	gid := fsGroup(pod)
+	if gid >= 0 {
+		mode |= 0o770 | fs.ModeSetgid
+	}
+	return mode, gid
+}
+
+// fsGroup is the group that the Pod's volumes get, -1 for none.
+func fsGroup(pod *v1.Pod) int {
+	if s := pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
+		return int(*s.FSGroup)
+	}
+	return -1
 }
 
 // unixMode writes Go's mode as chmod(2) wants it.
@@ -86,6 +102,9 @@ func unixMode(mode fs.FileMode) uint32 {
 	out := uint32(mode.Perm())
 	if mode&fs.ModeSetgid != 0 {
 		out |= unix.S_ISGID
+	}
+	if mode&fs.ModeSticky != 0 {
+		out |= unix.S_ISVTX
 	}
 	return out
 }

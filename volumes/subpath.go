@@ -20,16 +20,16 @@ type bindings struct{ targets []string }
 
 // bind mounts what is at subPath in a volume at target. The kernel resolves the path below the volume's root and gives
 // a handle; the handle is what is mounted, so that nothing that happens to the path afterwards matters.
-func (b *bindings) bind(volume, subPath, target string) error {
+func (b *bindings) bind(volume place, subPath, target string) error {
 	if !filepath.IsLocal(subPath) || slices.Contains(strings.Split(subPath, "/"), "..") {
 		return fmt.Errorf("subPath %q: want a relative path without \"..\"", subPath)
 	}
-	root, err := os.OpenFile(volume, unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := os.OpenFile(volume.path, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("subPath %q: open volume: %w", subPath, err)
 	}
 	defer root.Close()
-	file, err := resolve(root, subPath)
+	file, err := resolve(root, subPath, !volume.fixed)
 	if err != nil {
 		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ELOOP) {
 			return fmt.Errorf("subPath %q: a symlink in it leads out of the volume, or to nowhere: %w", subPath, err)
@@ -64,15 +64,16 @@ func (b *bindings) release() error {
 	return errors.Join(errs...)
 }
 
-// resolve opens what is at a path in the volume. Missing folders are made with the mode of the volume's own.
-func resolve(root *os.File, path string) (*os.File, error) {
+// resolve opens what is at a path in the volume. Missing folders are made, where they are to be, with the mode of the
+// volume's own.
+func resolve(root *os.File, path string, create bool) (*os.File, error) {
 	info, err := root.Stat()
 	if err != nil {
 		return nil, err
 	}
 	for range resolveRounds {
 		file, err := below(root, path, 0)
-		if !errors.Is(err, unix.ENOENT) {
+		if !errors.Is(err, unix.ENOENT) || !create {
 			return file, err
 		}
 		if err := makeMissing(root, path, unixMode(info.Mode())); err != nil {

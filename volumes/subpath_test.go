@@ -17,7 +17,7 @@ import (
 // mountSubPath asks for one subPath of the volume "data".
 func mountSubPath(v *Volumes, p *v1.Pod, subPath string) (string, func() error, error) {
 	c := &v1.Container{Name: "main", VolumeMounts: []v1.VolumeMount{{Name: "data", MountPath: "/x", SubPath: subPath}}}
-	mounts, release, err := v.Mounts(p, c, noExpansion)
+	mounts, release, err := v.Mounts(p, c, Given{}, noExpansion)
 	if err != nil {
 		return "", release, err
 	}
@@ -28,7 +28,7 @@ func mountSubPath(v *Volumes, p *v1.Pod, subPath string) (string, func() error, 
 func setUp(t *testing.T) (*Volumes, *v1.Pod) {
 	t.Helper()
 	v, p := open(t), podWith(emptyDir("data"))
-	must(t, v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}))
 	return v, p
 }
 
@@ -112,7 +112,7 @@ func TestAMissingSubPathIsMadeWithTheVolumesMode(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	v, p := open(t), podWith(emptyDir("data"))
-	must(t, v.Setup(p), os.Chmod(v.folder("data"), 0o731|fs.ModeSetgid))
+	must(t, v.Setup(context.Background(), p, Given{}), os.Chmod(v.folder("data"), 0o731|fs.ModeSetgid))
 	_, release, err := mountSubPath(v, p, "new/deep")
 	must(t, err, release())
 	for _, name := range []string{"new", "new/deep"} {
@@ -129,12 +129,12 @@ func TestSubPathExpr(t *testing.T) {
 	needRoot(t)
 	v, p := setUp(t)
 	c := &v1.Container{Name: "main", VolumeMounts: []v1.VolumeMount{{Name: "data", MountPath: "/x", SubPathExpr: "$(NAME)/logs"}}}
-	_, release, err := v.Mounts(p, c, func(s string) string { return strings.ReplaceAll(s, "$(NAME)", "web") })
+	_, release, err := v.Mounts(p, c, Given{}, func(s string) string { return strings.ReplaceAll(s, "$(NAME)", "web") })
 	must(t, err, release())
 	if _, err := os.Stat(filepath.Join(v.folder("data"), "web/logs")); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := v.Mounts(p, c, func(string) string { return "../web" }); err == nil {
+	if _, _, err := v.Mounts(p, c, Given{}, func(string) string { return "../web" }); err == nil {
 		t.Error("an expansion may lead out of the volume")
 	}
 	must(t, v.Teardown(context.Background(), podUID))
@@ -164,7 +164,7 @@ func TestAFailedMountReleasesThoseBeforeIt(t *testing.T) {
 	needRoot(t)
 	v, p := setUp(t)
 	c := &v1.Container{Name: "main", VolumeMounts: []v1.VolumeMount{{Name: "data", MountPath: "/x", SubPath: "ok"}, {Name: "data", MountPath: "/y", SubPath: "../no"}}}
-	if _, _, err := v.Mounts(p, c, noExpansion); err == nil {
+	if _, _, err := v.Mounts(p, c, Given{}, noExpansion); err == nil {
 		t.Error("got no error")
 	}
 	if got := mountsBelow(t, v.root); len(got) != 0 {

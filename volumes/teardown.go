@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -118,16 +117,27 @@ func deleteIn(ctx context.Context, parent *os.File, name string) error {
 // errMounted is what an entry cannot be deleted for: something is mounted on it.
 var errMounted = errors.New("something is mounted there")
 
-// unmountFound unmounts what is mounted on an entry of a folder, and below that. A tmpfs that is an emptyDir is nobody
-// else's, and holds no other mounts but by accident.
+// unmountFound unmounts what is mounted on an entry of a folder, and below that. A file system that is a volume is nobody
+// else's, and holds no other mounts but by accident: it goes without a look at the mount table.
 func unmountFound(parent *os.File, name string) error {
 	path := filepath.Join(parent.Name(), name)
-	var system unix.Statfs_t
-	if strings.HasSuffix(parent.Name(), "/"+emptyDirFolder) && unix.Statfs(path, &system) == nil && system.Type == unix.TMPFS_MAGIC &&
-		unix.Unmount(path, unix.UMOUNT_NOFOLLOW) == nil {
+	if isVolume(filepath.Base(parent.Name()), path) && unix.Unmount(path, unix.UMOUNT_NOFOLLOW) == nil {
 		return nil
 	}
 	return unmountBelow(path)
+}
+
+// isVolume says that what is mounted at a path, in the folder of this kind of volumes, is the volume itself.
+func isVolume(kind, path string) bool {
+	switch kind {
+	case imageFolder:
+		return true // of whatever file system: the caller has mounted it
+	case emptyDirFolder, configMapFolder, secretFolder, downwardFolder, projectedFolder:
+		var system unix.Statfs_t
+		return unix.Statfs(path, &system) == nil && (system.Type == unix.TMPFS_MAGIC || system.Type == unix.HUGETLBFS_MAGIC)
+	default:
+		return false
+	}
 }
 
 // deleteUnmounted deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the same

@@ -45,7 +45,7 @@ func TestTeardownLeavesTheHostsFiles(t *testing.T) {
 			t.Parallel()
 			host := hostFolder(t, c.propagation)
 			v, p := open(t), podWith(emptyDir("data"))
-			must(t, v.Setup(p))
+			must(t, v.Setup(context.Background(), p, Given{}))
 			target := filepath.Join(v.folder("data"), "left")
 			must(t, os.Mkdir(target, 0o755), unix.Mount(host, target, "", c.flags, ""))
 			write(t, filepath.Join(v.folder("data"), "own"), "the pod's")
@@ -68,7 +68,7 @@ func TestTeardownTakesMountsOnMounts(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	v, p := open(t), podWith(emptyDir("data"))
-	must(t, v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}))
 	target := filepath.Join(v.folder("data"), "m")
 	must(t, os.Mkdir(target, 0o755))
 	for range 3 {
@@ -126,7 +126,7 @@ func TestTeardownTakesMountsWhereverTheyAre(t *testing.T) {
 			host := hostFolder(t, unix.MS_SHARED)
 			v, p := open(t), podWith(emptyDir("data"), emptyDir("mem"))
 			p.Spec.Volumes[1].EmptyDir.Medium = "Memory"
-			must(t, v.Setup(p), mount(v, host))
+			must(t, v.Setup(context.Background(), p, Given{}), mount(v, host))
 			must(t, v.Teardown(context.Background(), podUID))
 			wantFile(t, filepath.Join(host, "file"), "host's")
 			wantFile(t, filepath.Join(host, "sub/file"), "host's too")
@@ -141,7 +141,7 @@ func TestTeardownEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	v, p := open(t), podWith(emptyDir("data"))
-	must(t, v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}))
 	const files = 3000 // more than are read at once
 	for i := range files {
 		write(t, filepath.Join(v.folder("data"), fmt.Sprint(i)), "")
@@ -166,7 +166,7 @@ func TestTeardownDoesNotFollowSymlinks(t *testing.T) {
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "file"), "host's")
 	v, p := open(t), podWith(emptyDir("data"))
-	must(t, v.Setup(p), os.Symlink(outside, filepath.Join(v.folder("data"), "l")))
+	must(t, v.Setup(context.Background(), p, Given{}), os.Symlink(outside, filepath.Join(v.folder("data"), "l")))
 	must(t, v.Teardown(context.Background(), podUID))
 	wantFile(t, filepath.Join(outside, "file"), "host's")
 }
@@ -175,7 +175,7 @@ func TestTeardownLeavesWhatIsNotAVolume(t *testing.T) {
 	t.Parallel()
 	v, p := open(t), podWith(emptyDir("data"))
 	needRoot(t)
-	must(t, v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}))
 	other := filepath.Join(v.root, string(podUID), "etc-hosts")
 	write(t, other, "127.0.0.1 localhost")
 	must(t, v.Teardown(context.Background(), podUID))
@@ -194,6 +194,6 @@ func BenchmarkTeardown(b *testing.B) {
 		b.Cleanup(func() { must(b, unix.Unmount(at, 0)) })
 	}
 	for b.Loop() {
-		must(b, v.Setup(p), v.Teardown(context.Background(), podUID))
+		must(b, v.Setup(context.Background(), p, Given{}), v.Teardown(context.Background(), podUID))
 	}
 }

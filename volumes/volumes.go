@@ -1,16 +1,22 @@
 // Package volumes is the room of a Pod's volumes: it makes what a volume needs on the host, says what to mount into each
 // container, resolves subPath without ever leaving the volume, and takes all of it away again.
 //
-//	<root>/<uid>/volumes/kubernetes.io~empty-dir/<volume>           an emptyDir, on disk or a tmpfs
+//	<root>/<uid>/volumes/kubernetes.io~empty-dir/<volume>           an emptyDir, on disk, a tmpfs or huge pages
+//	<root>/<uid>/volumes/kubernetes.io~<kind>/<volume>              the files of a configmap, secret, downward-api or
+//	                                                                projected volume, in a tmpfs
+//	<root>/<uid>/volumes/kubernetes.io~image/<volume>               where the caller mounts an image
 //	<root>/<uid>/volume-subpaths/<volume>/<container>/<index>       a subPath, bound while the container starts
 //
-// It must not know when Pods start or stop, nor the OCI spec: it hands out finished mounts. It keeps no state: the disk
-// and the mount table are the truth, so every call may be repeated, also after a crash in the middle of it.
+// It must not know when Pods start or stop, where ConfigMaps and claims come from, nor the OCI spec: it is given the files
+// and folders that volumes are made of, and hands out finished mounts. It keeps no state: the disk and the mount table are
+// the truth, so every call may be repeated, also after a crash in the middle of it.
 package volumes
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -21,15 +27,44 @@ import (
 )
 
 const (
-	emptyDirFolder = "volumes/kubernetes.io~empty-dir"
-	subPathFolder  = "volume-subpaths"
+	volumesFolder   = "volumes"
+	emptyDirFolder  = "kubernetes.io~empty-dir"
+	configMapFolder = "kubernetes.io~configmap"
+	secretFolder    = "kubernetes.io~secret"
+	downwardFolder  = "kubernetes.io~downward-api"
+	projectedFolder = "kubernetes.io~projected"
+	imageFolder     = "kubernetes.io~image"
+	subPathFolder   = "volume-subpaths"
 )
+
+// Given is what a Pod's volumes are made of besides the Pod, by the name of the volume. A volume that needs an entry and has
+// none is an error.
+type Given struct {
+	Files   map[string][]File // of configMap, secret, downwardAPI and projected volumes: all of their files
+	Folders map[string]Folder // of persistentVolumeClaim, ephemeral and image volumes: where they are on the host
+}
+
+// File is one file of a volume whose content podkeeper writes.
+type File struct {
+	Path string // relative to the volume; may have folders
+	Data []byte
+	Mode int32 // permission bits; with fsGroup, its group may read in any case
+}
+
+// Folder is a folder of the host that is a volume.
+type Folder struct {
+	Path      string // absolute; symlinks in it are followed, it is the node owner's
+	Create    bool   // made where it is missing, with mode 0777, as the provisioners of hostPath volumes do
+	ReadOnly  bool   // for every container
+	Ownership bool   // the Pod's fsGroup applies, by its fsGroupChangePolicy
+}
 
 // Mount is one bind mount of a container.
 type Mount struct {
 	Source      string // on the host
 	Destination string // in the container, absolute
 	ReadOnly    bool
+	Recursive   bool   // what is mounted below is read-only, too (the OCI option rro)
 	Propagation string // rprivate, rslave or rshared
 }
 
@@ -43,8 +78,10 @@ type Volumes struct {
 // memory.
 func Open(root string, memory int64) *Volumes { return &Volumes{root: root, memory: memory} }
 
-// Setup makes the Pod's volumes. What is there already is left as it is: a container may have changed it.
-func (v *Volumes) Setup(pod *v1.Pod) error {
+// Setup makes the Pod's volumes. What is there already is left as it is: a container may have changed it. Only files that are
+// given are brought up to date, as by Update, and fsGroup is applied anew unless its fsGroupChangePolicy is OnRootMismatch
+// and the volume's root has it. ctx ends that before the next file; the next call begins anew. The error names the volume.
+func (v *Volumes) Setup(ctx context.Context, pod *v1.Pod, given Given) error {
 	folder, err := v.pod(pod.UID)
 	if err != nil {
 		return err
@@ -54,13 +91,18 @@ func (v *Volumes) Setup(pod *v1.Pod) error {
 		if err := plainName(volume.Name); err != nil {
 			return fmt.Errorf("set up volume: %w", err)
 		}
+		kind := payloadKind(volume)
 		switch {
 		case volume.EmptyDir != nil:
-			err = v.setupEmptyDir(pod, filepath.Join(folder, emptyDirFolder, volume.Name), volume.EmptyDir)
+			err = v.setupEmptyDir(pod, filepath.Join(folder, volumesFolder, emptyDirFolder, volume.Name), volume.EmptyDir)
 		case volume.HostPath != nil:
 			err = setupHostPath(volume.HostPath)
+		case kind != "":
+			err = v.setupPayload(pod, volume, given)
+		case isFolder(volume):
+			err = setupFolder(ctx, pod, volume, given)
 		default:
-			err = fmt.Errorf("%s is not supported: use emptyDir or hostPath", sourceName(volume))
+			err = unsupported(volume)
 		}
 		if err != nil {
 			return fmt.Errorf("set up volume %q: %w", volume.Name, err)
@@ -69,11 +111,35 @@ func (v *Volumes) Setup(pod *v1.Pod) error {
 	return nil
 }
 
-// Mounts are the container's mounts, resolved for one start of it, which sees the present state of every subPath.
-// expand replaces $(VAR) in a subPathExpr. The function it returns is never nil: it unmounts what was bound for this
-// start, and is to be called once the runtime has made the container's mounts (the task is created) or the start was
-// given up.
-func (v *Volumes) Mounts(pod *v1.Pod, c *v1.Container, expand func(string) string) ([]Mount, func() error, error) {
+// Update brings the files of the Pod's configMap, secret, downwardAPI and projected volumes up to date, while its containers
+// run: of each volume they see all files as before or all as given, if they go through its ..data or open its folder anew.
+// A volume whose files are as given is not written to. An error of one volume, which it names, does not keep the others.
+func (v *Volumes) Update(pod *v1.Pod, given Given) error {
+	if _, err := v.pod(pod.UID); err != nil {
+		return err
+	}
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		volume := &pod.Spec.Volumes[i]
+		if payloadKind(volume) == "" {
+			continue
+		}
+		err := plainName(volume.Name)
+		if err == nil {
+			err = v.setupPayload(pod, volume, given)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("update volume %q: %w", volume.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Mounts are the container's mounts, one for each of its volumeMounts and in their order, resolved for one start of it, which
+// sees the present state of every subPath. expand replaces $(VAR) in a subPathExpr. The function it returns is never nil: it
+// unmounts what was bound for this start, and is to be called once the runtime has made the container's mounts (the task is
+// created) or the start was given up.
+func (v *Volumes) Mounts(pod *v1.Pod, c *v1.Container, given Given, expand func(string) string) ([]Mount, func() error, error) {
 	bound := &bindings{}
 	folder, err := v.pod(pod.UID)
 	if err != nil {
@@ -82,58 +148,22 @@ func (v *Volumes) Mounts(pod *v1.Pod, c *v1.Container, expand func(string) strin
 	var out []Mount
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
-		source, err := source(pod, folder, m.Name)
-		if err != nil {
-			return nil, bound.release, errors.Join(fmt.Errorf("mount volume %q at %s: %w", m.Name, m.MountPath, err), bound.release())
-		}
+		resolved, err := mountOf(pod, folder, m, given)
 		subPath := m.SubPath
 		if m.SubPathExpr != "" {
 			subPath = expand(m.SubPathExpr)
 		}
-		if subPath != "" {
+		if err == nil && subPath != "" {
 			target := filepath.Join(folder, subPathFolder, m.Name, c.Name, fmt.Sprint(i))
-			if err := bound.bind(source, subPath, target); err != nil {
-				return nil, bound.release, errors.Join(fmt.Errorf("mount volume %q at %s: %w", m.Name, m.MountPath, err), bound.release())
-			}
-			source = target
+			err = bound.bind(resolved.place, subPath, target)
+			resolved.Source = target
 		}
-		out = append(out, mount(m, source))
+		if err != nil {
+			return nil, bound.release, errors.Join(fmt.Errorf("mount volume %q at %s: %w", m.Name, m.MountPath, err), bound.release())
+		}
+		out = append(out, resolved.Mount)
 	}
 	return out, bound.release, nil
-}
-
-// mount says how a volumeMount with this source is mounted.
-func mount(m *v1.VolumeMount, source string) Mount {
-	out := Mount{
-		Source: source, Destination: filepath.Join("/", m.MountPath), ReadOnly: m.ReadOnly, Propagation: "rprivate",
-	}
-	if m.MountPropagation != nil {
-		switch *m.MountPropagation {
-		case v1.MountPropagationHostToContainer:
-			out.Propagation = "rslave"
-		case v1.MountPropagationBidirectional:
-			out.Propagation = "rshared"
-		case v1.MountPropagationNone:
-		}
-	}
-	return out
-}
-
-// source is where the Pod's volume of this name is on the host.
-func source(pod *v1.Pod, folder, name string) (string, error) {
-	for i := range pod.Spec.Volumes {
-		volume := &pod.Spec.Volumes[i]
-		switch {
-		case volume.Name != name:
-		case volume.EmptyDir != nil:
-			return filepath.Join(folder, emptyDirFolder, name), nil
-		case volume.HostPath != nil:
-			return hostPathSource(volume.HostPath)
-		default:
-			return "", fmt.Errorf("%s is not supported: use emptyDir or hostPath", sourceName(volume))
-		}
-	}
-	return "", errors.New("the pod has no volume of this name")
 }
 
 // pod is the folder of a Pod.
@@ -144,12 +174,35 @@ func (v *Volumes) pod(uid types.UID) (string, error) {
 	return filepath.Join(v.root, string(uid)), nil
 }
 
+// ImageDir is the folder where the caller mounts the image that is the Pod's volume of this name, and unmounts it when it
+// likes to: Teardown does, and deletes nothing in it. The folder is made; the mount is not looked for.
+func (v *Volumes) ImageDir(pod *v1.Pod, volume string) (string, error) {
+	folder, err := v.pod(pod.UID)
+	if err != nil {
+		return "", err
+	}
+	if err := plainName(volume); err != nil {
+		return "", fmt.Errorf("find folder of image volume: %w", err)
+	}
+	folder = filepath.Join(folder, volumesFolder, imageFolder, volume)
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return "", fmt.Errorf("make folder of image volume %q: %w", volume, err)
+	}
+	return folder, nil
+}
+
 // plainName refuses what would not name one entry of a folder.
 func plainName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%q cannot name a folder", name)
 	}
 	return nil
+}
+
+// unsupported names a source that podkeeper has no volumes of.
+func unsupported(volume *v1.Volume) error {
+	return fmt.Errorf("%s is not supported: use configMap, downwardAPI, emptyDir, ephemeral, hostPath, image, "+
+		"persistentVolumeClaim, projected or secret", sourceName(volume))
 }
 
 // sourceName is the manifest's word for a volume's source.

@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -90,7 +91,7 @@ func wantFile(t testing.TB, path, want string) {
 }
 
 func (v *Volumes) folder(name string) string {
-	return filepath.Join(v.root, string(podUID), emptyDirFolder, name)
+	return filepath.Join(v.root, string(podUID), volumesFolder, emptyDirFolder, name)
 }
 
 func TestAnEmptyDirOnDisk(t *testing.T) {
@@ -98,13 +99,13 @@ func TestAnEmptyDirOnDisk(t *testing.T) {
 	needRoot(t)
 	v := open(t)
 	p := podWith(emptyDir("data"))
-	must(t, v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}))
 	info, err := os.Stat(v.folder("data"))
 	if err != nil || info.Mode() != fs.ModeDir|0o777 {
 		t.Fatalf("got %v, %v; want mode 0777", info.Mode(), err)
 	}
 	write(t, filepath.Join(v.folder("data"), "f"), "kept")
-	must(t, os.Chmod(v.folder("data"), 0o700), v.Setup(p))
+	must(t, os.Chmod(v.folder("data"), 0o700), v.Setup(context.Background(), p, Given{}))
 	wantFile(t, filepath.Join(v.folder("data"), "f"), "kept")
 	if info, err := os.Stat(v.folder("data")); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the mode a container has set is changed to %v, %v", info.Mode(), err)
@@ -119,7 +120,7 @@ func TestAnEmptyDirThatWasInterrupted(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	v := open(t)
-	must(t, os.MkdirAll(filepath.Join(filepath.Dir(v.folder("data")), ".data"), 0o700), v.Setup(podWith(emptyDir("data"))))
+	must(t, os.MkdirAll(filepath.Join(filepath.Dir(v.folder("data")), ".data"), 0o700), v.Setup(context.Background(), podWith(emptyDir("data")), Given{}))
 	if info, err := os.Stat(v.folder("data")); err != nil || info.Mode().Perm() != 0o777 {
 		t.Errorf("got %v, %v; want mode 0777", info.Mode(), err)
 	}
@@ -133,7 +134,7 @@ func TestAnEmptyDirWithFSGroup(t *testing.T) {
 	memory.EmptyDir.Medium = v1.StorageMediumMemory
 	p := podWith(emptyDir("disk"), memory)
 	p.Spec.SecurityContext = &v1.PodSecurityContext{FSGroup: new(int64(4711))}
-	must(t, v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}))
 	for _, name := range []string{"disk", "memory"} {
 		var st unix.Stat_t
 		if err := unix.Stat(v.folder(name), &st); err != nil || st.Gid != 4711 || st.Mode&0o7777 != 0o2777 {
@@ -150,7 +151,7 @@ func TestAnEmptyDirInMemory(t *testing.T) {
 	volume := emptyDir("fast")
 	volume.EmptyDir.Medium, volume.EmptyDir.SizeLimit = v1.StorageMediumMemory, new(resource.MustParse("1Mi"))
 	p := podWith(volume)
-	must(t, v.Setup(p), v.Setup(p))
+	must(t, v.Setup(context.Background(), p, Given{}), v.Setup(context.Background(), p, Given{}))
 	if got := mountsBelow(t, v.root); len(got) != 1 {
 		t.Errorf("set up twice: got mounts %v, want one", got)
 	}
@@ -234,7 +235,7 @@ func TestHostPathTypes(t *testing.T) {
 		"a type nobody knows":                    {at("file"), "Fifo", `type "Fifo" is not known`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			err := Open(folder, 1<<30).Setup(podWith(hostPath(c.path, c.kind)))
+			err := Open(folder, 1<<30).Setup(context.Background(), podWith(hostPath(c.path, c.kind)), Given{})
 			switch {
 			case c.fails == "" && err != nil:
 				t.Error(err)
@@ -267,7 +268,7 @@ func TestMounts(t *testing.T) {
 		{Name: "host", MountPath: "/b", MountPropagation: new(v1.MountPropagationBidirectional)},
 		{Name: "host", MountPath: "/c", MountPropagation: new(v1.MountPropagationNone)},
 	}
-	got, release, err := v.Mounts(p, &p.Spec.Containers[0], noExpansion)
+	got, release, err := v.Mounts(p, &p.Spec.Containers[0], Given{}, noExpansion)
 	must(t, err, release())
 	want := []Mount{
 		{Source: v.folder("data"), Destination: "/data", Propagation: "rprivate"},
@@ -289,23 +290,38 @@ func TestWhatIsRefused(t *testing.T) {
 	v := open(t)
 	secret := v1.Volume{Name: "s", VolumeSource: v1.VolumeSource{Secret: &v1.SecretVolumeSource{}}}
 	huge := emptyDir("h")
-	huge.EmptyDir.Medium = "HugePages"
+	huge.EmptyDir.Medium = "Floppy"
+	claim := v1.Volume{Name: "c", VolumeSource: v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{}}}
+	foreign := v1.Volume{Name: "i", VolumeSource: v1.VolumeSource{ISCSI: &v1.ISCSIVolumeSource{}}}
 	for want, p := range map[string]*v1.Pod{
-		`volume "s": source secret is not supported`:     podWith(secret),
+		`volume "s": its files are not given`:            podWith(secret),
+		`volume "c": its folder is not given`:            podWith(claim),
+		`volume "i": source iscsi is not supported`:      podWith(foreign),
 		`volume "n": a volume without a source`:          podWith(v1.Volume{Name: "n"}),
-		`medium "HugePages" is not supported`:            podWith(huge),
+		`medium "Floppy" is not supported`:               podWith(huge),
 		`"../../etc" cannot name a folder`:               podWith(emptyDir("../../etc")),
 		`find folder of pod: ".." cannot name a folder`:  func() *v1.Pod { p := podWith(); p.UID = ".."; return p }(),
 		`find folder of pod: "" cannot name a folder`:    func() *v1.Pod { p := podWith(); p.UID = ""; return p }(),
 		`find folder of pod: "a/b" cannot name a folder`: func() *v1.Pod { p := podWith(); p.UID = "a/b"; return p }(),
 	} {
-		if err := v.Setup(p); err == nil || !strings.Contains(err.Error(), want) {
+		if err := v.Setup(context.Background(), p, Given{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	p := podWith()
 	p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "gone", MountPath: "/x"}}
-	if _, release, err := v.Mounts(p, &p.Spec.Containers[0], noExpansion); err == nil || release() != nil || !strings.Contains(err.Error(), "no volume of this name") {
+	if _, release, err := v.Mounts(p, &p.Spec.Containers[0], Given{}, noExpansion); err == nil || release() != nil || !strings.Contains(err.Error(), "no volume of this name") {
+		t.Errorf("got %v", err)
+	}
+	for _, volume := range []v1.Volume{claim, foreign} {
+		p := podWith(volume)
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: volume.Name, MountPath: "/x"}}
+		want := fmt.Sprintf("mount volume %q at /x: ", volume.Name)
+		if _, _, err := v.Mounts(p, &p.Spec.Containers[0], Given{}, noExpansion); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if err := v.Update(podWith(secret, emptyDir("data")), Given{}); err == nil || err.Error() != `update volume "s": its files are not given` {
 		t.Errorf("got %v", err)
 	}
 	for _, uid := range []types.UID{"", ".", "..", "a/b"} {

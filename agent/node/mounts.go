@@ -7,12 +7,14 @@ import (
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/podkeeper/podkeeper/volumes"
 )
 
 // mounts are the Pod's volumes and the files that Kubernetes gives every container, unless the container itself mounts
 // something there.
 func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func(), error) {
-	resolved, unmount, err := n.Volumes.Mounts(t.Pod, t.Container, expand)
+	resolved, unmount, err := n.Volumes.Mounts(t.Pod, t.Container, volumes.Given{}, expand)
 	release := func() {
 		if err := unmount(); err != nil {
 			n.Log.Warn("subPath stays mounted until the Pod ends", "pod", podName(t.Pod), "container", t.Container.Name, "error", err)
