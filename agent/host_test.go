@@ -51,6 +51,7 @@ type pretended struct {
 	lost     string // a container that the runtime has lost sight of
 	clean    func() // before a task is deleted
 	release  func(ctx context.Context) error
+	refresh  func(ctx context.Context) error
 	tear     func()          // before an instance is torn down
 	looked   func()          // once, in the middle of a look, under no lock
 	mute     map[string]bool // containers whose log cannot be opened
@@ -278,6 +279,14 @@ func (h *pretended) RemoveOld(ctx context.Context, t node.Target) error {
 	defer h.mu.Unlock()
 	if _, there := h.tasks[t.Of(t.Attempt-1).ID()]; there {
 		return errors.New("it still has its task")
+	}
+	return nil
+}
+
+func (h *pretended) Refresh(ctx context.Context, t node.Target) error {
+	h.note("refresh %s", t.Pod.Labels["version"])
+	if refresh := held(h, &h.refresh); refresh != nil {
+		return refresh(ctx)
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type host interface {
 	Signal(ctx context.Context, t node.Target, kill bool) error
 	Clean(ctx context.Context, t node.Target) error
 	RemoveOld(ctx context.Context, t node.Target) error
+	Refresh(ctx context.Context, t node.Target) error
 	Exit(t node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated
 	OOMKills(t node.Target) (node.OOMKills, error)
 	LogMessage(t node.Target) string
@@ -94,6 +95,7 @@ type worker struct {
 	prepared map[string]prepared
 	faults   map[string]*fault // by lane
 	probing  map[string]*probing
+	stale    bool      // files in volumes may tell of an earlier version of the Pod
 	told     Ruling    // why nothing begins, as people were told last
 	seenAt   time.Time // when the wish was first seen, zero once the start was measured
 }
@@ -137,7 +139,7 @@ func newWorker(key types.NamespacedName, s *surroundings) *worker {
 // adopt makes an instance that an earlier agent has left the worker's own, before it runs. Until its source has spoken
 // what runs is wanted, unless it was already ending.
 func (w *worker) adopt(inst *instance) {
-	w.inst, w.origin, w.awaiting = inst, inst.Source, inst.rebuilt
+	w.inst, w.origin, w.awaiting, w.stale = inst, inst.Source, inst.rebuilt, true
 	if inst.Ending == nil && !inst.rebuilt || inst.TornDown {
 		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.Pod, Revision: inst.Revision}, Source: inst.Source, Ruling: inst.Ruling}
 	}
@@ -277,7 +279,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	if w.inst == nil || w.inst.TornDown {
 		return wake
 	}
-	wake = earliest(wake, w.tidyUncleaned())
+	wake = earliest(wake, w.tidyUncleaned(), w.refresh())
 	for _, d := range w.next {
 		w.launch(ctx, d)
 	}
@@ -313,7 +315,7 @@ func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) 
 	held := w.faults[recordLane] != nil && !w.save()
 	for _, a := range actions {
 		d := w.deed(a, now)
-		if d.starts && held || a.Verb == plan.Teardown && w.tidies() {
+		if d.starts && held || a.Verb == plan.Teardown && w.tidies() || a.Verb == plan.CreateSandbox && w.busy(volumesLane) {
 			continue
 		}
 		deeds = append(deeds, d)
@@ -475,6 +477,7 @@ func (w *worker) replacePod(wanted *Wish) {
 	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
 	pod.Spec.EphemeralContainers = w.inst.Pod.Spec.EphemeralContainers
 	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
+	w.stale = true
 	w.inst.complete()
 }
 
@@ -491,7 +494,7 @@ func (w *worker) end(reason string, ruling Ruling) {
 	w.inst.Ending, w.inst.Ruling = &plan.Ending{Since: time.Now(), Reason: reason}, ruling
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
-		if f.deed.starts || f.deed.action.Verb == plan.Tidy {
+		if f.deed.starts || f.deed.action.Verb == plan.Tidy || f.deed.action.Verb == plan.Refresh {
 			f.cancel()
 		}
 	}
@@ -499,9 +502,10 @@ func (w *worker) end(reason string, ruling Ruling) {
 	clear(w.faults)
 }
 
-// tidies says whether an instance that is past is being removed: whatever tears down all of them waits for that.
+// tidies says whether an instance that is past is being removed, or files are being written: whatever tears down all of them
+// waits for that.
 func (w *worker) tidies() bool {
-	return w.anyFlight(func(d deed) bool { return d.action.Verb == plan.Tidy })
+	return w.anyFlight(func(d deed) bool { return d.action.Verb == plan.Tidy || d.action.Verb == plan.Refresh })
 }
 
 // anyFlight says whether a deed is under way that is one of those.

@@ -52,7 +52,6 @@ var rules = func() map[string]rule {
 		"ResourceRequirements.limits":            only("cpu", "memory"),
 		"ResourceRequirements.requests":          only("cpu", "memory"),
 		"ResourceFieldSelector.resource":         only("limits.cpu", "limits.memory", "requests.cpu", "requests.memory"),
-		"VolumeMount.recursiveReadOnly":          only("Disabled"),
 		"EmptyDirVolumeSource.medium":            only("Memory"),
 		"ObjectFieldSelector.apiVersion":         only("v1"),
 		"PodSecurityContext.seLinuxChangePolicy": {verdict: no},
@@ -85,8 +84,8 @@ no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName t
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value
 yes  HostAlias ip hostnames
-yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups seccompProfile sysctls
-no   PodSecurityContext appArmorProfile fsGroup fsGroupChangePolicy seLinuxOptions windowsOptions
+yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups seccompProfile sysctls fsGroup fsGroupChangePolicy
+no   PodSecurityContext appArmorProfile seLinuxOptions windowsOptions
 yes  SeccompProfile localhostProfile
 yes  Sysctl name value
 
@@ -124,14 +123,23 @@ yes  GRPCAction port service
 no   GRPCAction mode
 
 yes  Volume name
-yes  VolumeSource emptyDir hostPath
-no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI ephemeral fc flexVolume
+yes  VolumeSource downwardAPI emptyDir hostPath projected
+yes  DownwardAPIVolumeSource items defaultMode
+yes  DownwardAPIVolumeFile path fieldRef resourceFieldRef mode
+no   DownwardAPIVolumeFile user
+no   DownwardAPIVolumeSource defaultUser
+no   ProjectedVolumeSource defaultUser
+yes  ProjectedVolumeSource sources defaultMode
+yes  VolumeProjection downwardAPI
+no   VolumeProjection clusterTrustBundle configMap podCertificate secret serviceAccountToken
+yes  DownwardAPIProjection items
+no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi ephemeral fc flexVolume
 no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim photonPersistentDisk
-no   VolumeSource portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume
+no   VolumeSource portworxVolume quobyte rbd scaleIO secret storageos vsphereVolume
 yes  EmptyDirVolumeSource sizeLimit
 no   EmptyDirVolumeSource mode
 yes  HostPathVolumeSource path type
-yes  VolumeMount name readOnly mountPath subPath subPathExpr mountPropagation
+yes  VolumeMount name readOnly recursiveReadOnly mountPath subPath subPathExpr mountPropagation
 no   VolumeMount bindMountOptions
 `
 

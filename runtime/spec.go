@@ -383,6 +383,9 @@ func withGroups(user specs.User, cfg *ContainerConfig) specs.User {
 	for _, g := range pod.SupplementalGroups {
 		extra = append(extra, uint32(g))
 	}
+	if pod.FSGroup != nil {
+		extra = append(extra, uint32(*pod.FSGroup))
+	}
 	for _, g := range extra {
 		if !slices.Contains(user.AdditionalGids, g) {
 			user.AdditionalGids = append(user.AdditionalGids, g)

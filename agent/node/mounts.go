@@ -27,6 +27,9 @@ func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func
 	var out []specs.Mount
 	for _, m := range resolved {
 		out = append(out, bind(m.Source, m.Destination, m.Propagation, m.ReadOnly))
+		if m.Recursive {
+			out[len(out)-1].Options = append(out[len(out)-1].Options, "rro")
+		}
 	}
 	file := n.terminationLog(t)
 	if err = writeFile(file, nil, 0o666); err == nil {

@@ -8,6 +8,7 @@
 //	sysctls.go    what of the kernel a Pod may set for itself
 //	container.go  what a container is made of, and its start
 //	mounts.go     its mounts
+//	given.go      what the files in its volumes say
 //	etc.go        hosts, hostname, resolv.conf
 //	logs.go       its output on the way to its log
 //	exit.go       what is told of its end

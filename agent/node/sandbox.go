@@ -13,7 +13,6 @@ import (
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/runtime"
 	"github.com/podkeeper/podkeeper/sandbox"
-	"github.com/podkeeper/podkeeper/volumes"
 )
 
 // LookSandbox says whether the pause process runs, in a network that more containers can be made in. An error means that this
@@ -29,7 +28,11 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err := n.Runtime.CheckHandler(ptr.Deref(t.Pod.Spec.RuntimeClassName, "")); err != nil {
 		return nil, err
 	}
-	if err := n.Volumes.Setup(ctx, t.Pod, volumes.Given{}); err != nil {
+	given, err := n.given(t.Pod)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.Volumes.Setup(ctx, t.Pod, given); err != nil {
 		return nil, err
 	}
 	if err := n.Cgroups.Ensure(t.Pod); err != nil {

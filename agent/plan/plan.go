@@ -129,20 +129,21 @@ type Verb string
 
 // The verbs. All of them are idempotent.
 const (
-	CreateSandbox Verb = "create sandbox" // network namespace, pause process, volumes
-	Attach        Verb = "attach"         // set up the network of the sandbox
-	RemoveSandbox Verb = "remove sandbox" // what is left of it; no container runs in it any more
-	Prepare       Verb = "prepare"        // image and writable layer of the next instance
-	Create        Verb = "create"         // make the instance that was prepared
-	Start         Verb = "start"          // start the main process of the instance that was made
-	PostStart     Verb = "postStart of"   // run the hook of an instance that was started
-	PreStop       Verb = "preStop of"     // run the hook of an instance that is to be stopped
-	Terminate     Verb = "stop"           // record why, and send the stop signal; a hook that still runs is given up
-	Kill          Verb = "kill"           // SIGKILL to everything in the container
-	Clean         Verb = "clean"          // delete the task of an instance that has ended
-	Teardown      Verb = "tear down"      // remove everything that the instance has had in the runtime and on the network
-	Tidy          Verb = "tidy"           // remove the instance before another one: never planned here
-	Sweep         Verb = "sweep"          // remove the rest of an instance that is torn down: never planned here, for nothing waits for it
+	CreateSandbox Verb = "create sandbox"  // network namespace, pause process, volumes
+	Attach        Verb = "attach"          // set up the network of the sandbox
+	RemoveSandbox Verb = "remove sandbox"  // what is left of it; no container runs in it any more
+	Prepare       Verb = "prepare"         // image and writable layer of the next instance
+	Create        Verb = "create"          // make the instance that was prepared
+	Start         Verb = "start"           // start the main process of the instance that was made
+	PostStart     Verb = "postStart of"    // run the hook of an instance that was started
+	PreStop       Verb = "preStop of"      // run the hook of an instance that is to be stopped
+	Terminate     Verb = "stop"            // record why, and send the stop signal; a hook that still runs is given up
+	Kill          Verb = "kill"            // SIGKILL to everything in the container
+	Clean         Verb = "clean"           // delete the task of an instance that has ended
+	Teardown      Verb = "tear down"       // remove everything that the instance has had in the runtime and on the network
+	Tidy          Verb = "tidy"            // remove the instance before another one: never planned here
+	Refresh       Verb = "refresh volumes" // bring the files in volumes up to date: never planned here
+	Sweep         Verb = "sweep"           // remove the rest of an instance that is torn down: never planned here, for nothing waits for it
 )
 
 // Action is one thing to do now. Actions of one plan do not depend on each other.

@@ -1,0 +1,41 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/agent/plan"
+)
+
+// volumesLane is where files in volumes are brought up to date, beside what containers do.
+const volumesLane = "/volumes"
+
+// refresh brings the files in the Pod's volumes up to date where they may not be: what they tell was changed, or was when an
+// agent ended. It answers when to try again.
+func (w *worker) refresh() (next time.Time) {
+	if !w.stale || w.inst.rebuilt || w.inst.Ending != nil || !w.inst.Sandbox.Ready || w.busy("") || w.busy(volumesLane) {
+		return next
+	}
+	if at := w.retryAt(volumesLane); at.After(time.Now()) {
+		return at
+	}
+	w.stale = false
+	t := w.target("")
+	if !slices.ContainsFunc(t.Pod.Spec.Volumes, func(v v1.Volume) bool { return inputs.HasFiles(&v) }) {
+		return next
+	}
+	w.next[volumesLane] = deed{
+		lane: volumesLane, action: plan.Action{Verb: plan.Refresh},
+		do: func(ctx context.Context) error { return w.host.Refresh(ctx, t) },
+		failed: func(err error) {
+			w.stale = true
+			w.event("", v1.EventTypeWarning, "FailedMount", "Files in volumes are not up to date: "+err.Error())
+			w.delay(volumesLane, firstRetry, maxRetry)
+		},
+	}
+	return next
+}
