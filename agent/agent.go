@@ -55,6 +55,10 @@ func New(cfg Config, n *node.Node) *Agent {
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
 		events: newEvents(n.Name), log: cfg.Log,
 	}
+	a.rule = func(pod types.NamespacedName, revision string, ruling Ruling) {
+		a.sources.rule(pod, revision, ruling)
+		a.handOut()
+	}
 	a.metrics = newMetrics(a.registry, a)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {
@@ -142,8 +146,7 @@ func (a *Agent) offer(source string, set manifests.Set) {
 // and over restarts of the agent. Pods are Admitted unless it says otherwise.
 func (a *Agent) Rule(pod types.NamespacedName, ruling Ruling) {
 	if wish := a.sources.wishes()[pod]; wish != nil {
-		a.sources.rule(pod, wish.Pod.Revision, ruling)
-		a.handOut()
+		a.rule(pod, wish.Pod.Revision, ruling)
 	}
 }
 

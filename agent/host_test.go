@@ -424,6 +424,14 @@ func (a *agency) employ(inst *instance) {
 		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
+	around.rule = func(_ types.NamespacedName, revision string, ruling Ruling) {
+		a.w.mu.Lock()
+		wanted := a.w.wanted
+		a.w.mu.Unlock()
+		if wanted != nil && wanted.Pod.Revision == revision {
+			a.w.want(&Wish{Pod: wanted.Pod, Source: wanted.Source, Ruling: ruling})
+		}
+	}
 	a.w = newWorker(types.NamespacedName{Namespace: "default", Name: "web"}, around)
 	if inst != nil {
 		a.w.adopt(inst)

@@ -51,10 +51,11 @@ type surroundings struct {
 	host    host
 	podsDir string
 	hostIPs func() []string
-	timeout time.Duration // of one deed, its wait for a turn excepted
-	backoff time.Duration // the longest between restarts; 0 is Kubernetes' default
-	turns   *turns        // of Pods that start something; nil is no limit
-	exits   *turns        // of Pods that are torn down; likewise
+	timeout time.Duration                                                  // of one deed, its wait for a turn excepted
+	backoff time.Duration                                                  // the longest between restarts; 0 is Kubernetes' default
+	turns   *turns                                                         // of Pods that start something; nil is no limit
+	exits   *turns                                                         // of Pods that are torn down; likewise
+	rule    func(pod types.NamespacedName, revision string, ruling Ruling) // asks that a Pod as it is wanted now be ended
 	events  *Events
 	metrics *metrics
 	log     *slog.Logger
@@ -304,7 +305,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	if !w.anyFlight(func(d deed) bool { return d.starts }) {
 		w.turn.end()
 	}
-	return earliest(wake, p.Wake, w.retryAt(lookLane), w.retryAt(recordLane), w.retryAt(logLane), oom, w.hooksRetryAt())
+	return earliest(wake, p.Wake, w.deadline(now), w.retryAt(lookLane), w.retryAt(recordLane), w.retryAt(logLane), oom, w.hooksRetryAt())
 }
 
 // act begins what was planned, with what must survive written down before. What starts something is not done where that

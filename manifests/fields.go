@@ -75,10 +75,10 @@ yes  ObjectMeta name namespace uid labels annotations
 no   ObjectMeta generateName ownerReferences finalizers
 drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds generation managedFields resourceVersion selfLink
 
-yes  PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds
+yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride
-no   PodSpec activeDeadlineSeconds affinity ephemeralContainers evictionResponders imagePullSecrets
+no   PodSpec affinity ephemeralContainers evictionResponders imagePullSecrets
 no   PodSpec nodeName nodeSelector overhead readinessGates resourceClaims resources
 no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
 yes  PodDNSConfig nameservers searches options

@@ -328,3 +328,15 @@ func TestRefusedManifests(t *testing.T) {
 		t.Errorf("it says %q", refused.Status.Message)
 	}
 }
+
+func TestActiveDeadline(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("short.yaml", simple("short", forever, "  activeDeadlineSeconds: 2"))
+	failed := func(p *v1.Pod) bool { return p.Status.Phase == v1.PodFailed && p.Status.Reason == "DeadlineExceeded" }
+	n.await("short", "was active for too long", failed)
+	n.restart()
+	n.await("short", "has failed for good", failed)
+	n.apply("short.yaml", simple("short", forever, "  activeDeadlineSeconds: 3600"))
+	n.awaitReady("short")
+}
