@@ -335,6 +335,7 @@ func TestActiveDeadline(t *testing.T) {
 	n.apply("short.yaml", simple("short", forever, "  activeDeadlineSeconds: 2"))
 	failed := func(p *v1.Pod) bool { return p.Status.Phase == v1.PodFailed && p.Status.Reason == "DeadlineExceeded" }
 	n.await("short", "was active for too long", failed)
+	n.kill()
 	n.restart()
 	n.await("short", "has failed for good", failed)
 	n.apply("short.yaml", simple("short", forever, "  activeDeadlineSeconds: 3600"))
