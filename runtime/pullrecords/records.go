@@ -152,6 +152,16 @@ func (r *Records) Fail(name string) error {
 	return r.end(name, false)
 }
 
+// Doubt notes of a pull that was begun that nobody can tell what it has brought: what there is by that name is nobody's.
+func (r *Records) Doubt(name string) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.mu.Lock()
+	r.cutOff[fileOf(name)] = true
+	r.mu.Unlock()
+	return r.end(name, false)
+}
+
 // end ends one pull of several of a name, and the note with the last of them. writing must be held.
 func (r *Records) end(name string, settled bool) error {
 	file := fileOf(name)
@@ -173,21 +183,19 @@ func (r *Records) end(name string, settled bool) error {
 	return nil
 }
 
-// Confirm notes that a registry gives an image that is present to whoever has a credential; nil is everyone.
+// Confirm notes that a registry gives an image that is present to whoever has a credential; nil is everyone. What is noted
+// already is not written again.
 func (r *Records) Confirm(image Image, by *credentials.Credential) error { return r.grant(image, by) }
 
 // Complete notes that an image that was begun is there, and who may use it: whoever has the credential it was pulled with,
 // or everyone where that is the node's, or nil. Where that cannot be written it is nobody's.
 func (r *Records) Complete(image Image, by *credentials.Credential) error {
-	err := r.grant(image, by)
+	if err := r.grant(image, by); err != nil {
+		return errors.Join(err, r.Doubt(image.Name))
+	}
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	if err != nil {
-		r.mu.Lock()
-		r.cutOff[fileOf(image.Name)] = true
-		r.mu.Unlock()
-	}
-	return errors.Join(err, r.end(image.Name, err == nil))
+	return r.end(image.Name, true)
 }
 
 // Preload notes that an image was imported: it was not pulled, whatever records there are of earlier times.
@@ -238,13 +246,13 @@ func withRight(granted kubeletconfig.ImagePullCredentials, by *credentials.Crede
 	if slices.Contains(granted.KubernetesSecrets, mine) {
 		return granted, false
 	}
-	var secrets []kubeletconfig.ImagePullSecret
+	secrets := []kubeletconfig.ImagePullSecret{mine}
 	for _, secret := range granted.KubernetesSecrets {
 		if !samePlace(secret, mine) { // else it holds another password now
 			secrets = append(secrets, secret)
 		}
 	}
-	granted.KubernetesSecrets = append(secrets, mine)
+	granted.KubernetesSecrets = secrets
 	return granted, true
 }
 

@@ -82,6 +82,9 @@ func TestWhoMayUseAnImage(t *testing.T) {
 		"one pull of two has failed": {steps{func(r *pullrecords.Records) error {
 			return first(r.Begin(app.Name), r.Begin(app.Name), r.Fail(app.Name))
 		}}, app, nil, false},
+		"nobody knows what a pull has brought": {steps{func(r *pullrecords.Records) error {
+			return first(r.Begin(app.Name), r.Doubt(app.Name))
+		}}, app, of("mine", "p"), false},
 		"it was imported, and pulled once": {steps{pull(app, mine), func(r *pullrecords.Records) error {
 			r.Preload(app.ID)
 			return nil
