@@ -40,7 +40,7 @@ func (t *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		timer.Stop()
 		return nil, err
 	}
-	timer.Reset(stallAfter)
+	timer.Stop()
 	resp.Body = &watchedBody{ReadCloser: resp.Body, timer: timer}
 	return resp, nil
 }
@@ -50,20 +50,9 @@ type watchedBody struct {
 	timer *time.Timer
 }
 
-// Read puts the end off by what came.
+// Read is watched while it waits for the registry. Between reads it is containerd's disk that is waited for.
 func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
-		b.timer.Reset(stallAfter)
-	}
-	if err != nil {
-		b.timer.Stop()
-	}
-	return n, err
-}
-
-// Close ends the watch.
-func (b *watchedBody) Close() error {
-	b.timer.Stop()
-	return b.ReadCloser.Close()
+	b.timer.Reset(stallAfter)
+	defer b.timer.Stop()
+	return b.ReadCloser.Read(p)
 }
