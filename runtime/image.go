@@ -13,18 +13,16 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/runtime/credentials"
+	"github.com/podkeeper/podkeeper/runtime/pullrecords"
 )
 
 // Image is one image that is present and unpacked.
@@ -47,6 +45,16 @@ var (
 	ErrImageInspect     = errors.New("ImageInspectError")
 )
 
+// Request is what is wanted of EnsureImage.
+type Request struct {
+	Image  string // as the Pod has it
+	Policy v1.PullPolicy
+	// Credentials are what the Pod's imagePullSecrets hold, in their order, for whatever images.
+	Credentials []credentials.Credential
+	Pulling     func()                  // called before the registry is asked; may be nil
+	Progress    func(done, total int64) // told the bytes that are there and those of all that was missing; may be nil
+}
+
 // Pull says what EnsureImage did.
 type Pull struct {
 	Image   Image
@@ -56,179 +64,50 @@ type Pull struct {
 }
 
 // EnsureImage makes an image present and unpacked by its pull policy. With Always a present image is checked against the
-// registry by digest and fetched only where that differs. Callers that want the same image at once, by whatever name, share
-// one pull, which goes on when one of them gives up. pulling, which may be nil, is called before the registry is asked.
-func (r *Runtime) EnsureImage(ctx context.Context, ref string, policy v1.PullPolicy, pulling func()) (Pull, error) {
-	named, err := reference.ParseDockerRef(ref)
+// registry by digest and fetched only where that differs; so is one that is present, but that the Pod has yet no right to
+// (see pullrecords): with Never it is then as if it were not there. Callers that want the same image with the same
+// credentials at once share one pull, which goes on when one of them gives up. While that goes on, Progress is called at most
+// every half second.
+func (r *Runtime) EnsureImage(ctx context.Context, req Request) (Pull, error) {
+	named, err := reference.ParseDockerRef(req.Image)
 	if err != nil {
-		return Pull{}, fmt.Errorf("%w: %q: %w", ErrInvalidImageName, ref, err)
+		return Pull{}, fmt.Errorf("%w: %q: %w", ErrInvalidImageName, req.Image, err)
 	}
-	full := named.String()
 	r.turns.meet(reference.Domain(named))
-	if policy != v1.PullAlways {
-		image, err := r.image(ctx, full)
-		if errdefs.IsNotFound(err) {
-			r.awaitImports(ctx)
-			image, err = r.image(ctx, full)
+	has := credentials.ForImage(req.Credentials, named.Name())
+	if req.Policy != v1.PullAlways {
+		image, usable, err := r.usableImage(ctx, req.Image, named.String(), has)
+		if err != nil {
+			return Pull{}, fmt.Errorf("%w: image %q: %w", ErrImageInspect, req.Image, err)
 		}
-		if err == nil {
+		if usable {
 			return Pull{Image: image}, nil
 		}
-		if !errdefs.IsNotFound(err) {
-			return Pull{}, fmt.Errorf("%w: image %q: %w", ErrImageInspect, ref, err)
-		}
-		if policy == v1.PullNever {
-			return Pull{}, fmt.Errorf("%w: Container image %q is not present with pull policy of Never", ErrImageNeverPull, ref)
+		if req.Policy == v1.PullNever {
+			return Pull{}, fmt.Errorf("%w: Container image %q is not present with pull policy of Never", ErrImageNeverPull, req.Image)
 		}
 	}
-	if pulling != nil {
-		pulling()
+	if req.Pulling != nil {
+		req.Pulling()
 	}
-	return r.sharedPull(ctx, named)
+	return r.sharedPull(ctx, named, has, req.Progress)
 }
 
-func (r *Runtime) sharedPull(ctx context.Context, named reference.Named) (Pull, error) {
-	begin, full := time.Now(), named.String()
-	shared := r.pulls.DoChan(full, func() (any, error) {
-		ctx := context.WithoutCancel(ctx)
-		pull, err := r.pull(ctx, named)
-		return pull, r.blame(ctx, err)
-	})
-	select {
-	case <-ctx.Done():
-		return Pull{}, fmt.Errorf("%w: %w", ErrImagePull, ctx.Err())
-	case done := <-shared:
-		if done.Err != nil {
-			return Pull{}, fmt.Errorf("%w: failed to pull and unpack image %q: %w", ErrImagePull, full, done.Err)
+// usableImage finds a present image that a Pod with these credentials may use without asking the registry.
+func (r *Runtime) usableImage(ctx context.Context, asked, full string, has []credentials.Credential) (Image, bool, error) {
+	look := func() (Image, bool, error) {
+		image, err := r.image(ctx, full)
+		if errdefs.IsNotFound(err) {
+			return Image{}, false, nil
 		}
-		pull, ok := done.Val.(Pull)
-		if !ok {
-			return Pull{}, fmt.Errorf("%w: failed to pull and unpack image %q: no answer", ErrImagePull, full)
-		}
-		pull.Waiting = time.Since(begin)
-		return pull, nil
+		return image, err == nil && r.records.Allows(pullrecords.Image{Asked: asked, Name: full, ID: image.ID}, has), err
 	}
-}
-
-// blameTimeout is how long containerd may think about whether it is there.
-const blameTimeout = 2 * time.Second
-
-// blame tells a pull that failed because containerd went away from one that the registry failed: a stream that breaks says
-// only EOF, as a registry's does.
-func (r *Runtime) blame(ctx context.Context, err error) error {
-	if err == nil || IsUnavailable(err) {
-		return err
+	image, usable, err := look()
+	if usable || err != nil {
+		return image, usable, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, blameTimeout)
-	defer cancel()
-	if _, away := r.Version(ctx); IsUnavailable(away) {
-		return fmt.Errorf("%w: %w", away, err)
-	}
-	return err
-}
-
-// pull asks the registry what a name means now, and fetches and unpacks what is missing of that.
-func (r *Runtime) pull(ctx context.Context, named reference.Named) (Pull, error) {
-	begin, full := time.Now(), named.String()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	resolver := r.resolver(ctx, full, &watchdog{cancel: cancel})
-	_, desc, err := resolver.Resolve(ctx, full)
-	if err != nil {
-		return Pull{}, fmt.Errorf("failed to resolve reference %q: %w", full, pullCause(ctx, err))
-	}
-	took := time.Since(begin)
-	if present, err := r.client.ImageService().Get(ctx, full); err == nil && present.Target.Digest == desc.Digest {
-		if image, err := r.image(ctx, full); err == nil {
-			return Pull{Image: image, Pulled: true, Took: took}, nil
-		}
-	}
-	fetching, err := r.fetch(ctx, full, desc, func() (time.Duration, error) {
-		done := r.turns.take(reference.Domain(named))
-		defer done()
-		turn := time.Now()
-		_, err := r.client.Pull(ctx, full, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter))
-		if err != nil {
-			return 0, pullCause(ctx, err)
-		}
-		return time.Since(turn), nil
-	})
-	if err != nil {
-		return Pull{}, err
-	}
-	image, err := r.image(ctx, full)
-	return Pull{Image: image, Pulled: true, Took: took + fetching}, err
-}
-
-// fetched is what came of fetching an image.
-type fetched struct {
-	name string // under which it was fetched
-	took time.Duration
-}
-
-// fetch has what a name means fetched, and answers how long that took. What is being fetched by another name is awaited and
-// gets this name, too; where that fails, the fault may be the other registry's.
-func (r *Runtime) fetch(ctx context.Context, full string, desc ocispec.Descriptor, pull func() (time.Duration, error)) (time.Duration, error) {
-	for {
-		done, err, _ := r.fetches.Do(desc.Digest.String(), func() (any, error) {
-			took, err := pull()
-			return fetched{full, took}, err
-		})
-		by, _ := done.(fetched)
-		switch {
-		case by.name == full:
-			return by.took, err
-		case err == nil:
-			return by.took, r.tag(ctx, full, desc)
-		}
-	}
-}
-
-// tag gives an image whose content is there a name.
-func (r *Runtime) tag(ctx context.Context, full string, desc ocispec.Descriptor) error {
-	record := images.Image{Name: full, Target: desc}
-	_, err := r.client.ImageService().Create(ctx, record)
-	if errdefs.IsAlreadyExists(err) {
-		_, err = r.client.ImageService().Update(ctx, record, "target")
-	}
-	if err != nil {
-		return fmt.Errorf("name image: %w", err)
-	}
-	return nil
-}
-
-// pullCause prefers the reason a pull was cancelled for over the cancellation.
-func pullCause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
-
-// resolver asks registries, by hosts.toml where there is one and by the docker configuration's credentials.
-func (r *Runtime) resolver(ctx context.Context, full string, stalled *watchdog) remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{Hosts: config.ConfigureHosts(ctx, config.HostOptions{
-		HostDir: config.HostDirFromRoot(r.cfg.HostsDir),
-		Credentials: func(host string) (string, string, error) {
-			registry, err := name.NewRegistry(host)
-			if err != nil {
-				return "", "", fmt.Errorf("read registry name of %s: %w", full, err)
-			}
-			authenticator, err := authn.DefaultKeychain.Resolve(registry)
-			if err != nil {
-				return "", "", fmt.Errorf("find credentials for %s: %w", host, err)
-			}
-			auth, err := authenticator.Authorization()
-			if err != nil {
-				return "", "", fmt.Errorf("find credentials for %s: %w", host, err)
-			}
-			if auth.IdentityToken != "" {
-				return "", auth.IdentityToken, nil
-			}
-			return auth.Username, auth.Password, nil
-		},
-		UpdateClient: stalled.watch,
-	})})
+	r.awaitImports(ctx)
+	return look()
 }
 
 // image reads what is known of a present image, and unpacks it if it is not. NotFound where it is not whole.
@@ -303,9 +182,11 @@ func (r *Runtime) Import(ctx context.Context, file string) ([]string, error) {
 	}
 	names := make([]string, 0, len(found))
 	for _, record := range found {
-		if _, err := r.image(ctx, record.Name); err != nil {
+		image, err := r.image(ctx, record.Name)
+		if err != nil {
 			return nil, fmt.Errorf("import image %s from %s: %w", record.Name, file, err)
 		}
+		r.records.Preload(image.ID)
 		names = append(names, record.Name)
 	}
 	if len(names) == 0 {

@@ -48,17 +48,20 @@ const (
 	folder  = -2
 )
 
-// credentialFiles are where the keychain looks for credentials.
+// credentialFiles are where the keychain looks for credentials, in its order.
 func credentialFiles() []string {
 	var files []string
-	if home, err := os.UserHomeDir(); err == nil {
-		files = append(files, filepath.Join(home, ".docker", "config.json"))
-	}
-	for variable, file := range map[string]string{"DOCKER_CONFIG": "config.json", "REGISTRY_AUTH_FILE": "", "XDG_RUNTIME_DIR": "containers/auth.json"} {
+	add := func(variable, file string) {
 		if value := os.Getenv(variable); value != "" {
 			files = append(files, filepath.Join(value, file))
 		}
 	}
+	add("DOCKER_CONFIG", "config.json")
+	if home, err := os.UserHomeDir(); err == nil {
+		files = append(files, filepath.Join(home, ".docker", "config.json"))
+	}
+	add("REGISTRY_AUTH_FILE", "")
+	add("XDG_RUNTIME_DIR", "containers/auth.json")
 	return files
 }
 

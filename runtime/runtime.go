@@ -14,12 +14,15 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"k8s.io/utils/lru"
+
+	"github.com/podkeeper/podkeeper/runtime/providers"
+	"github.com/podkeeper/podkeeper/runtime/pullrecords"
 )
 
 // Runc is the runtime handler that is always known.
@@ -40,8 +43,13 @@ type Config struct {
 	DefaultHandler string             // of containers that ask for none; empty is Runc
 	ImportsImages  bool               // ImportDir will be called: images may come from there
 	MaxPulls       int                // how many images may be fetched at once; 0 is no limit
-	LogMaxSize     int64              // bytes after which a container's log file is rotated; 0 is 10 MiB
-	LogFiles       int                // log files kept a container, the present one included; 0 is 5
+	PullRate       float64            // how many pulls may begin a second; 0 is no limit
+	PullBurst      int                // how many may do so at once beyond that; at least 1 where there is a PullRate
+	RecordsDir     string             // records of who has pulled what; empty keeps them in memory
+	Verification   pullrecords.Policy // of which images the right to use them must be shown
+	Providers      *providers.Providers
+	LogMaxSize     int64 // bytes after which a container's log file is rotated; 0 is 10 MiB
+	LogFiles       int   // log files kept a container, the present one included; 0 is 5
 	Log            *slog.Logger
 }
 
@@ -53,8 +61,10 @@ type Runtime struct {
 	cfg         Config
 	client      *client.Client
 	snapshotter string
-	pulls       singleflight.Group // by name
-	fetches     singleflight.Group // by digest
+	pulls       flights[Pull]    // by name and credentials
+	fetches     flights[fetched] // by digest
+	rate        *rate.Limiter
+	records     *pullrecords.Records
 	turns       *pullTurns
 	scratch     chan *scratch
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
@@ -89,6 +99,13 @@ func Open(cfg Config) (*Runtime, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	records, err := pullrecords.Open(cfg.RecordsDir, cfg.Verification)
+	if err != nil {
+		return nil, err
+	}
+	if err := records.Unreadable(); err != nil {
+		cfg.Log.Warn("who may use some images is not known", "error", err)
+	}
 	scratch, err := newScratch(4)
 	if err != nil {
 		return nil, err
@@ -99,7 +116,14 @@ func Open(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
-	r := &Runtime{cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls), contents: lru.New(knownContents), importing: make(chan struct{}), closed: make(chan struct{})}
+	r := &Runtime{
+		cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls),
+		rate: rate.NewLimiter(rate.Inf, 0), records: records, contents: lru.New(knownContents),
+		importing: make(chan struct{}), closed: make(chan struct{}),
+	}
+	if cfg.PullRate > 0 {
+		r.rate = rate.NewLimiter(rate.Limit(cfg.PullRate), max(cfg.PullBurst, 1))
+	}
 	if !cfg.ImportsImages {
 		close(r.importing)
 	}

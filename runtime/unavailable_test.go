@@ -58,12 +58,18 @@ func TestNoContainerd(t *testing.T) {
 	image := Image{Name: "example/none:v1", chainID: "sha256:0"}
 	cfg := ContainerConfig{ID: ID("uid", "app", 0), Pod: &v1.Pod{}, Container: &v1.Container{}, Command: []string{"true"}, Image: image}
 	for what, do := range map[string]func() error{
-		"its version":         func() error { _, err := r.Version(ctx); return err },
-		"a task":              func() error { _, err := r.Look(ctx, "id"); return err },
-		"all containers":      func() error { _, err := r.List(ctx); return err },
-		"all layers":          func() error { _, err := r.ListSnapshots(ctx); return err },
-		"an image":            func() error { _, err := r.EnsureImage(ctx, image.Name, v1.PullIfNotPresent, nil); return err },
-		"an image never":      func() error { _, err := r.EnsureImage(ctx, image.Name, v1.PullNever, nil); return err },
+		"its version":    func() error { _, err := r.Version(ctx); return err },
+		"a task":         func() error { _, err := r.Look(ctx, "id"); return err },
+		"all containers": func() error { _, err := r.List(ctx); return err },
+		"all layers":     func() error { _, err := r.ListSnapshots(ctx); return err },
+		"an image": func() error {
+			_, err := r.EnsureImage(ctx, Request{Image: image.Name, Policy: v1.PullIfNotPresent})
+			return err
+		},
+		"an image never": func() error {
+			_, err := r.EnsureImage(ctx, Request{Image: image.Name, Policy: v1.PullNever})
+			return err
+		},
 		"a layer":             func() error { return r.PrepareLayer(ctx, cfg.ID, image, nil) },
 		"a record":            func() error { return r.CreateContainer(ctx, cfg) },
 		"a signal":            func() error { return r.Signal(ctx, "id", syscall.SIGTERM, false) },

@@ -81,7 +81,7 @@ func StartedAt(pid int) time.Time {
 
 // Prepare makes image and writable layer of an instance ready. Its errors are Faults, or that containerd is away.
 func (n *Node) Prepare(ctx context.Context, t Target, pulling func()) (Pull, error) {
-	pull, err := n.Runtime.EnsureImage(ctx, t.Container.Image, t.Container.ImagePullPolicy, pulling)
+	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Pulling: pulling})
 	if err != nil {
 		return pull, imageFault(err)
 	}

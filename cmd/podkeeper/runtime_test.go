@@ -49,7 +49,7 @@ func (n *node) demo(r *runtime.Runtime) runtime.Image {
 	n.t.Helper()
 	var pull runtime.Pull
 	n.eventually("the image is there", func() (err error) {
-		pull, err = r.EnsureImage(n.t.Context(), image, v1.PullNever, nil)
+		pull, err = r.EnsureImage(n.t.Context(), runtime.Request{Image: image, Policy: v1.PullNever})
 		return err
 	})
 	return pull.Image
@@ -60,7 +60,7 @@ func (n *node) other(r *runtime.Runtime) runtime.Image {
 	n.t.Helper()
 	repository := lab.registry + "/" + n.namespace + "/other:v1"
 	pushUnlike(n.t, repository)
-	pull, err := r.EnsureImage(n.t.Context(), repository, v1.PullAlways, nil)
+	pull, err := r.EnsureImage(n.t.Context(), runtime.Request{Image: repository, Policy: v1.PullAlways})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestPullsAreShared(t *testing.T) {
 	one, two := s.address+"/one:v1", s.address+"/two:v1"
 	pushUnlike(t, one, two)
 	quick := lab.registry + "/" + n.namespace + "/quick:v1"
-	if _, err := r.EnsureImage(t.Context(), quick, v1.PullNever, nil); !errors.Is(err, runtime.ErrImageNeverPull) {
+	if _, err := r.EnsureImage(t.Context(), runtime.Request{Image: quick, Policy: v1.PullNever}); !errors.Is(err, runtime.ErrImageNeverPull) {
 		t.Errorf("an image that is not there: %v", err)
 	}
 
@@ -159,7 +159,7 @@ func TestPullsAreShared(t *testing.T) {
 	var work, first errgroup.Group
 	pull := func(ctx context.Context, ref string) func() error {
 		return func() error {
-			done, err := r.EnsureImage(ctx, ref, v1.PullIfNotPresent, nil)
+			done, err := r.EnsureImage(ctx, runtime.Request{Image: ref, Policy: v1.PullIfNotPresent})
 			if err == nil && (!done.Pulled || done.Image.Name != ref) {
 				err = fmt.Errorf("it answers %+v", done)
 			}
@@ -205,7 +205,7 @@ func TestPullsAreShared(t *testing.T) {
 		t.Errorf("asked for were %q", got)
 	}
 	for _, ref := range []string{one, two} {
-		if done, err := r.EnsureImage(t.Context(), ref, v1.PullNever, nil); err != nil || done.Image.Digest == "" {
+		if done, err := r.EnsureImage(t.Context(), runtime.Request{Image: ref, Policy: v1.PullNever}); err != nil || done.Image.Digest == "" {
 			t.Errorf("%s is not there: %v", ref, err)
 		}
 	}
@@ -457,7 +457,7 @@ func TestAPullThatLosesContainerd(t *testing.T) {
 	pushUnlike(t, ref)
 	pulled := make(chan error, 1)
 	go func() {
-		_, err := r.EnsureImage(t.Context(), ref, v1.PullIfNotPresent, nil)
+		_, err := r.EnsureImage(t.Context(), runtime.Request{Image: ref, Policy: v1.PullIfNotPresent})
 		pulled <- err
 	}()
 	n.eventually("it is being fetched", func() error {
