@@ -12,6 +12,7 @@ import (
 
 	kubeletconfig "k8s.io/kubelet/config/v1"
 	credentialprovider "k8s.io/kubelet/pkg/apis/credentialprovider/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -82,8 +83,13 @@ func readFile(file string) ([]kubeletconfig.CredentialProvider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read credential provider configuration: %w", err)
 	}
+	encoded, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
 	var config kubeletconfig.CredentialProviderConfig
-	if err := yaml.UnmarshalStrict(text, &config); err != nil {
+	faults, err := json.UnmarshalStrict(encoded, &config)
+	if err = errors.Join(append(faults, err)...); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if want := kubeletconfig.SchemeGroupVersion.String(); config.Kind != "CredentialProviderConfig" || config.APIVersion != want {
