@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ import (
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/runtime/providers"
 	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/server"
 	"github.com/podkeeper/podkeeper/volumes"
@@ -45,6 +47,7 @@ type flags struct {
 	cniConf, cniBin, nodeName                                                  string
 	handlers                                                                   []string
 	handler                                                                    string
+	providers, providersBin                                                    string
 }
 
 func agentCommand() *cobra.Command {
@@ -72,6 +75,8 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.cniBin, "cni-bin-dir", "", "CNI plugins (default: /opt/cni/bin or /usr/lib/cni, whichever exists first)")
 	fs.StringArrayVar(&f.handlers, "runtime-handler", nil, "NAME=TYPE[,BinaryName=PATH]: a further runtime handler; runc and, where installed, crun are known")
 	fs.StringVar(&f.handler, "default-runtime-handler", "", "the runtime handler of Pods without a runtimeClassName (default: crun where it is installed and runs, on cgroup v2 without the systemd driver; else runc)")
+	fs.StringVar(&f.providers, "image-credential-provider-config", "", "a CredentialProviderConfig (kubelet.config.k8s.io/v1) file, or a directory of them")
+	fs.StringVar(&f.providersBin, "image-credential-provider-bin-dir", "", "the programs of the credential providers")
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 }
 
@@ -236,10 +241,30 @@ func openRuntime(f *flags, cfg *kubeletconfig.KubeletConfiguration, tree *cgroup
 	if err != nil {
 		return nil, err
 	}
+	credentialProviders, err := f.openProviders()
+	if err != nil {
+		return nil, err
+	}
 	return runtime.Open(runtime.Config{
 		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, DefaultHandler: handler, MaxPulls: maxPulls(cfg),
+		PullRate: float64(ptr.Deref(cfg.RegistryPullQPS, 0)), PullBurst: cmp.Or(int(cfg.RegistryBurst), defaultBurst),
+		RecordsDir: filepath.Join(f.rootDir, "image_manager"), Verification: pullPolicy(cfg), Providers: credentialProviders,
 		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
 	})
+}
+
+// defaultBurst is Kubernetes' default of registryBurst.
+const defaultBurst = 10
+
+// openProviders finds the credential providers, if there are any.
+func (f *flags) openProviders() (*providers.Providers, error) {
+	if f.providers == "" && f.providersBin == "" {
+		return nil, nil
+	}
+	if f.providers == "" || f.providersBin == "" {
+		return nil, errors.New("--image-credential-provider-config and --image-credential-provider-bin-dir: must be given together")
+	}
+	return providers.Open(f.providers, f.providersBin)
 }
 
 // network is the configuration of the Pods' network.

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	podnode "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/runtime/pullrecords"
 )
 
 // supported are the fields of KubeletConfiguration that podkeeper follows. Any other one is refused by name.
@@ -22,7 +24,8 @@ var supported = []string{
 	"apiVersion", "kind", "staticPodPath", "podLogsDir", "containerRuntimeEndpoint", "fileCheckFrequency",
 	"clusterDNS", "clusterDomain", "resolvConf", "cgroupRoot", "cgroupDriver", "cpuCFSQuota", "cpuCFSQuotaPeriod",
 	"singleProcessOOMKill", "containerLogMaxSize", "containerLogMaxFiles", "maxParallelImagePulls", "serializeImagePulls",
-	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR", "allowedUnsafeSysctls", "seccompDefault",
+	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR", "allowedUnsafeSysctls", "seccompDefault", "registryPullQPS", "registryBurst",
+	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -93,13 +96,37 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	if p, err := podCIDR(cfg); err != nil || p.IsValid() && (!p.Addr().Is4() || p.Bits() > 30) {
 		wrong("podCIDR", "is %q: must be an IPv4 subnet of at least four addresses, such as 10.187.0.0/16", cfg.PodCIDR)
 	}
+	checkPulls(cfg, wrong)
+	return errors.Join(errs...)
+}
+
+// checkPulls refuses values out of range for pulls of images.
+func checkPulls(cfg *kubeletconfig.KubeletConfiguration, wrong func(field, format string, args ...any)) {
 	if n := cfg.MaxParallelImagePulls; n != nil && *n < 1 {
 		wrong("maxParallelImagePulls", "is %d: must be at least 1", *n)
 	}
 	if n := cfg.MaxParallelImagePulls; n != nil && *n > 1 && cfg.SerializeImagePulls != nil && *cfg.SerializeImagePulls {
 		wrong("maxParallelImagePulls", "is %d, but serializeImagePulls is true: remove one", *n)
 	}
-	return errors.Join(errs...)
+	if n := cfg.RegistryPullQPS; n != nil && *n < 0 {
+		wrong("registryPullQPS", "is %d: must be at least 1, or 0 for no limit", *n)
+	}
+	if n := cfg.RegistryBurst; n < 0 || n > 0 && ptr.Deref(cfg.RegistryPullQPS, 0) == 0 {
+		wrong("registryBurst", "is %d: must be at least 1, and beside a registryPullQPS, or absent", n)
+	}
+	policy := pullPolicy(cfg)
+	if err := policy.CheckVerification(); err != nil {
+		wrong("imagePullCredentialsVerificationPolicy", "%v", err)
+	} else if err := policy.CheckAllowlist(); err != nil {
+		wrong("preloadedImagesVerificationAllowlist", "%v", err)
+	}
+}
+
+// pullPolicy says of which images the right to use them is verified.
+func pullPolicy(cfg *kubeletconfig.KubeletConfiguration) pullrecords.Policy {
+	return pullrecords.Policy{
+		Verification: cfg.ImagePullCredentialsVerificationPolicy, Allowlist: cfg.PreloadedImagesVerificationAllowlist,
+	}
 }
 
 // podCIDR is the subnet of the built-in network, the zero value where none is configured.

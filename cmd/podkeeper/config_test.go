@@ -23,8 +23,14 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
 		"a subnet that is none":                       {configHead + "podCIDR: fd00::/64\n", "must be an IPv4 subnet"},
-		"pulls that contradict each other":            {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 		"sysctls that are the host's":                 {configHead + "allowedUnsafeSysctls: [vm.swappiness]\n", ":3: allowedUnsafeSysctls: \"vm.swappiness\" is not known to be a Pod's own"},
+		"a negative rate of pulls":                    {configHead + "registryPullQPS: -1\n", ":3: registryPullQPS: is -1: must be at least 1, or 0 for no limit"},
+		"a burst without a rate":                      {configHead + "registryBurst: 3\n", ":3: registryBurst: is 3: must be at least 1, and beside a registryPullQPS, or absent"},
+		"a policy for pulls that there is not":        {configHead + "imagePullCredentialsVerificationPolicy: Sometimes\n", `:3: imagePullCredentialsVerificationPolicy: is "Sometimes": must be one of ["NeverVerify" `},
+		"a list without its policy":                   {configHead + "preloadedImagesVerificationAllowlist: [a.io/x]\n", ":3: preloadedImagesVerificationAllowlist: is only for imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages"},
+		"a list that means nothing": {configHead + "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist:\n- a.io/x:v1\n",
+			`:4: preloadedImagesVerificationAllowlist: has "a.io/x:v1": must be an image without tag and digest`},
+		"pulls that contradict each other": {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -36,6 +42,18 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 				t.Errorf("it says %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestCredentialProvidersNeedBothFlags(t *testing.T) {
+	t.Parallel()
+	for _, f := range []flags{{providers: "/config"}, {providersBin: "/bin"}} {
+		if _, err := f.openProviders(); err == nil || !strings.Contains(err.Error(), "must be given together") {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
+	if p, err := (&flags{}).openProviders(); p != nil || err != nil {
+		t.Errorf("without: %v, %v", p, err)
 	}
 }
 
