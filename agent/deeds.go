@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -25,6 +26,7 @@ type deed struct {
 	done   func()                          // records what has become of it
 	failed func(err error)                 // judges what its failure means; nil is to try again later
 	free   bool                            // it has no deadline of its own
+	tells  func() string                   // how far it is, for people; may be nil
 }
 
 // deed answers what an action of a plan takes.
@@ -148,11 +150,12 @@ func (w *worker) prepare(d *deed) {
 	t := w.target(d.lane).Of(d.action.Attempt)
 	var pull node.Pull
 	d.starts, d.free = true, true // a pull takes as long as it takes
+	progress := w.tellProgress(d, t.Container.Image)
 	d.do = func(ctx context.Context) (err error) {
-		pull, err = w.host.Prepare(ctx, t, func() {
+		pull, err = w.host.Prepare(ctx, t, node.Pulling{Progress: progress, Begin: func() {
 			w.turn.yield() // what is waited for is not this host's work
 			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", t.Container.Image))
-		})
+		}})
 		return err
 	}
 	d.done = func() {
@@ -166,6 +169,20 @@ func (w *worker) prepare(d *deed) {
 		w.prepared[d.lane] = prepared{attempt: d.action.Attempt, asked: t.Container.Image, image: pull.Image}
 	}
 	d.failed = func(err error) { w.failPull(d.lane, err) }
+}
+
+// tellProgress has a pull tell how far it is.
+func (w *worker) tellProgress(d *deed, image string) func(done, total int64) {
+	const mib = 1 << 20
+	var said atomic.Pointer[string]
+	d.tells = func() string { return *said.Load() }
+	said.Store(new(string))
+	return func(done, total int64) {
+		text := fmt.Sprintf("Pulling image %q: %d of %d MiB", image, done/mib, (total+mib-1)/mib)
+		if total > 0 && text != *said.Swap(&text) {
+			w.Wake()
+		}
+	}
 }
 
 func (w *worker) create(d *deed, now time.Time) {

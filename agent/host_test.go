@@ -37,6 +37,7 @@ type pretended struct {
 
 	attach   func(ctx context.Context) error                // before the network is there
 	prepare  func(ctx context.Context, t node.Target) error // before an image is there
+	pulled   func(told node.Pulling)                        // before that
 	start    func(ctx context.Context, t node.Target) error // before a container is
 	started  func(t node.Target)                            // after it is, under no lock
 	signal   func(ctx context.Context, t node.Target, kill bool) error
@@ -229,7 +230,10 @@ func (h *pretended) RemoveSandbox(_ context.Context, t node.Target, made ...node
 	return nil
 }
 
-func (h *pretended) Prepare(ctx context.Context, t node.Target, _ func()) (node.Pull, error) {
+func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pulling) (node.Pull, error) {
+	if pulled := held(h, &h.pulled); pulled != nil {
+		pulled(told)
+	}
 	h.note("prepare %s %d", t.Container.Name, t.Attempt)
 	if hook := held(h, &h.prepare); hook != nil {
 		if err := hook(ctx, t); err != nil {

@@ -38,6 +38,9 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		if f := w.faults[name]; f != nil {
 			c.Waiting = &status.Fault{Reason: f.reason, Message: f.message}
 		}
+		if f := w.flights[name]; f.deed.tells != nil && f.deed.tells() != "" {
+			c.Waiting = &status.Fault{Reason: "ContainerCreating", Message: f.deed.tells()}
+		}
 		facts.Containers[name] = c
 	}
 	w.inst.Status = status.Make(w.inst.Pod, facts, now)

@@ -28,7 +28,7 @@ type host interface {
 	CreateSandbox(ctx context.Context, t node.Target) (warnings []string, err error)
 	Attach(ctx context.Context, t node.Target) (ips []string, err error)
 	RemoveSandbox(ctx context.Context, t node.Target, made ...node.Target) error
-	Prepare(ctx context.Context, t node.Target, pulling func()) (node.Pull, error)
+	Prepare(ctx context.Context, t node.Target, told node.Pulling) (node.Pull, error)
 	Create(ctx context.Context, t node.Target, image node.Image) error
 	Start(ctx context.Context, t node.Target) (startedAt time.Time, err error)
 	Carry(t node.Target) error

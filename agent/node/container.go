@@ -79,9 +79,17 @@ func StartedAt(pid int) time.Time {
 	return at
 }
 
+// Pulling is who is told while an image is pulled.
+type Pulling struct {
+	Begin    func()                  // before the registry is asked
+	Progress func(done, total int64) // bytes
+}
+
 // Prepare makes image and writable layer of an instance ready. Its errors are Faults, or that containerd is away.
-func (n *Node) Prepare(ctx context.Context, t Target, pulling func()) (Pull, error) {
-	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Pulling: pulling})
+func (n *Node) Prepare(ctx context.Context, t Target, told Pulling) (Pull, error) {
+	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{
+		Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Pulling: told.Begin, Progress: told.Progress,
+	})
 	if err != nil {
 		return pull, imageFault(err)
 	}
