@@ -35,17 +35,18 @@ func (v *Volumes) setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirV
 
 // medium is the file system that an emptyDir is, none of its own for one on disk.
 func (v *Volumes) medium(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (fileSystem, error) {
+	huge := strings.HasPrefix(string(source.Medium), string(v1.StorageMediumHugePagesPrefix))
 	switch {
 	case source.Medium == v1.StorageMediumDefault:
 		return fileSystem{}, nil
 	case source.Medium == v1.StorageMediumMemory:
 		return tmpfs(memorySize(pod, source, v.memory)), nil
-	case source.Medium == v1.StorageMediumHugePages || strings.HasPrefix(string(source.Medium), string(v1.StorageMediumHugePagesPrefix)):
+	case source.Medium == v1.StorageMediumHugePages || huge:
 		size, err := hugePageSize(pod, source.Medium)
 		return hugetlbfs(size), err
 	default:
-		return fileSystem{}, fmt.Errorf("emptyDir medium %q is not supported: use \"\" (disk), Memory, HugePages or HugePages-<size>",
-			source.Medium)
+		return fileSystem{}, fmt.Errorf("emptyDir medium %q is not supported: "+
+			"use \"\" (disk), Memory, HugePages or HugePages-<size>", source.Medium)
 	}
 }
 
@@ -72,8 +73,8 @@ func makeFolder(folder string, mode fs.FileMode, gid int) error {
 	return os.Rename(unfinished, folder)
 }
 
-// ownership is the mode and the group (-1: unchanged) of an emptyDir. With fsGroup, whose permissions come on top of the
-// mode that is asked for, new files get its group.
+// ownership is the mode and the group (-1: unchanged) of an emptyDir. With fsGroup, whose permissions come on top of
+// the mode that is asked for, new files get its group.
 func ownership(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (fs.FileMode, int) {
 	mode := fs.FileMode(emptyDirMode)
 	if source.Mode != nil {

@@ -92,8 +92,8 @@ func (f fileSystem) create() (int, error) {
 	return unix.Fsmount(made, unix.FSMOUNT_CLOEXEC, 0)
 }
 
-// chmodHandle changes the mode of what a handle is of, also of one that gives no access (O_PATH), whatever is at its path
-// by now. It must not be a symlink's.
+// chmodHandle changes the mode of what a handle is of, also of one that gives no access (O_PATH), whatever is at its
+// path by now. It must not be a symlink's.
 func chmodHandle(fd int, mode uint32) error {
 	err := unix.Fchmodat(fd, "", mode, unix.AT_EMPTY_PATH)
 	if errors.Is(err, unix.EOPNOTSUPP) { // before Linux 6.6
@@ -102,8 +102,8 @@ func chmodHandle(fd int, mode uint32) error {
 	return err
 }
 
-// hugePageSize is the size in bytes of the pages of an emptyDir with this medium. The Pod has to ask for such pages, and if
-// the medium names no size, then for those of one size only (pkg/volume/emptydir, getPageSizeMountOption).
+// hugePageSize is the size in bytes of the pages of an emptyDir with this medium. The Pod has to ask for such pages,
+// and if the medium names no size, then for those of one size only (pkg/volume/emptydir, getPageSizeMountOption).
 func hugePageSize(pod *v1.Pod, medium v1.StorageMedium) (int64, error) {
 	var want int64
 	if medium != v1.StorageMediumHugePages {
@@ -133,7 +133,8 @@ func hugePageSize(pod *v1.Pod, medium v1.StorageMedium) (int64, error) {
 		}
 	}
 	if found == 0 {
-		return 0, fmt.Errorf("medium %s: hugePages storage requested, but there is no resource request for huge pages", medium)
+		return 0, fmt.Errorf("medium %s: hugePages storage requested, "+
+			"but there is no resource request for huge pages", medium)
 	}
 	return found, nil
 }

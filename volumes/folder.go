@@ -14,8 +14,8 @@ import (
 
 const (
 	folderMode = 0o777
-	// unfinishedMode marks a folder that was made and has not got its mode yet. No umask changes it, and nobody else makes
-	// such folders: the sticky bit has no meaning without permission to write.
+	// unfinishedMode marks a folder that was made and has not got its mode yet. No umask changes it, and nobody else
+	// makes such folders: the sticky bit has no meaning without permission to write.
 	unfinishedMode = unix.S_ISVTX
 )
 
@@ -24,8 +24,8 @@ func isFolder(volume *v1.Volume) bool {
 	return volume.PersistentVolumeClaim != nil || volume.Ephemeral != nil || volume.Image != nil
 }
 
-// locateFolder says where a volume is that is a folder of the host. Images are read-only, and so is a claim that the Pod
-// wants to be.
+// locateFolder says where a volume is that is a folder of the host. Images are read-only, and so is a claim that the
+// Pod wants to be.
 func locateFolder(volume *v1.Volume, given Given) (place, error) {
 	folder, ok := given.Folders[volume.Name]
 	if !ok {
@@ -72,8 +72,8 @@ func setupFolder(ctx context.Context, pod *v1.Pod, volume *v1.Volume, given Give
 	return nil
 }
 
-// createFolder makes a folder that is missing, or was begun and not finished. Unlike makeFolder it makes nothing beside it:
-// the folder it is in is not ours.
+// createFolder makes a folder that is missing, or was begun and not finished. Unlike makeFolder it makes nothing beside
+// it: the folder it is in is not ours.
 func createFolder(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

@@ -31,17 +31,18 @@ func TestAFolderIsMadeWhereItIsMissing(t *testing.T) {
 	}{
 		"it is missing": {nil, Folder{Create: true}, -1, 0o777, 0, ""},
 		"it is missing, and what it is in": {
-			func(f string) error { return os.Remove(f) }, Folder{Create: true}, -1, 0o777, 0, "",
+			os.Remove, Folder{Create: true}, -1, 0o777, 0, "",
 		},
-		"with fsGroup":              {nil, Folder{Create: true, Ownership: true}, 3000, 0o2777, 3000, ""},
-		"with fsGroup, not for it":  {nil, Folder{Create: true}, 3000, 0o777, 0, ""},
-		"it was made, and no more":  {func(f string) error { return unix.Mkdir(f+"/v", unfinishedMode) }, Folder{Create: true}, -1, 0o777, 0, ""},
-		"it is there":               {func(f string) error { return os.Mkdir(f+"/v", 0o700) }, Folder{Create: true}, -1, 0o700, 0, ""},
-		"it is there, locked":       {func(f string) error { return unix.Mkdir(f+"/v", 0) }, Folder{Create: true}, -1, 0, 0, ""},
-		"it is not to be made":      {nil, Folder{}, -1, 0, 0, "no such file"},
-		"it is a file":              {func(f string) error { return os.WriteFile(f+"/v", nil, 0o600) }, Folder{Create: true}, -1, 0o600, 0, "is a file, want a directory"},
-		"it is a symlink to a file": {func(f string) error { return os.Symlink("/dev/null", f+"/v") }, Folder{Create: true}, -1, 0o777, 0, "is a character device, want a directory"},
-		"it is in a file":           {func(f string) error { return os.WriteFile(f+"/v", nil, 0o600) }, Folder{Create: true, Path: "v/deep"}, -1, 0o600, 0, "not a directory"},
+		"with fsGroup":             {nil, Folder{Create: true, Ownership: true}, 3000, 0o2777, 3000, ""},
+		"with fsGroup, not for it": {nil, Folder{Create: true}, 3000, 0o777, 0, ""},
+		"it was made, and no more": {func(f string) error { return unix.Mkdir(f+"/v", unfinishedMode) }, Folder{Create: true}, -1, 0o777, 0, ""},
+		"it is there":              {func(f string) error { return os.Mkdir(f+"/v", 0o700) }, Folder{Create: true}, -1, 0o700, 0, ""},
+		"it is there, locked":      {func(f string) error { return unix.Mkdir(f+"/v", 0) }, Folder{Create: true}, -1, 0, 0, ""},
+		"it is not to be made":     {nil, Folder{}, -1, 0, 0, "no such file"},
+		"it is a file":             {func(f string) error { return os.WriteFile(f+"/v", nil, 0o600) }, Folder{Create: true}, -1, 0o600, 0, "is a file, want a directory"},
+		"it is a file of the mode of a folder that was begun": {func(f string) error { return unix.Mknod(f+"/v", unix.S_IFREG|unfinishedMode, 0) }, Folder{Create: true}, -1, unfinishedMode, 0, "is a file, want a directory"},
+		"it is a symlink to a file":                           {func(f string) error { return os.Symlink("/dev/null", f+"/v") }, Folder{Create: true}, -1, 0o777, 0, "is a character device, want a directory"},
+		"it is in a file":                                     {func(f string) error { return os.WriteFile(f+"/v", nil, 0o600) }, Folder{Create: true, Path: "v/deep"}, -1, 0o600, 0, "not a directory"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()

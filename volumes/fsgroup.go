@@ -12,8 +12,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// grouping is what fsGroup makes of a volume (pkg/volume/volume_linux.go): all that is in it gets the group, which may read
-// and write, or only read; what is made in its folders later gets the group, too.
+// grouping is what fsGroup makes of a volume (pkg/volume/volume_linux.go): all that is in it gets the group, which may
+// read and write, or only read; what is made in its folders later gets the group, too.
 type grouping struct {
 	gid      int
 	readOnly bool
@@ -41,9 +41,9 @@ func (g grouping) fits(st *unix.Stat_t) bool {
 	return int64(st.Gid) == int64(g.gid) && st.Mode&bits == bits
 }
 
-// apply changes a folder and all below it. Containers may change the tree meanwhile: every step is taken from the handle of
-// the folder before it, and no symlink is followed. The folder itself is changed last, so that one that fits (all that
-// OnRootMismatch looks at) was finished. Not even that stops at what is mounted in there, as the kubelet does not.
+// apply changes a folder and all below it. Containers may change the tree meanwhile: every step is taken from the
+// handle of the folder before it, and no symlink is followed. The folder itself is changed last, so that one that fits
+// (all that OnRootMismatch looks at) was finished. What is mounted in there is changed, too, as by the kubelet.
 func (g grouping) apply(ctx context.Context, path string, policy v1.PodFSGroupChangePolicy) error {
 	if policy == v1.FSGroupChangeOnRootMismatch {
 		var st unix.Stat_t
@@ -62,8 +62,8 @@ func (g grouping) apply(ctx context.Context, path string, policy v1.PodFSGroupCh
 	return g.walk(ctx, root)
 }
 
-// walk changes all in a folder, and then the folder. Names are read some at a time: there may be more than memory has room
-// for.
+// walk changes all in a folder, and then the folder. Names are read some at a time: there may be more than memory has
+// room for.
 func (g grouping) walk(ctx context.Context, folder *os.File) error {
 	const some = 1000
 	for {
@@ -86,8 +86,8 @@ func (g grouping) walk(ctx context.Context, folder *os.File) error {
 	return g.change(int(folder.Fd()), folder.Name())
 }
 
-// visit changes an entry of a folder, and what is in it. One that goes meanwhile, or turns into something else, is passed
-// over: who can do that can undo what is done here, too.
+// visit changes an entry of a folder, and what is in it. One that goes meanwhile, or turns into something else, is
+// passed over: who can do that can undo what is done here, too.
 func (g grouping) visit(ctx context.Context, folder *os.File, name string) error {
 	var st unix.Stat_t
 	path := filepath.Join(folder.Name(), name)
@@ -117,8 +117,8 @@ func (g grouping) visit(ctx context.Context, folder *os.File, name string) error
 	return g.walk(ctx, sub)
 }
 
-// change changes what a handle is of. The mode comes from the same handle: taken from the path, that of another file could
-// be put in its place.
+// change changes what a handle is of. The mode comes from the same handle: taken from the path, that of another file
+// could be put in its place.
 func (g grouping) change(fd int, path string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -141,8 +141,8 @@ func (g grouping) change(fd int, path string) error {
 	return nil
 }
 
-// passed drops errors that fsGroup goes on after, as under Kubernetes: the file has gone or was replaced, or its file system
-// does not let anybody change it.
+// passed drops errors that fsGroup goes on after, as under Kubernetes: the file has gone or was replaced, or its file
+// system does not let anybody change it.
 func passed(op, path string, err error) error {
 	for _, harmless := range []error{
 		unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EPERM, unix.EACCES, unix.EROFS, unix.EOPNOTSUPP,

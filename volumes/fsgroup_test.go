@@ -214,6 +214,18 @@ func TestASwappedSymlinkIsNeverFollowedByFSGroup(t *testing.T) {
 	}
 }
 
+func TestErrorsThatFSGroupGoesOnAfter(t *testing.T) {
+	t.Parallel()
+	for err, goesOn := range map[error]bool{
+		unix.ENOENT: true, unix.ENOTDIR: true, unix.ELOOP: true, unix.EPERM: true, unix.EROFS: true, unix.EOPNOTSUPP: true,
+		unix.EIO: false, unix.EMFILE: false, unix.EDQUOT: false,
+	} {
+		if got := passed("chown", "/x", err); (got == nil) != goesOn || got != nil && !errors.Is(got, err) {
+			t.Errorf("%v: got %v", err, got)
+		}
+	}
+}
+
 // BenchmarkFSGroup walks over 100000 files: all to be changed, none to be changed, and none to be looked at.
 func BenchmarkFSGroup(b *testing.B) {
 	needRoot(b)

@@ -30,7 +30,8 @@ func mountOf(pod *v1.Pod, folder string, m *v1.VolumeMount, given Given) (resolv
 		return resolved{}, err
 	}
 	out := Mount{
-		Source: at.path, Destination: filepath.Join("/", m.MountPath), ReadOnly: m.ReadOnly || at.readOnly, Propagation: "rprivate",
+		Source: at.path, Destination: filepath.Join("/", m.MountPath),
+		ReadOnly: m.ReadOnly || at.readOnly, Propagation: "rprivate",
 	}
 	if m.MountPropagation != nil {
 		switch *m.MountPropagation {
@@ -58,7 +59,8 @@ func recursive(m *v1.VolumeMount, possible bool) (bool, error) {
 	case !m.ReadOnly:
 		return false, fmt.Errorf("recursiveReadOnly %s: the mount must be readOnly", mode)
 	case m.MountPropagation != nil && *m.MountPropagation != v1.MountPropagationNone:
-		return false, fmt.Errorf("recursiveReadOnly %s: mountPropagation must be None, not %s", mode, *m.MountPropagation)
+		return false, fmt.Errorf("recursiveReadOnly %s: mountPropagation must be None, not %s",
+			mode, *m.MountPropagation)
 	case mode == v1.RecursiveReadOnlyEnabled && !possible:
 		return false, errors.New("recursiveReadOnly Enabled: the kernel cannot do it: it needs Linux 5.12")
 	}

@@ -23,8 +23,8 @@ import (
 //	<volume>/..data -> ..2026_01_31_12_00_00.123456789
 //	<volume>/key -> ..data/key                      one for each first element of the files' paths
 //
-// An update writes all files anew, in a folder that nobody sees yet, and gives ..data to it in one rename. What is cut off
-// before is swept away by the next one; what is cut off after is completed by it.
+// An update writes all files anew, in a folder that nobody sees yet, and gives ..data to it in one rename. What is cut
+// off before is swept away by the next one; what is cut off after is completed by it.
 const (
 	dataLink     = "..data"
 	dataLinkNew  = "..data_tmp"
@@ -36,9 +36,9 @@ const (
 	payloadMode fs.FileMode = 0o755 | fs.ModeSticky
 )
 
-// payloadKind is the folder of the volumes of this kind, if it is one whose files podkeeper writes, or "". All of them are in
-// memory. Kubernetes has configMaps on disk, for want of a Pod to charge the memory to; but making a file there, and the
-// symlink to it, takes twenty times as long.
+// payloadKind is the folder of the volumes of this kind, if it is one whose files podkeeper writes, or "". All of them
+// are in memory. Kubernetes has configMaps on disk, for want of a Pod to charge the memory to; but making a file there,
+// and the symlink to it, takes twenty times as long.
 func payloadKind(volume *v1.Volume) string {
 	switch {
 	case volume.ConfigMap != nil:
@@ -112,9 +112,9 @@ func checked(files []File) (map[string]File, []string, error) {
 	return out, slices.Sorted(maps.Keys(folders)), nil
 }
 
-// mountPoints are the folders in a volume that the Pod's containers mount others of its volumes on. A runtime could not make
-// them in a mount that is read-only (pkg/volume/util, MakeNestedMountpoints). Ephemeral containers do not count: what they
-// mount must not hide a file from the others.
+// mountPoints are the folders in a volume that the Pod's containers mount others of its volumes on. A runtime could not
+// make them in a mount that is read-only (pkg/volume/util, MakeNestedMountpoints). Ephemeral containers do not count:
+// what they mount must not hide a file from the others.
 func mountPoints(pod *v1.Pod, name string) ([]string, error) {
 	points := map[string]bool{}
 	for _, containers := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
@@ -135,7 +135,8 @@ func mountPoints(pod *v1.Pod, name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(points)), nil
 }
 
-// nested are the paths below a mount of a container where others of its mounts are, but for those in yet another of them.
+// nested are the paths below a mount of a container where others of its mounts are, but for those in yet another of
+// them.
 func nested(outer string, mounts []v1.VolumeMount) []string {
 	at := func(path string) string { return strings.TrimSuffix(filepath.Join("/", path), "/") + "/" }
 	var below []string
@@ -145,7 +146,8 @@ func nested(outer string, mounts []v1.VolumeMount) []string {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(below), func(path string) bool {
-		return slices.ContainsFunc(below, func(other string) bool { return other != path && strings.HasPrefix(path, other) })
+		within := func(other string) bool { return other != path && strings.HasPrefix(path, other) }
+		return slices.ContainsFunc(below, within)
 	})
 }
 
@@ -180,8 +182,8 @@ func (p *payload) write() error {
 
 func (p *payload) at(path string) string { return filepath.Join(p.folder, path) }
 
-// makeMountPoints makes folders for what is mounted in the volume. They come before the symlinks to the files, and are kept
-// apart from them: an update must not move them.
+// makeMountPoints makes folders for what is mounted in the volume. They come before the symlinks to the files, and are
+// kept apart from them: an update must not move them.
 func (p *payload) makeMountPoints() error {
 	for _, path := range p.points {
 		at := p.folder
@@ -282,13 +284,10 @@ func (p *payload) fill(data string) error {
 	return nil
 }
 
-// open gives a folder its mode and group.
+// open gives a folder its mode. Its group, as that of the files, comes from the setgid bit of the folder it is in.
 func (p *payload) open(folder string) error {
 	if p.gid < 0 {
 		return os.Chmod(folder, dataMode)
-	}
-	if err := os.Chown(folder, -1, p.gid); err != nil {
-		return err
 	}
 	return os.Chmod(folder, dataMode|fs.ModeSetgid)
 }
@@ -301,11 +300,6 @@ func (p *payload) writeFile(path string, f File) error {
 	defer file.Close()
 	if _, err := file.Write(f.Data); err != nil {
 		return err
-	}
-	if p.gid >= 0 {
-		if err := file.Chown(-1, p.gid); err != nil {
-			return err
-		}
 	}
 	if err := file.Chmod(p.mode(f)); err != nil { // whatever the umask
 		return err

@@ -69,8 +69,8 @@ func unmountBelow(folder string) error {
 	return fmt.Errorf("unmount %s: something is mounted there again and again", folder)
 }
 
-// unmountAll unmounts these mounts, the last mounted first. All are made private before: else unmounting within a copy of
-// a shared host tree would unmount the host's own.
+// unmountAll unmounts these mounts, the last mounted first. All are made private before: else unmounting within a copy
+// of a shared host tree would unmount the host's own.
 func unmountAll(mounts []*mountinfo.Info) error {
 	for _, m := range mounts {
 		if err := unix.Mount("", m.Mountpoint, "", unix.MS_PRIVATE, ""); err != nil && !notMounted(err) {
@@ -99,8 +99,8 @@ func unmount(path string) error {
 
 func notMounted(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) }
 
-// deleteIn deletes an entry of a folder and all below it. What is mounted there is unmounted first. That is seen when the
-// kernel stops the deletion, and not looked for: the mount table of a host with many Pods is long.
+// deleteIn deletes an entry of a folder and all below it. What is mounted there is unmounted first. That is seen when
+// the kernel stops the deletion, and not looked for: the mount table of a host with many Pods is long.
 func deleteIn(ctx context.Context, parent *os.File, name string) error {
 	for range unmountRounds {
 		err := deleteUnmounted(ctx, parent, name)
@@ -117,8 +117,8 @@ func deleteIn(ctx context.Context, parent *os.File, name string) error {
 // errMounted is what an entry cannot be deleted for: something is mounted on it.
 var errMounted = errors.New("something is mounted there")
 
-// unmountFound unmounts what is mounted on an entry of a folder, and below that. A file system that is a volume is nobody
-// else's, and holds no other mounts but by accident: it goes without a look at the mount table.
+// unmountFound unmounts what is mounted on an entry of a folder, and below that. A file system that is a volume is
+// nobody else's, and holds no other mounts but by accident: it goes without a look at the mount table.
 func unmountFound(parent *os.File, name string) error {
 	path := filepath.Join(parent.Name(), name)
 	if isVolume(filepath.Base(parent.Name()), path) && unix.Unmount(path, unix.UMOUNT_NOFOLLOW) == nil {
@@ -134,14 +134,15 @@ func isVolume(kind, path string) bool {
 		return true // of whatever file system: the caller has mounted it
 	case emptyDirFolder, configMapFolder, secretFolder, downwardFolder, projectedFolder:
 		var system unix.Statfs_t
-		return unix.Statfs(path, &system) == nil && (system.Type == unix.TMPFS_MAGIC || system.Type == unix.HUGETLBFS_MAGIC)
+		return unix.Statfs(path, &system) == nil &&
+			(system.Type == unix.TMPFS_MAGIC || system.Type == unix.HUGETLBFS_MAGIC)
 	default:
 		return false
 	}
 }
 
-// deleteUnmounted deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the same
-// file system too.
+// deleteUnmounted deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the
+// same file system too.
 func deleteUnmounted(ctx context.Context, parent *os.File, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err

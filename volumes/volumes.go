@@ -1,5 +1,5 @@
-// Package volumes is the room of a Pod's volumes: it makes what a volume needs on the host, says what to mount into each
-// container, resolves subPath without ever leaving the volume, and takes all of it away again.
+// Package volumes is the room of a Pod's volumes: it makes what a volume needs on the host, says what to mount into
+// each container, resolves subPath without ever leaving the volume, and takes all of it away again.
 //
 //	<root>/<uid>/volumes/kubernetes.io~empty-dir/<volume>           an emptyDir, on disk, a tmpfs or huge pages
 //	<root>/<uid>/volumes/kubernetes.io~<kind>/<volume>              the files of a configmap, secret, downward-api or
@@ -7,9 +7,9 @@
 //	<root>/<uid>/volumes/kubernetes.io~image/<volume>               where the caller mounts an image
 //	<root>/<uid>/volume-subpaths/<volume>/<container>/<index>       a subPath, bound while the container starts
 //
-// It must not know when Pods start or stop, where ConfigMaps and claims come from, nor the OCI spec: it is given the files
-// and folders that volumes are made of, and hands out finished mounts. It keeps no state: the disk and the mount table are
-// the truth, so every call may be repeated, also after a crash in the middle of it.
+// It must not know when Pods start or stop, where ConfigMaps and claims come from, nor the OCI spec: it is given the
+// files and folders that volumes are made of, and hands out finished mounts. It keeps no state: the disk and the mount
+// table are the truth, so every call may be repeated, also after a crash in the middle of it.
 package volumes
 
 import (
@@ -37,8 +37,8 @@ const (
 	subPathFolder   = "volume-subpaths"
 )
 
-// Given is what a Pod's volumes are made of besides the Pod, by the name of the volume. A volume that needs an entry and has
-// none is an error.
+// Given is what a Pod's volumes are made of besides the Pod, by the name of the volume. A volume that needs an entry
+// and has none is an error.
 type Given struct {
 	Files   map[string][]File // of configMap, secret, downwardAPI and projected volumes: all of their files
 	Folders map[string]Folder // of persistentVolumeClaim, ephemeral and image volumes: where they are on the host
@@ -74,13 +74,14 @@ type Volumes struct {
 	memory int64
 }
 
-// Open keeps volumes below root, usually <root-dir>/pods, which is made when it is needed, on a node with this many bytes of
-// memory.
+// Open keeps volumes below root, usually <root-dir>/pods, which is made when it is needed, on a node with this many
+// bytes of memory.
 func Open(root string, memory int64) *Volumes { return &Volumes{root: root, memory: memory} }
 
-// Setup makes the Pod's volumes. What is there already is left as it is: a container may have changed it. Only files that are
-// given are brought up to date, as by Update, and fsGroup is applied anew unless its fsGroupChangePolicy is OnRootMismatch
-// and the volume's root has it. ctx ends that before the next file; the next call begins anew. The error names the volume.
+// Setup makes the Pod's volumes. What is there already is left as it is: a container may have changed it. Only files
+// that are given are brought up to date, as by Update, and fsGroup is applied anew unless its fsGroupChangePolicy is
+// OnRootMismatch and the volume's root has it. ctx ends that before the next file; the next call begins anew. The error
+// names the volume.
 func (v *Volumes) Setup(ctx context.Context, pod *v1.Pod, given Given) error {
 	folder, err := v.pod(pod.UID)
 	if err != nil {
@@ -94,7 +95,8 @@ func (v *Volumes) Setup(ctx context.Context, pod *v1.Pod, given Given) error {
 		kind := payloadKind(volume)
 		switch {
 		case volume.EmptyDir != nil:
-			err = v.setupEmptyDir(pod, filepath.Join(folder, volumesFolder, emptyDirFolder, volume.Name), volume.EmptyDir)
+			at := filepath.Join(folder, volumesFolder, emptyDirFolder, volume.Name)
+			err = v.setupEmptyDir(pod, at, volume.EmptyDir)
 		case volume.HostPath != nil:
 			err = setupHostPath(volume.HostPath)
 		case kind != "":
@@ -111,9 +113,10 @@ func (v *Volumes) Setup(ctx context.Context, pod *v1.Pod, given Given) error {
 	return nil
 }
 
-// Update brings the files of the Pod's configMap, secret, downwardAPI and projected volumes up to date, while its containers
-// run: of each volume they see all files as before or all as given, if they go through its ..data or open its folder anew.
-// A volume whose files are as given is not written to. An error of one volume, which it names, does not keep the others.
+// Update brings the files of the Pod's configMap, secret, downwardAPI and projected volumes up to date, while its
+// containers run. Who opens a volume's ..data and the files below that sees all as before or all as given; files from
+// before may be missing by the time they are opened, and then ..data is to be opened anew, as under Kubernetes. A
+// volume whose files are as given is not written to. An error of one volume, which it names, does not keep the others.
 func (v *Volumes) Update(pod *v1.Pod, given Given) error {
 	if _, err := v.pod(pod.UID); err != nil {
 		return err
@@ -135,11 +138,13 @@ func (v *Volumes) Update(pod *v1.Pod, given Given) error {
 	return errors.Join(errs...)
 }
 
-// Mounts are the container's mounts, one for each of its volumeMounts and in their order, resolved for one start of it, which
-// sees the present state of every subPath. expand replaces $(VAR) in a subPathExpr. The function it returns is never nil: it
-// unmounts what was bound for this start, and is to be called once the runtime has made the container's mounts (the task is
-// created) or the start was given up.
-func (v *Volumes) Mounts(pod *v1.Pod, c *v1.Container, given Given, expand func(string) string) ([]Mount, func() error, error) {
+// Mounts are the container's mounts, one for each of its volumeMounts and in their order, resolved for one start of it,
+// which sees the present state of every subPath. expand replaces $(VAR) in a subPathExpr. The function it returns is
+// never nil: it unmounts what was bound for this start, and is to be called once the runtime has made the container's
+// mounts (the task is created) or the start was given up.
+func (v *Volumes) Mounts(
+	pod *v1.Pod, c *v1.Container, given Given, expand func(string) string,
+) (mounts []Mount, release func() error, err error) {
 	bound := &bindings{}
 	folder, err := v.pod(pod.UID)
 	if err != nil {
@@ -159,7 +164,8 @@ func (v *Volumes) Mounts(pod *v1.Pod, c *v1.Container, given Given, expand func(
 			resolved.Source = target
 		}
 		if err != nil {
-			return nil, bound.release, errors.Join(fmt.Errorf("mount volume %q at %s: %w", m.Name, m.MountPath, err), bound.release())
+			err = fmt.Errorf("mount volume %q at %s: %w", m.Name, m.MountPath, err)
+			return nil, bound.release, errors.Join(err, bound.release())
 		}
 		out = append(out, resolved.Mount)
 	}
@@ -174,8 +180,8 @@ func (v *Volumes) pod(uid types.UID) (string, error) {
 	return filepath.Join(v.root, string(uid)), nil
 }
 
-// ImageDir is the folder where the caller mounts the image that is the Pod's volume of this name, and unmounts it when it
-// likes to: Teardown does, and deletes nothing in it. The folder is made; the mount is not looked for.
+// ImageDir is the folder where the caller mounts the image that is the Pod's volume of this name. The folder is made;
+// whether something is mounted there already is for the caller to see. Teardown unmounts it, and deletes nothing in it.
 func (v *Volumes) ImageDir(pod *v1.Pod, volume string) (string, error) {
 	folder, err := v.pod(pod.UID)
 	if err != nil {
