@@ -130,7 +130,7 @@ func (r *Runtime) pullWith(ctx context.Context, named reference.Named, t *ticket
 	if err := r.records.Begin(full); err != nil {
 		return Pull{}, err
 	}
-	fetching, err := r.fetch(ctx, fetchKey{full, t}, desc, p, func(opts ...client.RemoteOpt) error {
+	fetching, err := r.fetch(ctx, fetchKey{full, t}, desc, p, func(ctx context.Context, opts ...client.RemoteOpt) error {
 		_, err := r.client.Pull(ctx, full, append(opts, client.WithResolver(resolver))...)
 		if err != nil {
 			return pullCause(ctx, err)
@@ -183,10 +183,13 @@ type fetched struct {
 	took time.Duration
 }
 
+// pullFunc has containerd pull by a name.
+type pullFunc func(context.Context, ...client.RemoteOpt) error
+
 // fetch has what a name means fetched, and answers how long that took. What is being fetched by another name, or for another
 // Pod, is awaited and gets this name, too: that it may be had the registry has said. Where that fails, the fault may be the
 // other's.
-func (r *Runtime) fetch(ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull func(...client.RemoteOpt) error) (time.Duration, error) {
+func (r *Runtime) fetch(ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull pullFunc) (time.Duration, error) {
 	for {
 		going := r.fetches.join(desc.Digest.String(), func(p *progress) (fetched, error) {
 			took, err := r.fetchInTurn(ctx, by, desc, p, pull)
@@ -204,7 +207,7 @@ func (r *Runtime) fetch(ctx context.Context, by fetchKey, desc ocispec.Descripto
 }
 
 // fetchInTurn fetches when it is the registry's turn. What was fetched when that fails stays for the next try.
-func (r *Runtime) fetchInTurn(ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull func(...client.RemoteOpt) error) (time.Duration, error) {
+func (r *Runtime) fetchInTurn(ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull pullFunc) (time.Duration, error) {
 	done := r.turns.take(domain(by.full))
 	defer done()
 	begin := time.Now()
@@ -213,7 +216,7 @@ func (r *Runtime) fetchInTurn(ctx context.Context, by fetchKey, desc ocispec.Des
 	defer cancel()
 	go layers.follow(following, p)
 	err := r.withKeptIngests(ctx, desc.Digest, func(ctx context.Context) error {
-		return pull(client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter), client.WithImageHandlerWrapper(layers.watch))
+		return pull(ctx, client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter), client.WithImageHandlerWrapper(layers.watch))
 	})
 	return time.Since(begin), err
 }

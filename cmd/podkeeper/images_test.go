@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -42,6 +43,7 @@ type guardedRegistry struct {
 	asked []string          // method, path, user and range of each request
 	limit int               // bytes of a large blob that are sent in one answer; 0 is all
 	slow  time.Duration     // between pieces of a large blob
+	spoil bool              // large blobs, of which some bytes are changed
 	sent  int               // bytes of large blobs
 }
 
@@ -92,10 +94,14 @@ type cutOff struct {
 
 func (c *cutOff) Write(p []byte) (int, error) {
 	c.registry.mu.Lock()
-	slow, limit := c.registry.slow, c.registry.limit
+	slow, limit, spoil := c.registry.slow, c.registry.limit, c.registry.spoil
 	c.registry.mu.Unlock()
 	time.Sleep(slow)
 	part := p
+	if spoil {
+		part, limit = bytes.Clone(p), 0
+		part[0]++
+	}
 	if limit > 0 {
 		part = p[:min(len(p), limit-c.written)]
 	}
@@ -344,6 +350,7 @@ func TestAPullGoesOnWhereItWasCutOff(t *testing.T) {
 	if err := pull(nil); !errors.Is(err, runtime.ErrImagePull) {
 		t.Fatalf("it is cut off, and says %v", err)
 	}
+	n.collect()
 	first, at := 0, len(g.since(before))
 	g.set(func() { first, g.sent, g.limit, g.slow = g.sent, 0, 0, 20*time.Millisecond })
 	if first < size/2 || first > size*3/4 {
@@ -369,6 +376,40 @@ func TestAPullGoesOnWhereItWasCutOff(t *testing.T) {
 		t.Errorf("it begins with %d of %d bytes", f[0], f[1])
 	}
 	n.noLease("podkeeper-fetch-")
+}
+
+// TestWhatWasSpoiledIsFetchedAnew has a registry send other bytes than it should: they are not what the next try goes on with.
+func TestWhatWasSpoiledIsFetchedAnew(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	g := newGuardedRegistry(t)
+	request := runtime.Request{Image: g.push(t, "public/large:v1", 2*largeBlob), Policy: v1.PullIfNotPresent}
+	g.set(func() { g.spoil = true })
+	if _, err := n.runtimeWith(runtime.Config{}).EnsureImage(t.Context(), request); !errors.Is(err, runtime.ErrImagePull) {
+		t.Fatalf("it is spoiled, and says %v", err)
+	}
+	g.set(func() { g.spoil = false })
+	if _, err := n.runtimeWith(runtime.Config{}).EnsureImage(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	n.noLease("podkeeper-fetch-")
+}
+
+// collect has containerd collect its garbage now.
+func (n *node) collect() {
+	n.t.Helper()
+	c, ctx, err := n.ctr()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer c.Close()
+	lease, err := c.LeasesService().Create(ctx, leases.WithRandomID())
+	if err == nil {
+		err = c.LeasesService().Delete(ctx, lease, leases.SynchronousDelete)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // noLease fails the test where containerd still has a lease whose name begins so.
@@ -440,6 +481,7 @@ func TestImageVolumes(t *testing.T) {
 		if err := r.MountImage(ctx, image, key, dir, labels); err != nil {
 			t.Fatal(err)
 		}
+		n.collect()
 		if _, err := os.Stat(filepath.Join(dir, "bin", "sh")); err != nil {
 			t.Errorf("its files are not there: %v", err)
 		}
