@@ -84,7 +84,8 @@ func (r *Runtime) EnsureImage(ctx context.Context, req Request) (Pull, error) {
 			return Pull{Image: image}, nil
 		}
 		if req.Policy == v1.PullNever {
-			return Pull{}, fmt.Errorf("%w: Container image %q is not present with pull policy of Never", ErrImageNeverPull, req.Image)
+			const text = "%w: Container image %q is not present with pull policy of Never"
+			return Pull{}, fmt.Errorf(text, ErrImageNeverPull, req.Image)
 		}
 	}
 	if req.Pulling != nil {
@@ -94,20 +95,23 @@ func (r *Runtime) EnsureImage(ctx context.Context, req Request) (Pull, error) {
 }
 
 // usableImage finds a present image that a Pod with these credentials may use without asking the registry.
-func (r *Runtime) usableImage(ctx context.Context, asked, full string, has []credentials.Credential) (Image, bool, error) {
-	look := func() (Image, bool, error) {
-		image, err := r.image(ctx, full)
+func (r *Runtime) usableImage(
+	ctx context.Context, asked, full string, has []credentials.Credential,
+) (image Image, usable bool, err error) {
+	look := func() {
+		image, err = r.image(ctx, full)
 		if errdefs.IsNotFound(err) {
-			return Image{}, false, nil
+			image, err = Image{}, nil
+			return
 		}
-		return image, err == nil && r.records.Allows(pullrecords.Image{Asked: asked, Name: full, ID: image.ID}, has), err
+		record := pullrecords.Image{Asked: asked, Name: full, ID: image.ID}
+		usable = err == nil && r.records.Allows(record, has)
 	}
-	image, usable, err := look()
-	if usable || err != nil {
-		return image, usable, err
+	if look(); !usable && err == nil {
+		r.awaitImports(ctx)
+		look()
 	}
-	r.awaitImports(ctx)
-	return look()
+	return image, usable, err
 }
 
 // image reads what is known of a present image, and unpacks it if it is not. NotFound where it is not whole.

@@ -70,7 +70,8 @@ func (r *Runtime) abortIngests(ctx context.Context, lease leases.Lease) error {
 	held, err := r.client.LeasesService().ListResources(ctx, lease)
 	for _, resource := range held {
 		if resource.Type == "ingests" {
-			if abortErr := r.client.ContentStore().Abort(ctx, resource.ID); abortErr != nil && !errdefs.IsNotFound(abortErr) {
+			abortErr := r.client.ContentStore().Abort(ctx, resource.ID)
+			if abortErr != nil && !errdefs.IsNotFound(abortErr) {
 				err = errors.Join(err, abortErr)
 			}
 		}

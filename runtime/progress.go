@@ -64,7 +64,9 @@ type layers struct {
 }
 
 func newLayers(store content.Store) *layers {
-	return &layers{store: store, sizes: map[digest.Digest]int64{}, fetched: map[digest.Digest]bool{}, refs: map[digest.Digest]string{}}
+	return &layers{
+		store: store, sizes: map[digest.Digest]int64{}, fetched: map[digest.Digest]bool{}, refs: map[digest.Digest]string{},
+	}
 }
 
 // watch notes what a pull comes by.

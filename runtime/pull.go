@@ -22,7 +22,9 @@ import (
 
 // sharedPull joins the pull of an image with these credentials of a Pod. Others' pulls are none of its business: what comes
 // of those may not be for it.
-func (r *Runtime) sharedPull(ctx context.Context, named reference.Named, has []credentials.Credential, told func(int64, int64)) (Pull, error) {
+func (r *Runtime) sharedPull(
+	ctx context.Context, named reference.Named, has []credentials.Credential, told func(done, total int64),
+) (Pull, error) {
 	begin, full := time.Now(), named.String()
 	key := full
 	for _, c := range has {
@@ -66,7 +68,9 @@ func (r *Runtime) blame(ctx context.Context, err error) error {
 
 // pull shows the registry one ticket after another until it gives the image for one of them. Only a refusal makes it try the
 // next: a registry that is away is so whatever it is shown.
-func (r *Runtime) pull(ctx context.Context, named reference.Named, has []credentials.Credential, p *progress) (Pull, error) {
+func (r *Runtime) pull(
+	ctx context.Context, named reference.Named, has []credentials.Credential, p *progress,
+) (Pull, error) {
 	if err := r.rate.Wait(ctx); err != nil {
 		return Pull{}, err
 	}
@@ -130,13 +134,14 @@ func (r *Runtime) pullWith(ctx context.Context, named reference.Named, t *ticket
 	if err := r.records.Begin(full); err != nil {
 		return Pull{}, err
 	}
-	fetching, err := r.fetch(ctx, fetchKey{full, t}, desc, p, func(ctx context.Context, opts ...client.RemoteOpt) error {
+	have := func(ctx context.Context, opts ...client.RemoteOpt) error {
 		_, err := r.client.Pull(ctx, full, append(opts, client.WithResolver(resolver))...)
 		if err != nil {
 			return pullCause(ctx, err)
 		}
 		return nil
-	})
+	}
+	fetching, err := r.fetch(ctx, fetchKey{full, t}, desc, p, have)
 	var image Image
 	if err == nil {
 		image, err = r.image(ctx, full)
@@ -189,7 +194,9 @@ type pullFunc func(context.Context, ...client.RemoteOpt) error
 // fetch has what a name means fetched, and answers how long that took. What is being fetched by another name, or for another
 // Pod, is awaited and gets this name, too: that it may be had the registry has said. Where that fails, the fault may be the
 // other's.
-func (r *Runtime) fetch(ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull pullFunc) (time.Duration, error) {
+func (r *Runtime) fetch(
+	ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull pullFunc,
+) (time.Duration, error) {
 	for {
 		going := r.fetches.join(desc.Digest.String(), func(p *progress) (fetched, error) {
 			took, err := r.fetchInTurn(ctx, by, desc, p, pull)
@@ -207,7 +214,9 @@ func (r *Runtime) fetch(ctx context.Context, by fetchKey, desc ocispec.Descripto
 }
 
 // fetchInTurn fetches when it is the registry's turn. What was fetched when that fails stays for the next try.
-func (r *Runtime) fetchInTurn(ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull pullFunc) (time.Duration, error) {
+func (r *Runtime) fetchInTurn(
+	ctx context.Context, by fetchKey, desc ocispec.Descriptor, p *progress, pull pullFunc,
+) (time.Duration, error) {
 	done := r.turns.take(domain(by.full))
 	defer done()
 	begin := time.Now()
@@ -216,7 +225,8 @@ func (r *Runtime) fetchInTurn(ctx context.Context, by fetchKey, desc ocispec.Des
 	defer cancel()
 	go layers.follow(following, p)
 	err := r.withKeptIngests(ctx, desc.Digest, func(ctx context.Context) error {
-		return pull(ctx, client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter), client.WithImageHandlerWrapper(layers.watch))
+		return pull(ctx, client.WithPullUnpack, client.WithPullSnapshotter(r.snapshotter),
+			client.WithImageHandlerWrapper(layers.watch))
 	})
 	return time.Since(begin), err
 }

@@ -456,6 +456,15 @@ func TestCredentialProvidersOpenRegistries(t *testing.T) {
 			t.Errorf("%s: %v", policy, err)
 		}
 	}
+	n.stopAgent()
+	n.flags = []string{"--image-credential-provider-config", file, "--image-credential-provider-bin-dir", n.path("out")}
+	n.restart()
+	second := g.push(t, "private/second:v1", 100)
+	n.apply("private.yaml", strings.Replace(simple("private", forever), "image: "+image, "image: "+second, 1))
+	n.awaitReady("private")
+	if files, _ := filepath.Glob(n.path("root", "image_manager", "pulled", "*")); len(files) != 1 {
+		t.Errorf("there are records %q", files)
+	}
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho no luck today >&2; exit 1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}

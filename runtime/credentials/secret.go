@@ -13,7 +13,7 @@ import (
 
 // ErrNotForPulls is that a Secret holds no credentials of registries, by its type. The kubelet takes no notice of such a
 // Secret in imagePullSecrets (kubernetes/kubernetes pkg/credentialprovider/secrets).
-var ErrNotForPulls = errors.New("must be of type " + string(v1.SecretTypeDockerConfigJson) + " or " + string(v1.SecretTypeDockercfg))
+var ErrNotForPulls = fmt.Errorf("must be of type %s or %s", v1.SecretTypeDockerConfigJson, v1.SecretTypeDockercfg)
 
 // FromSecret reads the credentials that a Secret holds, ordered by the registries. Errors name the Secret and say what is
 // wrong with it in words that hold nothing of its content; ErrNotForPulls is one for a Secret of another type. Of an entry,

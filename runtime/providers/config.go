@@ -92,8 +92,10 @@ func readFile(file string) ([]kubeletconfig.CredentialProvider, error) {
 	if err = errors.Join(append(faults, err)...); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if want := kubeletconfig.SchemeGroupVersion.String(); config.Kind != "CredentialProviderConfig" || config.APIVersion != want {
-		return nil, fmt.Errorf("%s: kind %s of %s: must be kind: CredentialProviderConfig, apiVersion: %s", file, config.Kind, config.APIVersion, want)
+	want := kubeletconfig.SchemeGroupVersion.String()
+	if config.Kind != "CredentialProviderConfig" || config.APIVersion != want {
+		return nil, fmt.Errorf("%s: kind %s of %s: must be kind: CredentialProviderConfig, apiVersion: %s",
+			file, config.Kind, config.APIVersion, want)
 	}
 	return config.Providers, nil
 }
@@ -116,7 +118,8 @@ func newProgram(c kubeletconfig.CredentialProvider, binDir string) (*program, er
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	p := &program{
-		name: c.Name, path: filepath.Join(binDir, c.Name), matches: c.MatchImages, args: c.Args, apiVersion: c.APIVersion, timeout: timeout,
+		name: c.Name, path: filepath.Join(binDir, c.Name), matches: c.MatchImages, args: c.Args,
+		apiVersion: c.APIVersion, timeout: timeout,
 	}
 	switch {
 	case c.Name == "" || c.Name == "." || c.Name == ".." || strings.ContainsAny(c.Name, "/ "):

@@ -46,7 +46,8 @@ func (p *Providers) Credentials(ctx context.Context, image string) ([]credential
 	var all []credentials.Credential
 	var errs []error
 	for _, program := range p.programs {
-		if !slices.ContainsFunc(program.matches, func(pattern string) bool { return credentials.Matches(pattern, image) }) {
+		is := func(pattern string) bool { return credentials.Matches(pattern, image) }
+		if !slices.ContainsFunc(program.matches, is) {
 			continue
 		}
 		some, err := program.credentials(ctx, image)

@@ -18,7 +18,8 @@ type Policy struct {
 
 // policies are the values that there are.
 var policies = []kubeletconfig.ImagePullCredentialsVerificationPolicy{
-	kubeletconfig.NeverVerify, kubeletconfig.NeverVerifyPreloadedImages, kubeletconfig.NeverVerifyAllowlistedImages, kubeletconfig.AlwaysVerify,
+	kubeletconfig.NeverVerify, kubeletconfig.NeverVerifyPreloadedImages,
+	kubeletconfig.NeverVerifyAllowlistedImages, kubeletconfig.AlwaysVerify,
 }
 
 // CheckVerification fails where there is no such policy. Empty is the default.
@@ -33,7 +34,8 @@ func (p Policy) CheckVerification() error {
 // (kubernetes/kubernetes pkg/kubelet/images/pullmanager/image_pull_policies.go).
 func (p Policy) CheckAllowlist() error {
 	if len(p.Allowlist) > 0 && p.Verification != kubeletconfig.NeverVerifyAllowlistedImages {
-		return fmt.Errorf("is only for imagePullCredentialsVerificationPolicy: %s", kubeletconfig.NeverVerifyAllowlistedImages)
+		return fmt.Errorf("is only for imagePullCredentialsVerificationPolicy: %s",
+			kubeletconfig.NeverVerifyAllowlistedImages)
 	}
 	for _, pattern := range p.Allowlist {
 		prefix, wildcard := strings.CutSuffix(pattern, "/*")
@@ -42,7 +44,8 @@ func (p Policy) CheckAllowlist() error {
 			named, err = reference.ParseNormalizedNamed(prefix + "/x")
 		}
 		if err != nil || !reference.IsNameOnly(named) {
-			return fmt.Errorf("has %q: must be an image without tag and digest, such as registry.example/app, or a prefix, such as registry.example/*", pattern)
+			return fmt.Errorf("has %q: must be an image without tag and digest, such as registry.example/app, or a prefix, "+
+				"such as registry.example/*", pattern)
 		}
 	}
 	return nil

@@ -51,7 +51,7 @@ type Records struct {
 	writing sync.Mutex // held while files are changed, so that who asks does not wait for the disk
 
 	mu        sync.RWMutex
-	pulled    map[string]*kubeletconfig.ImagePulledRecord // by file; never changed, but replaced; nil is one that cannot be read
+	pulled    map[string]*kubeletconfig.ImagePulledRecord // by file; replaced, never changed; nil cannot be read
 	intents   map[string]int                              // by file: how many pulls go on
 	cutOff    map[string]bool                             // by file: intents of pulls whose end is not known
 	preloaded map[string]bool                             // by ID: imported
@@ -62,7 +62,8 @@ type Records struct {
 func Open(dir string, policy Policy) (*Records, error) {
 	r := &Records{
 		policy: policy, store: store{dir},
-		pulled: map[string]*kubeletconfig.ImagePulledRecord{}, intents: map[string]int{}, cutOff: map[string]bool{}, preloaded: map[string]bool{},
+		pulled: map[string]*kubeletconfig.ImagePulledRecord{}, intents: map[string]int{},
+		cutOff: map[string]bool{}, preloaded: map[string]bool{},
 	}
 	if err := r.store.make(); err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (r *Records) Allows(image Image, has []credentials.Credential) bool {
 		for _, secret := range granted.KubernetesSecrets {
 			if secret.CredentialHash == mine.CredentialHash || samePlace(secret, mine) {
 				if secret != mine && len(granted.KubernetesSecrets) < maxSecrets {
-					_ = r.grant(image, &c) // so that it counts when the other Secret is forgotten; else it is asked again
+					_ = r.grant(image, &c) // so that it counts when the other is forgotten; else it is asked again
 				}
 				return true
 			}
@@ -235,7 +236,9 @@ func (r *Records) grant(image Image, by *credentials.Credential) error {
 }
 
 // withRight adds the right of whoever has a credential. Where everyone has it there is nothing to add, nor to keep.
-func withRight(granted kubeletconfig.ImagePullCredentials, by *credentials.Credential) (kubeletconfig.ImagePullCredentials, bool) {
+func withRight(
+	granted kubeletconfig.ImagePullCredentials, by *credentials.Credential,
+) (kubeletconfig.ImagePullCredentials, bool) {
 	if granted.NodePodsAccessible {
 		return granted, false
 	}
