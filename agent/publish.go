@@ -17,6 +17,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	facts := status.Facts{
 		Seen: seen, Containers: map[string]status.Container{}, HostIPs: w.hostIPs(), PodIPs: w.target("").IPs,
 		StartTime: w.inst.Pod.CreationTimestamp.Time, Previous: w.inst.Status,
+		RecursiveReadOnly: w.recursiveReadOnly,
 	}
 	for _, lane := range []string{"", networkLane, lookLane, recordLane} {
 		if f := w.faults[lane]; f != nil {
@@ -38,8 +39,10 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		if f := w.faults[name]; f != nil {
 			c.Waiting = &status.Fault{Reason: f.reason, Message: f.message}
 		}
-		if f := w.flights[name]; f.deed.tells != nil && f.deed.tells() != "" {
-			c.Waiting = &status.Fault{Reason: "ContainerCreating", Message: f.deed.tells()}
+		if f := w.flights[name]; f.deed.tells != nil {
+			if said := f.deed.tells(); said != "" {
+				c.Waiting = &status.Fault{Reason: "ContainerCreating", Message: said}
+			}
 		}
 		facts.Containers[name] = c
 	}

@@ -48,19 +48,20 @@ type host interface {
 // surroundings is what all workers share.
 type surroundings struct {
 	*roster
-	host    host
-	podsDir string
-	hostIPs func() []string
-	timeout time.Duration                                                  // of one deed, its wait for a turn excepted
-	backoff time.Duration                                                  // the longest between restarts; 0 is Kubernetes' default
-	turns   *turns                                                         // of Pods that start something; nil is no limit
-	exits   *turns                                                         // of Pods that are torn down; likewise
-	rule    func(pod types.NamespacedName, revision string, ruling Ruling) // asks that a Pod as it is wanted now be ended
-	events  *Events
-	metrics *metrics
-	log     *slog.Logger
-	rest    *time.Timer // strikes when nothing was done for a while; may be nil
-	started time.Time   // of the agent: probes that it takes over are spread over their first period
+	host              host
+	podsDir           string
+	hostIPs           func() []string
+	timeout           time.Duration                                                  // of one deed, its wait for a turn excepted
+	backoff           time.Duration                                                  // the longest between restarts; 0 is Kubernetes' default
+	turns             *turns                                                         // of Pods that start something; nil is no limit
+	exits             *turns                                                         // of Pods that are torn down; likewise
+	rule              func(pod types.NamespacedName, revision string, ruling Ruling) // asks that a Pod as it is wanted now be ended
+	events            *Events
+	metrics           *metrics
+	log               *slog.Logger
+	rest              *time.Timer // strikes when nothing was done for a while; may be nil
+	recursiveReadOnly bool        // the node can make all that is mounted below a mount read-only
+	started           time.Time   // of the agent: probes that it takes over are spread over their first period
 }
 
 // safetyLook is how often a Pod is looked at when nothing happens.
@@ -495,7 +496,7 @@ func (w *worker) end(reason string, ruling Ruling) {
 	w.inst.Ending, w.inst.Ruling = &plan.Ending{Since: time.Now(), Reason: reason}, ruling
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
-		if f.deed.starts || f.deed.action.Verb == plan.Tidy || f.deed.action.Verb == plan.Refresh {
+		if f.deed.starts || isBeside(f.deed) {
 			f.cancel()
 		}
 	}
@@ -506,8 +507,11 @@ func (w *worker) end(reason string, ruling Ruling) {
 // tidies says whether an instance that is past is being removed, or files are being written: whatever tears down all of them
 // waits for that.
 func (w *worker) tidies() bool {
-	return w.anyFlight(func(d deed) bool { return d.action.Verb == plan.Tidy || d.action.Verb == plan.Refresh })
+	return w.anyFlight(isBeside)
 }
+
+// isBeside says whether a deed is about what an instance has beside its present containers: in vain once it has to go.
+func isBeside(d deed) bool { return d.action.Verb == plan.Tidy || d.action.Verb == plan.Refresh }
 
 // anyFlight says whether a deed is under way that is one of those.
 func (w *worker) anyFlight(those func(deed) bool) bool {

@@ -67,6 +67,9 @@ func recursive(m *v1.VolumeMount, possible bool) (bool, error) {
 	return possible, nil
 }
 
+// RecursiveReadOnly says whether the kernel can make all that is mounted below a mount read-only.
+func RecursiveReadOnly() bool { return kernelRecursive() }
+
 // kernelRecursive asks the kernel whether it has mount_setattr(2), without which a runtime can make only single mounts
 // read-only. Nothing is changed by it.
 var kernelRecursive = sync.OnceValue(func() bool {

@@ -25,6 +25,9 @@ func (n *Node) given(pod *v1.Pod) (volumes.Given, error) {
 	return given, nil
 }
 
+// RecursiveReadOnly says whether the kernel can make all that is mounted below a mount read-only.
+func RecursiveReadOnly() bool { return volumes.RecursiveReadOnly() }
+
 // Refresh brings the files in the Pod's volumes up to date with the Pod, as containers see them.
 func (n *Node) Refresh(_ context.Context, t Target) error {
 	given, err := n.given(t.Pod)

@@ -26,6 +26,8 @@ type Facts struct {
 	Previous   v1.PodStatus // conditions that stay as they are keep the time of their last change
 	Reason     string       // why the Pod as a whole is held up
 	Message    string
+
+	RecursiveReadOnly bool // the node can make all that is mounted below a mount read-only
 }
 
 // Container is what is reported of a container beside what plan needs to know of it.
@@ -157,7 +159,7 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 		RestartCount: int32(seen.Attempt),
 		Started:      &started,
 		Ready:        started && facts.Ready,
-		VolumeMounts: volumeMounts(c),
+		VolumeMounts: m.volumeMounts(c),
 	}
 	if facts.ID != "" {
 		s.Resources, s.AllocatedResources = c.Resources.DeepCopy(), c.Resources.Requests
@@ -189,14 +191,19 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	return s
 }
 
-// volumeMounts are the container's own: what Kubernetes gives to all is not told of.
-func volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
+// volumeMounts are the container's own: what Kubernetes gives to all is not told of. Of what is read-only it is told whether all
+// below is, too; what is to be so if possible is or is not.
+func (m *maker) volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
 	var out []v1.VolumeMountStatus
-	for _, m := range c.VolumeMounts {
-		status := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
-		if m.ReadOnly {
-			disabled := v1.RecursiveReadOnlyDisabled
-			status.RecursiveReadOnly = &disabled
+	for _, mount := range c.VolumeMounts {
+		status := v1.VolumeMountStatus{Name: mount.Name, MountPath: mount.MountPath, ReadOnly: mount.ReadOnly}
+		if mount.ReadOnly {
+			mode := v1.RecursiveReadOnlyDisabled
+			asked := mount.RecursiveReadOnly
+			if asked != nil && (*asked == v1.RecursiveReadOnlyEnabled || *asked == v1.RecursiveReadOnlyIfPossible && m.facts.RecursiveReadOnly) {
+				mode = v1.RecursiveReadOnlyEnabled
+			}
+			status.RecursiveReadOnly = &mode
 		}
 		out = append(out, status)
 	}

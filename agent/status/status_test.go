@@ -373,17 +373,28 @@ func TestWhatAContainerHasIsTold(t *testing.T) {
 	pod := always("a", "b")
 	cpu, memory := v1.ResourceList{v1.ResourceCPU: resource.MustParse("100m")}, v1.ResourceList{v1.ResourceMemory: resource.MustParse("64Mi")}
 	pod.Spec.Containers[0].Resources = v1.ResourceRequirements{Requests: cpu, Limits: memory}
-	pod.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "etc", MountPath: "/etc/app", ReadOnly: true}}
+	pod.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "etc", MountPath: "/etc/app", ReadOnly: true},
+		{Name: "deep", MountPath: "/deep", ReadOnly: true, RecursiveReadOnly: ptr(v1.RecursiveReadOnlyEnabled)},
+		{Name: "may", MountPath: "/may", ReadOnly: true, RecursiveReadOnly: ptr(v1.RecursiveReadOnlyIfPossible)}}
 	f := facts(all{"a": up()})
 	c := f.Containers["a"]
 	c.StopSignal = ptr(v1.SIGQUIT)
 	f.Containers["a"] = c
 	s := Make(pod, f, t0)
 	a, b := s.ContainerStatuses[0], s.ContainerStatuses[1]
-	disabled := v1.RecursiveReadOnlyDisabled
-	want := []v1.VolumeMountStatus{{Name: "data", MountPath: "/data"}, {Name: "etc", MountPath: "/etc/app", ReadOnly: true, RecursiveReadOnly: &disabled}}
-	if diff := cmp.Diff(want, a.VolumeMounts); diff != "" {
+	mounts := func(ifPossible v1.RecursiveReadOnlyMode) []v1.VolumeMountStatus {
+		return []v1.VolumeMountStatus{
+			{Name: "data", MountPath: "/data"}, {Name: "etc", MountPath: "/etc/app", ReadOnly: true, RecursiveReadOnly: ptr(v1.RecursiveReadOnlyDisabled)},
+			{Name: "deep", MountPath: "/deep", ReadOnly: true, RecursiveReadOnly: ptr(v1.RecursiveReadOnlyEnabled)},
+			{Name: "may", MountPath: "/may", ReadOnly: true, RecursiveReadOnly: &ifPossible},
+		}
+	}
+	if diff := cmp.Diff(mounts(v1.RecursiveReadOnlyDisabled), a.VolumeMounts); diff != "" {
 		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	f.RecursiveReadOnly = true
+	if diff := cmp.Diff(mounts(v1.RecursiveReadOnlyEnabled), Make(pod, f, t0).ContainerStatuses[0].VolumeMounts); diff != "" {
+		t.Errorf("mounts where the node can do it (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(&pod.Spec.Containers[0].Resources, a.Resources); diff != "" || !cmp.Equal(a.AllocatedResources, cpu) || *a.StopSignal != v1.SIGQUIT {
 		t.Errorf("resources (-want +got):\n%s, allocated %v, signal %v", diff, a.AllocatedResources, a.StopSignal)
