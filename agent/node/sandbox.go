@@ -28,6 +28,10 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err := n.Runtime.CheckHandler(ptr.Deref(t.Pod.Spec.RuntimeClassName, "")); err != nil {
 		return nil, err
 	}
+	cfg := sandbox.Config{ID: t.SandboxID()}
+	if cfg.Sysctls, err = n.sysctls(t.Pod); err != nil {
+		return nil, err
+	}
 	given, err := n.given(t.Pod)
 	if err != nil {
 		return nil, err
@@ -41,13 +45,11 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if warnings, err = n.writeEtc(t.Pod); err != nil {
 		return nil, err
 	}
-	id := t.SandboxID()
-	cfg := sandbox.Config{ID: id}
 	if !t.Pod.Spec.HostNetwork {
-		if err := n.Network.CreateNetNS(id); err != nil {
+		if err := n.Network.CreateNetNS(cfg.ID); err != nil {
 			return nil, fmt.Errorf("make network namespace: %w", err)
 		}
-		cfg.NetNS = n.Network.NetNS(id)
+		cfg.NetNS = n.Network.NetNS(cfg.ID)
 	}
 	return warnings, n.startPause(ctx, t, cfg)
 }
@@ -76,9 +78,6 @@ func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) err
 	}
 	var err error
 	if cfg.Hostname, err = n.hostname(t.Pod); err != nil {
-		return err
-	}
-	if cfg.Sysctls, err = n.sysctls(t.Pod); err != nil {
 		return err
 	}
 	place, err := n.Cgroups.Place(t.Pod, t.SandboxID())
