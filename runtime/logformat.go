@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,7 +60,18 @@ func splitLines(seen []byte, final bool) ([]entry, int) {
 	return entries, taken
 }
 
-// tailPiece is how much of a log LastLines reads at once, from its end.
+// entryFields takes a line of a log file apart. It is not ok where it is not in the format.
+func entryFields(line []byte) (stamp, stream, tag, text []byte, ok bool) {
+	stamp, rest, _ := bytes.Cut(line, []byte(" "))
+	stream, rest, _ = bytes.Cut(rest, []byte(" "))
+	tag, text, ok = bytes.Cut(rest, []byte(" "))
+	return stamp, stream, tag, text, ok
+}
+
+// isPartial says whether the tag of an entry is that the line goes on in the next one.
+func isPartial(tag []byte) bool { return len(tag) > 0 && tag[0] == 'P' }
+
+// tailPiece is how much of a log is looked at once, from its end.
 const tailPiece = 16 << 10
 
 // LastLines answers the text of the last lines of a log file, without times and streams, and of that no more than its last
@@ -73,45 +83,33 @@ func LastLines(file string, lines, limit int) (string, error) {
 		return "", fmt.Errorf("read log: %w", err)
 	}
 	defer f.Close()
-	end, err := f.Seek(0, io.SeekEnd)
+	_, at, err := lastLines(f, int64(lines))
 	if err != nil {
 		return "", fmt.Errorf("read log: %w", err)
 	}
-	var content, text []byte
-	for begin := end; begin > 0; {
-		from := max(0, begin-tailPiece)
-		piece := make([]byte, begin-from, int(begin-from)+len(content))
-		if _, err := f.ReadAt(piece, from); err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("read log: %w", err)
-		}
-		content, begin = append(piece, content...), from
-		whole := content
-		if begin > 0 { // it begins somewhere in a line
-			_, whole, _ = bytes.Cut(content, []byte("\n"))
-		}
-		var enough bool
-		if text, enough = tail(whole, lines); enough || len(text) >= limit {
-			break
-		}
+	content, err := io.ReadAll(io.NewSectionReader(f, at, size(f)-at))
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
 	}
+	text := tail(content, lines)
 	return string(text[max(0, len(text)-limit):]), nil
 }
 
-// tail is the text of the last of these entries, and whether there were as many as wanted.
-func tail(content []byte, lines int) (text []byte, enough bool) {
+// tail is the text of the last of these entries.
+func tail(content []byte, lines int) (text []byte) {
 	if len(content) == 0 {
-		return nil, lines <= 0
+		return nil
 	}
 	all := bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n"))
 	for _, line := range all[max(0, len(all)-lines):] {
-		fields := bytes.SplitN(line, []byte(" "), 4)
-		if len(fields) != 4 {
+		_, _, tag, entry, ok := entryFields(line)
+		if !ok {
 			continue
 		}
-		text = append(text, fields[3]...)
-		if string(fields[2]) != "P" {
+		text = append(text, entry...)
+		if !isPartial(tag) {
 			text = append(text, '\n')
 		}
 	}
-	return text, len(all) >= lines
+	return text
 }

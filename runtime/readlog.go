@@ -267,10 +267,8 @@ func (r *logReader) entry(line []byte) error {
 		r.skip--
 		return nil
 	}
-	stamp, rest, _ := bytes.Cut(line, []byte(" "))
-	stream, rest, _ := bytes.Cut(rest, []byte(" "))
-	tag, text, whole := bytes.Cut(rest, []byte(" "))
-	if !whole {
+	stamp, stream, tag, text, ok := entryFields(line)
+	if !ok {
 		return nil
 	}
 	sink := &r.streams[0]
@@ -278,7 +276,7 @@ func (r *logReader) entry(line []byte) error {
 		sink = &r.streams[1]
 	}
 	begins := !sink.midline
-	sink.midline = len(tag) > 0 && tag[0] == 'P'
+	sink.midline = isPartial(tag)
 	if sink.to == nil {
 		return nil
 	}
