@@ -18,11 +18,7 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
@@ -135,18 +131,7 @@ func (g *guardedRegistry) push(t *testing.T, repository string, size int64) stri
 	t.Helper()
 	g.set(func() { g.users[""] = "" })
 	defer g.set(func() { delete(g.users, "") })
-	layer, err := random.Layer(size, types.DockerLayer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base, err := tarball.ImageFromPath(filepath.Join(lab.images, "demo.tar"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := mutate.AppendLayers(base, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := unlike(t, size)
 	ref, err := name.ParseReference(g.address+"/"+repository, name.Insecure)
 	if err != nil {
 		t.Fatal(err)

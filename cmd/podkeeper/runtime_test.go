@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	ggcr "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -67,10 +68,10 @@ func (n *node) other(r *runtime.Runtime) runtime.Image {
 	return pull.Image
 }
 
-// pushUnlike pushes, by several names, the image with a layer that no other image has.
-func pushUnlike(t *testing.T, repositories ...string) {
+// unlike is the demo image with a layer of a size, in bytes, that no other image has.
+func unlike(t *testing.T, size int64) ggcr.Image {
 	t.Helper()
-	layer, err := random.Layer(100, types.DockerLayer)
+	layer, err := random.Layer(size, types.DockerLayer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +79,17 @@ func pushUnlike(t *testing.T, repositories ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := mutate.AppendLayers(base, layer)
+	image, err := mutate.AppendLayers(base, layer)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return image
+}
+
+// pushUnlike pushes, by several names, the image with a layer that no other image has.
+func pushUnlike(t *testing.T, repositories ...string) {
+	t.Helper()
+	more := unlike(t, 100)
 	for _, repository := range repositories {
 		ref, err := name.ParseReference(repository, name.Insecure)
 		if err != nil {
