@@ -25,12 +25,15 @@
 //	look.go      one look at a Pod, what of it is recorded, and what plan gets to see
 //	tend.go      the carriers of output and the probes of the containers that run
 //	deeds.go     one deed a verb: what is recorded before, what is done, what comes of it
+//	refresh.go   files in volumes, which follow the Pod
+//	deadline.go  the end of Pods that were active for too long
 //	hooks.go     postStart and preStop
 //	oom.go       deaths for want of memory
 //	backoff.go   how long the restarts of a Pod's containers may have to wait
 //	turns.go     how many Pods start something at once
 //	requests.go  what others ask of a worker
 //	ephemeral.go ephemeral containers, added to a Pod that runs
+//	logs.go      which log is meant
 //	publish.go   what is reported of a Pod
 //	events.go    v1.Events, a share of them a Pod
 //	report.go    what server tells

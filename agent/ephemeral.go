@@ -15,18 +15,12 @@ import (
 // The error is server.ErrNoPod, server.ErrConflict where the Pod does not run, server.ErrInvalid with what is wrong with the
 // container, or that the record cannot be written.
 func (a *Agent) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error) {
-	w := a.named(pod)
-	if w == nil {
-		return nil, fmt.Errorf("%w: %s", server.ErrNoPod, pod)
-	}
-	if err := w.request(func() error { return w.addEphemeral(container) }); err != nil {
+	published, err := a.askOf(pod, func(w *worker) error { return w.addEphemeral(container) })
+	if err != nil {
 		return nil, err
 	}
-	if published := w.published.Load(); published != nil {
-		reported := a.reported(published)
-		return &reported, nil
-	}
-	return nil, fmt.Errorf("%w: %s", server.ErrNoPod, pod)
+	reported := a.reported(published)
+	return &reported, nil
 }
 
 func (w *worker) addEphemeral(container []byte) error {

@@ -24,16 +24,10 @@ func (a *Agent) Log(key types.NamespacedName, container string, query url.Values
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", server.ErrInvalid, err)
 	}
-	w := a.named(key)
-	if w == nil {
-		return nil, fmt.Errorf("%w: %s", server.ErrNoPod, key)
-	}
-	if err := w.request(func() error { return nil }); err != nil { // it has looked, so that what runs has its log carried
+	// A worker that answers has looked, so that what runs has its log carried.
+	pod, err := a.askOf(key, func(*worker) error { return nil })
+	if err != nil {
 		return nil, err
-	}
-	pod := w.published.Load()
-	if pod == nil {
-		return nil, fmt.Errorf("%w: %s", server.ErrNoPod, key)
 	}
 	t, err := logOf(pod, container, options.Previous)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/server"
@@ -26,14 +27,33 @@ func (w *worker) request(do func() error) error {
 	}
 }
 
-// Shorten has a Pod that ends be over within a time, at least a second, from now. A longer time than it has left is none. The
-// error is server.ErrNoPod, or server.ErrConflict where the Pod does not end.
-func (a *Agent) Shorten(pod types.NamespacedName, grace time.Duration) error {
+// ask has the worker of a Pod do something. The error is what came of it, or server.ErrNoPod.
+func (a *Agent) ask(pod types.NamespacedName, do func(w *worker) error) error {
 	w := a.named(pod)
 	if w == nil {
 		return fmt.Errorf("%w: %s", server.ErrNoPod, pod)
 	}
-	return w.request(func() error { return w.shorten(grace) })
+	return w.request(func() error { return do(w) })
+}
+
+// askOf has the worker of a Pod do something, and answers the Pod as it is reported then.
+func (a *Agent) askOf(pod types.NamespacedName, do func(w *worker) error) (*v1.Pod, error) {
+	var reported *v1.Pod
+	err := a.ask(pod, func(w *worker) error {
+		err := do(w)
+		reported = w.published.Load()
+		return err
+	})
+	if err == nil && reported == nil {
+		err = fmt.Errorf("%w: %s", server.ErrNoPod, pod)
+	}
+	return reported, err
+}
+
+// Shorten has a Pod that ends be over within a time, at least a second, from now. A longer time than it has left is none. The
+// error is server.ErrNoPod, or server.ErrConflict where the Pod does not end.
+func (a *Agent) Shorten(pod types.NamespacedName, grace time.Duration) error {
+	return a.ask(pod, func(w *worker) error { return w.shorten(grace) })
 }
 
 func (w *worker) shorten(grace time.Duration) error {
