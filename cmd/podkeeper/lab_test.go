@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +53,10 @@ var lab struct {
 	registry   string // host:port
 	mounts     string // of the host, before
 }
+
+// init keeps the main thread for TestMain. A test that takes its thread to another network (ownHost) would take the one with it
+// that /proc/self is about, and that never ends.
+func init() { goruntime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	flag.Parse()
