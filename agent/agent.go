@@ -158,7 +158,7 @@ func (a *Agent) Retry(pod types.NamespacedName) error {
 		return nil
 	}
 	for _, r := range a.refused() {
-		if r.Pod == pod {
+		if r.Of.Covers(manifests.PodKey(pod)) {
 			return fmt.Errorf("%s has nothing to retry: its manifest is refused: %s", pod, r.Error())
 		}
 	}
@@ -185,8 +185,8 @@ func (a *Agent) handOut() {
 // tellRefusal tells of a fault that is new.
 func (a *Agent) tellRefusal(r manifests.Refusal) {
 	a.log.Error("manifest refused", "fault", r.Error())
-	if r.Pod.Name != "" {
-		pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.Pod.Namespace, Name: r.Pod.Name}}
+	if mayBePod(r) {
+		pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.Of.Namespace, Name: r.Of.Name}}
 		a.events.add(pod, "", v1.EventTypeWarning, "InvalidManifest", r.Error())
 	}
 }

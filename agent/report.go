@@ -27,8 +27,8 @@ func (a *Agent) Pods() []v1.Pod {
 		}
 	}
 	for _, r := range a.refused() {
-		if r.Pod.Name != "" && !known[r.Pod] {
-			known[r.Pod] = true
+		if mayBePod(r) && !known[r.Of.NamespacedName] {
+			known[r.Of.NamespacedName] = true
 			pods = append(pods, refusedPod(r))
 		}
 	}
@@ -46,11 +46,16 @@ func (a *Agent) reported(pod *v1.Pod) v1.Pod {
 	return out
 }
 
+// mayBePod says whether what was refused has a name, and is a Pod as far as can be told.
+func mayBePod(r manifests.Refusal) bool {
+	return r.Of.Name != "" && r.Of.Covers(manifests.PodKey(r.Of.NamespacedName))
+}
+
 // refusedPod stands for a manifest that was refused and has no Pod that runs.
 func refusedPod(r manifests.Refusal) v1.Pod {
 	return v1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: r.Pod.Namespace, Name: r.Pod.Name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: r.Of.Namespace, Name: r.Of.Name},
 		Status:     v1.PodStatus{Phase: v1.PodPending, Reason: "InvalidManifest", Message: r.Error()},
 	}
 }
@@ -60,17 +65,20 @@ func (a *Agent) refused() []manifests.Refusal { return a.sources.refused() }
 // Manifests answers what was read from the manifest directory, and what of it was refused.
 func (a *Agent) Manifests() server.Manifests {
 	set := a.sources.of(SourceDirectory)
-	m := server.Manifests{Directory: a.cfg.Manifests.Dir, Pods: []server.ManifestPod{}, Refused: []server.Refused{}}
+	m := server.Manifests{Directory: a.cfg.Manifests.Dir, Pods: []server.ManifestPod{}, Objects: []server.ManifestObject{}, Refused: []server.Refused{}}
 	if set.Err != nil {
 		m.Error = set.Err.Error()
 	}
 	for _, p := range set.Pods {
 		m.Pods = append(m.Pods, server.ManifestPod{Namespace: p.Namespace, Name: p.Name, File: p.File, Revision: p.Revision})
 	}
+	for _, o := range set.Objects {
+		m.Objects = append(m.Objects, server.ManifestObject{Kind: o.Kind, Namespace: o.GetNamespace(), Name: o.GetName(), File: o.File})
+	}
 	for _, r := range a.refused() {
 		m.Refused = append(m.Refused, server.Refused{
 			File: r.File, Line: r.Line, Column: r.Column, Field: r.Field, Reason: r.Reason,
-			Namespace: r.Pod.Namespace, Name: r.Pod.Name, Kept: r.Kept,
+			Kind: r.Of.Kind, Namespace: r.Of.Namespace, Name: r.Of.Name, Kept: r.Kept,
 		})
 	}
 	return m

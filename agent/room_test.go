@@ -643,7 +643,7 @@ func TestARefusedManifestTakesNoPodAway(t *testing.T) {
 	w := newWorker(web, a.surroundings)
 	w.wanted, w.origin = &Wish{Pod: &manifests.Pod{Pod: &v1.Pod{}}}, SourceDirectory // as an earlier agent ran it
 	a.enlist(w)
-	a.offer(SourceDirectory, manifests.Set{Refused: []manifests.Refusal{{File: "web.yaml", Reason: "no", Pod: web}}})
+	a.offer(SourceDirectory, manifests.Set{Refused: []manifests.Refusal{{File: "web.yaml", Reason: "no", Of: manifests.PodKey(web)}}})
 	if w.idle() {
 		t.Error("a manifest that this agent refuses, and of which it has no good version, has ended its Pod")
 	}

@@ -64,7 +64,7 @@ func (s *sources) gone(source string, key types.NamespacedName) bool {
 		source = s.order[0]
 	}
 	set, told := s.sets[source]
-	return told && set.Err == nil && !slices.ContainsFunc(set.Refused, func(r manifests.Refusal) bool { return r.Pod == key })
+	return told && set.Err == nil && !slices.ContainsFunc(set.Refused, func(r manifests.Refusal) bool { return r.Of.Covers(manifests.PodKey(key)) })
 }
 
 // wishes are what all sources together want.
@@ -106,7 +106,7 @@ func (s *sources) refused() []manifests.Refusal {
 			key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
 			if first, taken := named[key]; taken {
 				all = append(all, manifests.Refusal{
-					File: p.File, Line: p.Line, Field: "metadata.name", Pod: key, Kept: true,
+					File: p.File, Line: p.Line, Field: "metadata.name", Of: manifests.PodKey(key), Kept: true,
 					Reason: fmt.Sprintf("%s is given by %s already: choose another name, or remove it there", key, first),
 				})
 				continue

@@ -22,11 +22,17 @@ func manifest(name string, words ...string) string {
 
 func decodeOne(t *testing.T, text string) Pod {
 	t.Helper()
-	pods, refused := Decode("x.yaml", []byte(text))
+	pods, refused := decodePods("x.yaml", []byte(text))
 	if len(pods) != 1 || len(refused) > 0 {
 		t.Fatalf("%d Pods, refused: %q", len(pods), messages(refused))
 	}
 	return pods[0]
+}
+
+// decodePods is Decode where only Pods are of interest.
+func decodePods(file string, data []byte) ([]Pod, []Refusal) {
+	set := Decode(file, data)
+	return set.Pods, set.Refused
 }
 
 func TestAccepted(t *testing.T) {
@@ -57,7 +63,7 @@ func TestAccepted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pods, refused := Decode("x.yaml", []byte(c.manifest))
+			pods, refused := decodePods("x.yaml", []byte(c.manifest))
 			if diff := cmp.Diff(c.want, names(pods)); diff != "" || len(refused) > 0 {
 				t.Errorf("Pods (-want +got):\n%s\nrefused: %q", diff, messages(refused))
 			}
@@ -119,7 +125,7 @@ func TestHostileManifestsEnd(t *testing.T) {
 		"a hundred thousand typos":        manifest("web") + strings.Repeat("    contianers: 1\n", 1000),
 		"deep nesting":                    manifest("web") + "    command: " + strings.Repeat("[", 5000),
 	} {
-		pods, refused := Decode("x.yaml", []byte(text))
+		pods, refused := decodePods("x.yaml", []byte(text))
 		if len(pods) > 0 || len(refused) == 0 || len(refused) > 2*maxFaults+1 {
 			t.Errorf("%s: %d Pods, %d refusals", name, len(pods), len(refused))
 		}
@@ -141,23 +147,26 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		pods, refused := Decode("x.yaml", data)
-		seen := make(map[string]bool)
-		for _, p := range pods {
-			if p.Name == "" || p.Namespace == "" || p.Revision == "" || p.Line < 1 || seen[p.key().String()] {
-				t.Errorf("Pod %q is not fit to run", p.key())
-			}
-			seen[p.key().String()] = true
+		set := Decode("x.yaml", data)
+		seen := make(map[Key]bool)
+		for _, p := range set.Pods {
+			set.Objects = append(set.Objects, Object{Object: p.Pod, Kind: KindPod, Revision: p.Revision, Line: p.Line})
 		}
-		for _, r := range refused {
+		for _, o := range set.Objects {
+			if o.GetName() == "" || o.GetNamespace() == "" || o.Revision == "" || o.Line < 1 || seen[o.Key()] {
+				t.Errorf("%s is not fit", o.Key())
+			}
+			seen[o.Key()] = true
+		}
+		for _, r := range set.Refused {
 			if r.Reason == "" || r.Line < 0 || r.Line > len(data)+1 {
 				t.Errorf("a refusal without a reason or out of the file: %+v", r)
 			}
 		}
-		again, _ := Decode("y.yaml", data)
-		for i := range again {
-			if again[i].Revision != pods[i].Revision {
-				t.Errorf("Pod %q has two revisions", pods[i].key())
+		again := Decode("y.yaml", data)
+		for i := range again.Pods {
+			if again.Pods[i].Revision != set.Pods[i].Revision {
+				t.Errorf("Pod %q has two revisions", again.Pods[i].Name)
 			}
 		}
 	})

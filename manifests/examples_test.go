@@ -19,7 +19,7 @@ func TestExamplesAreAccepted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			pods, refused := Decode(file, data)
+			pods, refused := decodePods(file, data)
 			for _, r := range refused {
 				t.Error(r)
 			}

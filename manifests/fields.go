@@ -30,9 +30,9 @@ func (r rule) dropped() bool { return r.verdict == drop }
 
 func only(values ...string) rule { return rule{verdict: some, values: values} }
 
-// rules is the one place that says which fields of a Pod work. The rest of podkeeper relies on it: a Pod that passed
+// rules is the one place that says which fields of an object work. The rest of podkeeper relies on it: one that passed
 // has nothing set but what is "yes" here, or "only" with one of these values (empty values always pass). Everything
-// that a Pod can have is on it, by type and name as in the API reference; TestEveryFieldHasARule holds it to that. What
+// that an object can have is on it, by type and name as in the API reference; TestEveryFieldHasARule holds it to that. What
 // is below a field that is refused or dropped needs no line of its own.
 var rules = func() map[string]rule {
 	table := map[string]rule{
@@ -74,6 +74,9 @@ yes  TypeMeta kind apiVersion
 yes  ObjectMeta name namespace uid labels annotations
 no   ObjectMeta generateName ownerReferences finalizers
 drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds generation managedFields resourceVersion selfLink
+
+yes  ConfigMap metadata data binaryData immutable
+yes  Secret metadata data stringData type immutable
 
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace

@@ -1,4 +1,4 @@
-// Package manifests turns a directory of YAML into the whole set of Pods that are wanted.
+// Package manifests turns a directory of YAML into the whole set of Pods that are wanted, and of the objects they refer to.
 //
 // It reads, judges and remembers manifests:
 //
@@ -22,20 +22,23 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // Config says where manifests are and how to follow them.
 type Config struct {
-	Dir     string        // the manifest directory; it need not exist yet, may vanish and come back, may be a symlink
-	KeepDir string        // podkeeper's own folder for the last good content of each manifest file; "" keeps it in memory only
-	Rescan  time.Duration // how often the directory is looked at without any event, a safety net; 0 means 20 s
-	Log     *slog.Logger  // for trouble with watching and keeping, which no manifest is to blame for; nil is silent
+	Dir     string // the manifest directory; it need not exist yet, may vanish and come back, may be a symlink
+	KeepDir string // podkeeper's own folder for the last good content of each manifest file; "" keeps it in memory only
+	// SecretDir is a folder of podkeeper's own for the same of files with Secrets in them: what is kept of those in KeepDir
+	// lacks the Secrets. It is used only where it is in memory (tmpfs); else an agent that starts knows no last good Secret.
+	SecretDir string
+	Rescan    time.Duration // how often the directory is looked at without any event, a safety net; 0 means 20 s
+	Log       *slog.Logger  // for trouble with watching and keeping, which no manifest is to blame for; nil is silent
 }
 
 // Set is everything that is wanted on this node at one moment. Receivers must not change what it points to.
 type Set struct {
 	Pods    []Pod     // accepted, or the last good version of what is refused now; sorted by namespace/name, each name once
+	Objects []Object  // likewise; sorted by kind, namespace, name
 	Refused []Refusal // what a user has to mend; sorted by file and line
 	Err     error     // the directory cannot be read; Pods are then those last known
 }
@@ -58,11 +61,11 @@ type Pod struct {
 // Refusal is one fault of a manifest, in words for the person who wrote it.
 type Refusal struct {
 	File         string
-	Line, Column int                  // 1-based, 0 where unknown
-	Field        string               // such as spec.containers[0].imagePullPolicy; "" where it is about more than a field
-	Reason       string               // what is wrong and what would be right
-	Pod          types.NamespacedName // zero where not even a name can be read
-	Kept         bool                 // the last good version is still in Set.Pods
+	Line, Column int    // 1-based, 0 where unknown
+	Field        string // such as spec.containers[0].imagePullPolicy; "" where it is about more than a field
+	Reason       string // what is wrong and what would be right
+	Of           Key    // zero where not even a name can be read
+	Kept         bool   // the last good version is still in the Set
 }
 
 // Error is "file:line: field: reason", without the parts that are unknown.
@@ -80,13 +83,34 @@ func (r Refusal) Error() string {
 	return strings.Join(parts, ": ")
 }
 
-func (p Pod) key() types.NamespacedName {
-	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+// keptBy tells whether a last good version is among those that are kept.
+func (r Refusal) keptBy(kept keys) bool {
+	if r.Of.Name == "" {
+		return len(kept) > 0
+	}
+	for key := range kept {
+		if r.Of.Covers(key) {
+			return true
+		}
+	}
+	return false
 }
 
-// Decode reads one manifest file: every Pod in it that is fit to run, and every fault in it. It touches nothing but its
+// Decode reads one manifest file: everything in it that is fit, and every fault in it. It touches nothing but its
 // arguments, and the same data gives the same answer on any machine. file is used for telling where things stand.
-func Decode(file string, data []byte) ([]Pod, []Refusal) {
-	picked := pick([]*entry{{path: file, presence: present, docs: decode(file, data)}}, nil)
-	return picked.pods, picked.refused
+func Decode(file string, data []byte) Set {
+	return pick([]*entry{{path: file, presence: present, docs: decode(file, data)}}, nil).set()
+}
+
+// set is what was picked, with the Pods apart.
+func (p picked) set() Set {
+	s := Set{Refused: p.refused}
+	for _, o := range p.objects {
+		if pod, ok := o.Object.(*v1.Pod); ok {
+			s.Pods = append(s.Pods, Pod{Pod: pod, Revision: o.Revision, File: o.File, Line: o.Line})
+		} else {
+			s.Objects = append(s.Objects, o)
+		}
+	}
+	return s
 }

@@ -1,20 +1,21 @@
 package manifests
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
-	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	kjson "sigs.k8s.io/json"
 )
 
-// reader turns the objects of one document into Pods and refusals.
+// reader turns what stands in one document into objects and refusals.
 type reader struct {
 	file   string
 	offset int // lines of the file before the document
@@ -29,33 +30,36 @@ type fault struct {
 	reason string
 }
 
-// object reads one Kubernetes object: a Pod, or a list of them. Items of a PodList may leave out what kind they are.
-func (r *reader) object(root *yaml.Node, at *field.Path, wantKind bool) {
+// object reads one Kubernetes object, or a list of them. Items of a PodList may leave out what they are: then it is assumed.
+func (r *reader) object(root *yaml.Node, at *field.Path, assumed string) {
 	root = resolve(root)
 	if root.Kind != yaml.MappingNode {
 		r.refuse(root, at, fault{reason: "not a Kubernetes object: a manifest starts with apiVersion: v1 and kind: Pod"})
 		return
 	}
 	kind, version := text(root, "kind"), text(root, "apiVersion")
+	items, listed := strings.CutSuffix(kind, "List")
 	switch {
-	case kind == "" && wantKind:
+	case kind == "" && assumed == "":
 		r.refuse(root, at, fault{field: join(at, "kind"), reason: "missing: write kind: Pod"})
-	case kind == "List" || kind == "PodList":
+	case listed && (items == "" || kinds[items].typ != nil):
 		if version != "v1" {
 			r.refuseVersion(root, at, kind, version)
 			return
 		}
-		r.list(root, at, kind == "List")
-	case kind != "Pod" && wantKind:
-		reason := fmt.Sprintf("kind %s: not supported: podkeeper runs Pods", kind)
-		if near := nearest(kind, []string{"Pod", "List", "PodList"}); near != "" {
+		r.list(root, at, items)
+	case kind != "" && kinds[kind].typ == nil:
+		reason := fmt.Sprintf("kind %s: not supported: podkeeper takes %s", kind, strings.Join(kindNames(), ", "))
+		if near := nearest(kind, append(kindNames(), "List", "PodList")); near != "" {
 			reason += fmt.Sprintf("; did you mean %q?", near)
 		}
 		r.refuse(root, at, fault{node: locate(root, "kind"), field: join(at, "kind"), reason: reason})
-	case version != "v1" && (wantKind || version != ""):
-		r.refuseVersion(root, at, "Pod", version)
+	case version != "v1" && (assumed == "" || version != ""):
+		r.refuseVersion(root, at, kind, version)
+	case assumed != "" && kind != "" && kind != assumed:
+		r.refuse(root, at, fault{node: locate(root, "kind"), field: join(at, "kind"), reason: fmt.Sprintf("kind %s in a %sList: make it a List", kind, assumed)})
 	default:
-		r.pod(root, at)
+		r.typed(root, at, cmp.Or(kind, assumed))
 	}
 }
 
@@ -74,7 +78,7 @@ type listHead struct {
 	Items           []struct{}      `json:"items"`
 }
 
-func (r *reader) list(root *yaml.Node, at *field.Path, wantKind bool) {
+func (r *reader) list(root *yaml.Node, at *field.Path, kind string) {
 	check := strict{budget: &r.budget, shallow: "items"}
 	check.value(root, reflect.TypeFor[listHead](), at)
 	r.refuse(root, at, check.found()...)
@@ -85,62 +89,68 @@ func (r *reader) list(root *yaml.Node, at *field.Path, wantKind bool) {
 	}
 	if items.Kind != yaml.SequenceNode {
 		if items.Tag != "!!null" {
-			r.refuse(root, at, fault{node: items, field: join(at, "items"), reason: "wants a list, not " + describe(items)})
+			r.refuse(root, at, fault{node: items, field: join(at, "items"), reason: "wants a list, not " + check.describe(items)})
 		}
 		return
 	}
 	for i, item := range items.Content {
 		// A list in a list may, by way of YAML anchors, unfold without end; nobody writes one.
-		if kind := text(resolve(item), "kind"); kind == "List" || kind == "PodList" {
+		if strings.HasSuffix(text(resolve(item), "kind"), "List") {
 			r.refuse(item, at, fault{field: join(at.Child("items").Index(i), "kind"), reason: "a list in a list: not supported"})
 			continue
 		}
-		r.object(item, at.Child("items").Index(i), wantKind)
+		r.object(item, at.Child("items").Index(i), kind)
 	}
 }
 
-// pod reads one Pod all the way, and either takes it or tells everything that is wrong with it.
-func (r *reader) pod(root *yaml.Node, at *field.Path) {
-	check := strict{budget: &r.budget}
-	plain := check.value(root, reflect.TypeFor[v1.Pod](), at)
+// typed reads one object of a kind all the way, and either takes it or tells everything that is wrong with it.
+func (r *reader) typed(root *yaml.Node, at *field.Path, name string) {
+	of := kinds[name]
+	check := strict{budget: &r.budget, hidden: of.hidden}
+	plain := check.value(root, of.typ, at)
 	if len(check.faults) > 0 {
 		r.refuse(root, at, check.found()...)
 		return
 	}
-	pod, err := typed(plain)
+	o, err := of.decode(plain)
 	if err != nil {
 		r.refuse(root, at, fault{reason: err.Error()})
 		return
 	}
-	revision, faults := judge(pod, at, corev1.SetObjectDefaults_Pod)
+	revision, faults := of.judge(o, at)
 	if len(faults) > 0 {
 		r.refuse(root, at, faults...)
 		return
 	}
-	r.doc.pods = append(r.doc.pods, Pod{
-		Pod: pod, Revision: revision, File: r.file, Line: locate(root, "metadata.name").Line + r.offset,
+	r.doc.objects = append(r.doc.objects, Object{
+		Object: o, Kind: name, Revision: revision, File: r.file, Line: locate(root, "metadata.name").Line + r.offset,
 	})
 }
 
-func typed(plain any) (*v1.Pod, error) {
-	raw, err := json.Marshal(plain)
+// decode makes an object of this kind of what strict has read.
+func (k kind) decode(plain any) (metav1.Object, error) {
+	fields := maps.Clone(plain.(map[string]any))
+	fields["apiVersion"], fields["kind"] = "v1", k.typ.Name()
+	raw, err := json.Marshal(fields)
 	if err != nil {
-		return nil, fmt.Errorf("read Pod: %w", err)
+		return nil, fmt.Errorf("read %s: %w", k.typ.Name(), err)
 	}
-	pod := new(v1.Pod)
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, pod); err != nil {
-		return nil, fmt.Errorf("read Pod: %w", err)
+	o := reflect.New(k.typ).Interface().(metav1.Object)
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, o); err != nil {
+		return nil, fmt.Errorf("read %s: %w", k.typ.Name(), err)
 	}
-	pod.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
-	return pod, nil
+	return o, nil
 }
 
 // refuse records what is wrong with the object at root, and whose it is.
 func (r *reader) refuse(root *yaml.Node, at *field.Path, faults ...fault) {
 	object := resolve(root)
-	var owner types.NamespacedName
+	var owner Key
 	if name := text(child(object, "metadata"), "name"); name != "" {
-		owner = types.NamespacedName{Namespace: metav1.NamespaceDefault, Name: name}
+		owner.NamespacedName = types.NamespacedName{Namespace: metav1.NamespaceDefault, Name: name}
+		if kind := text(object, "kind"); kinds[kind].typ != nil {
+			owner.Kind = kind
+		}
 		if namespace := text(child(object, "metadata"), "namespace"); namespace != "" {
 			owner.Namespace = namespace
 		}
@@ -151,7 +161,7 @@ func (r *reader) refuse(root *yaml.Node, at *field.Path, faults ...fault) {
 			node = locate(object, relative(f.field, at))
 		}
 		r.doc.refused = append(r.doc.refused, Refusal{
-			File: r.file, Line: node.Line + r.offset, Column: node.Column, Field: f.field, Reason: f.reason, Pod: owner,
+			File: r.file, Line: node.Line + r.offset, Column: node.Column, Field: f.field, Reason: f.reason, Of: owner,
 		})
 	}
 }

@@ -15,7 +15,7 @@ type presence string
 const (
 	unread  presence = "unread"  // it was not read yet: all that is known is what was good last
 	present presence = "present" // it is there, and what stands in it is known
-	missing presence = "missing" // it is not there at the moment: any other that has its Pods takes them over
+	missing presence = "missing" // it is not there at the moment: any other that has its objects takes them over
 	gone    presence = "gone"    // it does not come back: what it held is only of use to a file that it was moved to
 )
 
@@ -24,14 +24,14 @@ type entry struct {
 	path     string
 	presence presence
 	docs     []document // what stands in the file, or stood when it was read last; none before
-	good     []document // those documents, of now or earlier, that Pods were taken from
+	good     []document // those documents, of now or earlier, that objects were taken from
 	twin     string     // the path of an entry that is missing or gone and was this very file: it was renamed
 }
 
 // away tells whether the file is not there.
 func (e *entry) away() bool { return e.presence == missing || e.presence == gone }
 
-// standing is what a version of a Pod has to say for itself.
+// standing is what a version of an object has to say for itself.
 type standing string
 
 const (
@@ -40,50 +40,50 @@ const (
 	orphaned standing = "orphaned"  // its file is missing
 )
 
-// claim is one version of a Pod that could be the one that is wanted.
+// claim is one version of an object that could be the one that is wanted.
 type claim struct {
-	Pod
+	Object
 	from     *entry
 	doc      *document
 	standing standing
 	order    int
 }
 
-// picked is the outcome of pick: the wanted Pods, the refusals and, for each file, the documents that Pods came from.
+// picked is the outcome of pick: the wanted objects, the refusals and, for each file, the documents that objects came from.
 type picked struct {
-	pods    []Pod
+	objects []Object
 	refused []Refusal
 	good    map[*entry][]document
 }
 
-// picker decides which version of each Pod is wanted. What it does grows with the number of files and Pods, and no
+// picker decides which version of each object is wanted. What it does grows with the number of files and objects, and no
 // faster.
 type picker struct {
-	running map[types.NamespacedName]Pod
+	running map[Key]Object
 	away    map[string]*entry                 // the files that are not there, by path
-	had     map[types.NamespacedName][]*entry // the same by the Pods that were good in them
-	claims  map[types.NamespacedName][]claim  // every version of a Pod
-	winners map[types.NamespacedName]claim    // the one that is wanted
+	had     map[types.NamespacedName][]*entry // the same by the names of what was good in them
+	claims  map[Key][]claim                   // every version of an object
+	winners map[Key]claim                     // the one that is wanted
 	won     map[*entry][]claim                // the winners of a file, as they stand in it
-	uids    map[types.UID]types.NamespacedName
-	taken   map[*entry][]Refusal // of names and UIDs that others have
+	uids    map[types.UID]Key                 // of Pods
+	taken   map[*entry][]Refusal              // of names and UIDs that others have, and of edits that may not be
 	refused []Refusal
 	count   int
 }
 
-// pick settles who is wanted, given all files, sorted by path, and the Pods that were wanted before. Of one name, the
+// pick settles what is wanted, given all files, sorted by path, and what was wanted before. Of one kind and name, the
 // file that had it keeps it; a file's present content comes before its last good one, which stands in for documents
-// that are refused. A name, or a UID, that is taken is refused to the second who wants it.
-func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
+// that are refused. A name, or a Pod's UID, that is taken is refused to the second who wants it.
+func pick(entries []*entry, running map[Key]Object) picked {
 	p := &picker{
 		running: running,
 		away:    make(map[string]*entry),
 		had:     make(map[types.NamespacedName][]*entry),
-		claims:  make(map[types.NamespacedName][]claim),
-		winners: make(map[types.NamespacedName]claim),
+		claims:  make(map[Key][]claim),
+		winners: make(map[Key]claim),
 		won:     make(map[*entry][]claim),
 		taken:   make(map[*entry][]Refusal),
-		uids:    make(map[types.UID]types.NamespacedName),
+		uids:    make(map[types.UID]Key),
 	}
 	for _, e := range entries {
 		if e.away() {
@@ -98,16 +98,14 @@ func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 	}
 	out := picked{good: make(map[*entry][]document)}
 	for _, winner := range p.winners {
-		out.pods = append(out.pods, winner.Pod)
+		out.objects = append(out.objects, winner.Object)
 		p.won[winner.from] = append(p.won[winner.from], winner)
 	}
 	for _, e := range entries {
 		out.good[e] = p.good(e)
 		p.tell(e)
 	}
-	slices.SortFunc(out.pods, func(a, b Pod) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(out.objects, func(a, b Object) int { return a.Key().compare(b.Key()) })
 	slices.SortStableFunc(p.refused, func(a, b Refusal) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason))
@@ -119,12 +117,12 @@ func pick(entries []*entry, running map[types.NamespacedName]Pod) picked {
 // mourn notes what a file held that is not there.
 func (p *picker) mourn(e *entry) {
 	p.away[e.path] = e
-	for key := range podsOf(e.good) {
-		p.had[key] = append(p.had[key], e)
+	for key := range objectsOf(e.good) {
+		p.had[key.NamespacedName] = append(p.had[key.NamespacedName], e)
 	}
 }
 
-// claim collects every version of every Pod that a file can speak for.
+// claim collects every version of every object that a file can speak for.
 func (p *picker) claim(e *entry) {
 	switch e.presence {
 	case unread:
@@ -143,80 +141,85 @@ func (p *picker) claimPresent(e *entry) {
 	p.add(e, e.docs, current, anything)
 	named, all := refusedIn(e.docs)
 	if len(e.good) > 0 {
-		holds := podsOf(e.docs)
-		p.add(e, e.good, standsIn, func(key types.NamespacedName) bool { return all || named[key] || holds[key] })
+		holds := objectsOf(e.docs)
+		p.add(e, e.good, standsIn, func(key Key) bool { return all || named.cover(key) || holds[key] })
 	}
 	for _, other := range p.bequeathed(e, named) {
-		p.add(e, other.good, standsIn, func(key types.NamespacedName) bool {
-			return other.path == e.twin && all || named[key]
+		p.add(e, other.good, standsIn, func(key Key) bool {
+			return other.path == e.twin && all || named.cover(key)
 		})
 	}
 }
 
-func anything(types.NamespacedName) bool { return true }
+func anything(Key) bool { return true }
 
-// refusedIn tells whose last good version stands in for the refused documents: the Pods they name or, where one of them
+// keys are those that refusals name, some without a kind.
+type keys map[Key]bool
+
+func (k keys) cover(key Key) bool { return k[key] || k[Key{NamespacedName: key.NamespacedName}] }
+
+// refusedIn tells whose last good version stands in for the refused documents: the objects they name or, where one of them
 // cannot even be read that far, all.
-func refusedIn(docs []document) (named map[types.NamespacedName]bool, all bool) {
-	named = make(map[types.NamespacedName]bool)
+func refusedIn(docs []document) (named keys, all bool) {
+	named = make(keys)
 	for _, doc := range docs {
 		for _, r := range doc.refused {
-			named[r.Pod] = true
-			all = all || r.Pod.Name == ""
+			named[r.Of] = true
+			all = all || r.Of.Name == ""
 		}
 	}
 	return named, all
 }
 
-func podsOf(docs []document) map[types.NamespacedName]bool {
-	pods := make(map[types.NamespacedName]bool)
+func objectsOf(docs []document) keys {
+	found := make(keys)
 	for _, doc := range docs {
-		for _, pod := range doc.pods {
-			pods[pod.key()] = true
+		for _, o := range doc.objects {
+			found[o.Key()] = true
 		}
 	}
-	return pods
+	return found
 }
 
 // bequeathed lists the files that are away, by path, whose last good versions may stand in for what is refused in this
-// one: itself under its earlier name, and any that had one of these Pods.
-func (p *picker) bequeathed(e *entry, named map[types.NamespacedName]bool) []*entry {
+// one: itself under its earlier name, and any that had one of these names.
+func (p *picker) bequeathed(e *entry, named keys) []*entry {
 	var others []*entry
 	if twin, ok := p.away[e.twin]; ok {
 		others = append(others, twin)
 	}
 	for key := range named {
-		others = append(others, p.had[key]...)
+		others = append(others, p.had[key.NamespacedName]...)
 	}
 	slices.SortFunc(others, func(a, b *entry) int { return strings.Compare(a.path, b.path) })
 	return slices.Compact(others)
 }
 
-func (p *picker) add(e *entry, docs []document, standing standing, wanted func(types.NamespacedName) bool) {
+func (p *picker) add(e *entry, docs []document, standing standing, wanted func(Key) bool) {
 	for i := range docs {
-		for _, pod := range docs[i].pods {
-			if !wanted(pod.key()) {
+		for _, o := range docs[i].objects {
+			if !wanted(o.Key()) {
 				continue
 			}
 			p.count++
-			c := claim{Pod: pod, from: e, doc: &docs[i], standing: standing, order: p.count}
+			c := claim{Object: o, from: e, doc: &docs[i], standing: standing, order: p.count}
 			c.File = e.path
-			p.claims[pod.key()] = append(p.claims[pod.key()], c)
+			p.claims[o.Key()] = append(p.claims[o.Key()], c)
 		}
 	}
 }
 
-// keys puts the Pods that ran first, then as they stand, and reserves the UIDs that they go on to have.
-func (p *picker) keys() []types.NamespacedName {
-	keys := make([]types.NamespacedName, 0, len(p.claims))
+// keys puts what was wanted first, then as they stand, and reserves the UIDs that Pods go on to have.
+func (p *picker) keys() []Key {
+	keys := make([]Key, 0, len(p.claims))
 	for key, claims := range p.claims {
 		keys = append(keys, key)
 		slices.SortFunc(claims, p.rank)
-		if was, ok := p.running[key]; ok && was.UID != "" && claims[0].UID == was.UID {
-			p.uids[was.UID] = key
+		if was, ok := p.running[key]; ok && was.podUID() != "" && claims[0].podUID() == was.podUID() {
+			p.uids[was.podUID()] = key
 		}
 	}
-	slices.SortFunc(keys, func(a, b types.NamespacedName) int {
+	slices.SortFunc(keys, func(a, b Key) int {
 		_, aRan := p.running[a]
 		_, bRan := p.running[b]
 		return cmp.Or(last(!aRan, !bRan), cmp.Compare(p.claims[a][0].order, p.claims[b][0].order))
@@ -224,9 +227,9 @@ func (p *picker) keys() []types.NamespacedName {
 	return keys
 }
 
-// rank orders the versions of one Pod, the best first.
+// rank orders the versions of one object, the best first.
 func (p *picker) rank(a, b claim) int {
-	was := p.running[a.key()]
+	was := p.running[a.Key()]
 	return cmp.Or(
 		last(a.standing == orphaned, b.standing == orphaned),
 		last(a.File != was.File, b.File != was.File),
@@ -247,34 +250,49 @@ func last(a, b bool) int {
 	return -1
 }
 
-// settle takes the best version of a Pod and refuses the others that stand in a file now.
-func (p *picker) settle(key types.NamespacedName) {
+// settle takes the best version of an object and refuses the others that stand in a file now.
+func (p *picker) settle(key Key) {
 	won := false
 	for _, c := range p.claims[key] {
-		holder, taken := p.uids[c.UID]
+		holder, taken := p.uids[c.podUID()]
 		switch {
 		case won && c.standing == current:
 			winner := p.winners[key]
-			p.refuse(c, "metadata.name", fmt.Sprintf("Pod %s is already defined at %s:%d: give one of them another name, or remove it",
+			p.refuse(c, "metadata.name", fmt.Sprintf("%s is already defined at %s:%d: give one of them another name, or remove it",
 				key, winner.File, winner.Line))
 		case won:
-		case c.UID != "" && taken && holder != key:
-			p.refuse(c, "metadata.uid", fmt.Sprintf("%q is the UID of Pod %s already: remove it, podkeeper finds one", c.UID, holder))
+		case c.standing == current && p.frozen(c):
+		case taken && holder != key:
+			p.refuse(c, "metadata.uid", fmt.Sprintf("%q is the UID of %s already: remove it, podkeeper finds one", c.podUID(), holder))
 		default:
 			won = true
 			p.winners[key] = c
-			if c.UID != "" {
-				p.uids[c.UID] = key
+			if uid := c.podUID(); uid != "" {
+				p.uids[uid] = key
 			}
 		}
 	}
+}
+
+// frozen refuses an edit of what must not be edited.
+func (p *picker) frozen(c claim) bool {
+	was, ran := p.running[c.Key()]
+	of := kinds[c.Kind]
+	if !ran || was.Revision == c.Revision || of.frozen == nil {
+		return false
+	}
+	field := of.frozen(c.Object.Object, was.Object)
+	if field != "" {
+		p.refuse(c, field, "Forbidden: field is immutable when `immutable` is set: give the "+c.Kind+" another name, or remove it first")
+	}
+	return field != ""
 }
 
 func (p *picker) refuse(c claim, name, reason string) {
 	if c.standing != current {
 		return
 	}
-	p.taken[c.from] = append(p.taken[c.from], Refusal{File: c.File, Line: c.Line, Field: name, Reason: reason, Pod: c.key()})
+	p.taken[c.from] = append(p.taken[c.from], Refusal{File: c.File, Line: c.Line, Field: name, Reason: reason, Of: c.Key()})
 }
 
 // good lists the documents of a file that won, in order, so that they can be kept.
@@ -294,14 +312,14 @@ func (p *picker) good(e *entry) []document {
 
 // tell passes on the refusals of a file, with whether the last good version stands in.
 func (p *picker) tell(e *entry) {
-	kept := make(map[types.NamespacedName]bool)
+	kept := make(keys)
 	for _, c := range p.won[e] {
 		if c.standing == standsIn {
-			kept[c.key()] = true
+			kept[c.Key()] = true
 		}
 	}
 	for _, r := range p.taken[e] {
-		r.Kept = kept[r.Pod] && r.Field == "metadata.uid"
+		r.Kept = kept[r.Of] && r.Field != "metadata.name"
 		p.refused = append(p.refused, r)
 	}
 	if e.away() {
@@ -309,7 +327,7 @@ func (p *picker) tell(e *entry) {
 	}
 	for _, doc := range e.docs {
 		for _, r := range doc.refused {
-			r.Kept = kept[r.Pod] || r.Pod.Name == "" && len(kept) > 0
+			r.Kept = r.keptBy(kept)
 			p.refused = append(p.refused, r)
 		}
 	}

@@ -18,7 +18,7 @@ func TestPriorities(t *testing.T) {
 		"what kubeadm writes for the control plane":           {"  priority: 2000001000\n  priorityClassName: system-node-critical\n", 2000001000},
 		"no priority may be written, as kubectl's output has": {"  priority: 0\n  preemptionPolicy: PreemptLowerPriority\n", 0},
 	} {
-		pods, refused := Decode("web.yaml", []byte(pod+c.spec))
+		pods, refused := decodePods("web.yaml", []byte(pod+c.spec))
 		if len(refused) > 0 || len(pods) != 1 {
 			t.Errorf("%s: refused: %v", sentence, refused)
 			continue

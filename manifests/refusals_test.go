@@ -92,7 +92,7 @@ func lines(text []byte) []string {
 // write makes what is answered what is wanted.
 func (c *refusal) write(t testing.TB, file string) {
 	t.Helper()
-	pods, refused := Decode("x.yaml", c.manifest)
+	pods, refused := decodePods("x.yaml", c.manifest)
 	c.want, c.pods = messages(refused), names(pods)
 	archive := &txtar.Archive{Comment: []byte(c.name + "\n"), Files: []txtar.File{
 		{Name: "manifest.yaml", Data: c.manifest}, {Name: "want", Data: []byte(strings.Join(c.want, "\n"))},
@@ -110,7 +110,7 @@ func TestRefusals(t *testing.T) {
 	for _, c := range refusals(t) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			pods, refused := Decode("x.yaml", c.manifest)
+			pods, refused := decodePods("x.yaml", c.manifest)
 			if diff := cmp.Diff(c.want, messages(refused)); diff != "" {
 				t.Errorf("messages (-want +got):\n%s", diff)
 			}
@@ -135,7 +135,7 @@ func messages(refused []Refusal) []string {
 func names(pods []Pod) []string {
 	var all []string
 	for _, p := range pods {
-		all = append(all, p.key().String())
+		all = append(all, p.Namespace+"/"+p.Name)
 	}
 	slices.Sort(all)
 	return all

@@ -28,18 +28,26 @@ func Normalise(pod *v1.Pod) *v1.Pod {
 	return normal
 }
 
-// revise hashes what a user wrote of a Pod that has no defaults yet: name, namespace, UID, labels, annotations and
-// spec. It is the same wherever and from whatever file the same was read, and whatever a later library adds to types
+// revise hashes what a user wrote of an object that has no defaults yet: name, namespace, UID, labels, annotations and
+// all that is not dropped, such as the spec. It is the same wherever and from whatever file the same was read, and whatever a later library adds to types
 // and defaults that the user did not write.
-func revise(pod *v1.Pod) (string, error) {
-	raw, err := json.Marshal(map[string]any{
+func revise(o metav1.Object) (string, error) {
+	text := map[string]any{
 		"metadata": written(reflect.ValueOf(metav1.ObjectMeta{
-			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, Labels: pod.Labels, Annotations: pod.Annotations,
+			Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(), Labels: o.GetLabels(), Annotations: o.GetAnnotations(),
 		})),
-		"spec": written(reflect.ValueOf(pod.Spec)),
-	})
+	}
+	v := reflect.ValueOf(o).Elem()
+	for name, f := range jsonFields(v.Type()) {
+		value := v.FieldByIndex(f.index)
+		if _, known := text[name]; known || f.owner == "TypeMeta" || f.rule().dropped() || value.Kind() == reflect.Pointer && value.IsNil() {
+			continue
+		}
+		text[name] = written(value)
+	}
+	raw, err := json.Marshal(text)
 	if err != nil {
-		return "", fmt.Errorf("hash Pod: %w", err)
+		return "", fmt.Errorf("hash object: %w", err)
 	}
 	const size = 16 // bytes: its 32 digits fit into a label
 	sum := sha256.Sum256(raw)
@@ -54,6 +62,9 @@ func written(v reflect.Value) any {
 	case reflect.Pointer:
 		return written(v.Elem())
 	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return v.Interface()
+		}
 		list := make([]any, v.Len())
 		for i := range list {
 			list[i] = written(v.Index(i))

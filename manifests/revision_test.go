@@ -12,8 +12,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 )
 
@@ -61,20 +62,25 @@ func TestRevision(t *testing.T) {
 
 func TestADefaultOfALaterLibraryIsNoEdit(t *testing.T) {
 	t.Parallel()
-	read := func(setDefaults func(*v1.Pod)) (*v1.Pod, string) {
+	read := func(further func(*v1.Pod)) (*v1.Pod, string) {
 		pod := new(v1.Pod)
 		if err := yaml.Unmarshal([]byte(manifest("web", "a")), pod); err != nil {
 			t.Fatal(err)
 		}
-		revision, faults := judge(pod, nil, setDefaults)
+		of := kinds[KindPod]
+		complete := of.complete
+		of.complete = func(o metav1.Object, at *field.Path) []fault {
+			defer further(o.(*v1.Pod))
+			return complete(o, at)
+		}
+		revision, faults := of.judge(pod, nil)
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}
 		return pod, revision
 	}
-	now, revision := read(corev1.SetObjectDefaults_Pod)
+	now, revision := read(func(*v1.Pod) {})
 	later, laterRevision := read(func(pod *v1.Pod) {
-		corev1.SetObjectDefaults_Pod(pod)
 		pod.Spec.Hostname = "new"
 		pod.Spec.Containers[0].WorkingDir = "/new"
 	})
@@ -209,7 +215,7 @@ func TestNormalise(t *testing.T) {
 		texts[file] = string(data)
 	}
 	for name, text := range texts {
-		pods, _ := Decode("x.yaml", []byte(text))
+		pods, _ := decodePods("x.yaml", []byte(text))
 		for _, pod := range pods {
 			before := pod.DeepCopy()
 			normal := Normalise(pod.Pod)

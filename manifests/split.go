@@ -22,7 +22,7 @@ const maxBytes = 10 << 20
 type document struct {
 	text    []byte
 	line    int // where text starts in its file, 1-based
-	pods    []Pod
+	objects []Object
 	refused []Refusal
 }
 
@@ -103,7 +103,7 @@ func blank(text []byte) bool {
 	return true
 }
 
-// decode fills in the Pods and refusals of a document.
+// decode fills in the objects and refusals of a document.
 func (d *document) decode(file string) {
 	roots, err := parse(d.text)
 	if err != nil {
@@ -112,7 +112,7 @@ func (d *document) decode(file string) {
 	}
 	for _, root := range roots {
 		read := reader{file: file, offset: d.line - 1, doc: d, budget: maxNodes}
-		read.object(root, nil, true)
+		read.object(root, nil, "")
 	}
 }
 
@@ -167,6 +167,9 @@ func (d *document) explain(err error) (line int, reason string) {
 		if n, err := strconv.Atoi(found[1]); err == nil {
 			line = n
 		}
+	}
+	if strings.HasPrefix(text, "unknown anchor ") { // what it quotes may be a password
+		text = "a text that begins with * wants quotes"
 	}
 	if tab := d.tabbed(); tab > 0 {
 		return tab + d.line - 1, "a tab indents this line: YAML wants spaces"

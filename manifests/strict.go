@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"encoding/base64"
 	"fmt"
 	"math"
 	"reflect"
@@ -24,6 +25,7 @@ type strict struct {
 	more    int    // faults beyond the first maxFaults
 	budget  *int   // nodes left to visit: aliases can unfold a short text into a huge one
 	shallow string // a field of the outermost mapping that is somebody else's to read
+	hidden  bool   // no fault quotes what it is about
 }
 
 const (
@@ -67,7 +69,7 @@ func (s *strict) value(n *yaml.Node, t reflect.Type, at *field.Path) any {
 	}
 	n = resolve(n)
 	if n.Style&yaml.TaggedStyle != 0 && !plainTag(n.Tag) {
-		s.fault(n, at, "YAML tag %s: not supported: remove it", n.Tag)
+		s.fault(n, at, "YAML tag%s: not supported: remove it", s.quote(" %s", n.Tag))
 		return nil
 	}
 	for t.Kind() == reflect.Pointer {
@@ -89,7 +91,9 @@ func (s *strict) value(n *yaml.Node, t reflect.Type, at *field.Path) any {
 		return s.mapping(n, t, at)
 	case t.Kind() == reflect.Map:
 		return s.dictionary(n, t, at)
-	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return s.base64(n, at)
+	case t.Kind() == reflect.Slice:
 		return s.sequence(n, t, at)
 	}
 	return s.scalar(n, t, at)
@@ -161,7 +165,7 @@ func (s *strict) dictionary(n *yaml.Node, t reflect.Type, at *field.Path) any {
 	for _, p := range s.pairs(n, at) {
 		key := resolve(p.key)
 		if !s.plainKey(key) {
-			s.fault(p.key, at, "key %s is %s: put it in quotes", key.Value, describe(key))
+			s.fault(p.key, at, "key %s is %s: put it in quotes", key.Value, s.describe(key))
 			continue
 		}
 		out[key.Value] = s.value(p.value, t.Elem(), at.Key(key.Value))
@@ -208,9 +212,9 @@ func (s *strict) sequence(n *yaml.Node, t reflect.Type, at *field.Path) any {
 	if n.Kind != yaml.SequenceNode {
 		hint := `: start each item with "- "`
 		if n.Kind == yaml.ScalarNode {
-			hint = fmt.Sprintf(": write [%q]", n.Value)
+			hint = s.quote(": write [%q]", n.Value)
 		}
-		s.fault(n, at, "wants a list, not %s%s", describe(n), hint)
+		s.fault(n, at, "wants a list, not %s%s", s.describe(n), hint)
 		return nil
 	}
 	out := make([]any, len(n.Content))
@@ -220,9 +224,30 @@ func (s *strict) sequence(n *yaml.Node, t reflect.Type, at *field.Path) any {
 	return out
 }
 
+// base64 reads bytes.
+func (s *strict) base64(n *yaml.Node, at *field.Path) any {
+	if n.Kind != yaml.ScalarNode {
+		s.fault(n, at, "wants text in base64, not %s", s.describe(n))
+		return nil
+	}
+	written := s.scalar(n, reflect.TypeFor[string](), at)
+	if written == nil {
+		return nil
+	}
+	if _, err := base64.StdEncoding.DecodeString(n.Value); err != nil {
+		hint := ""
+		if s.hidden {
+			hint = ", or write it as it is under stringData"
+		}
+		s.fault(n, at, "not base64: encode it, as base64 -w0 does%s", hint)
+		return nil
+	}
+	return n.Value
+}
+
 func (s *strict) is(n *yaml.Node, kind yaml.Kind, want string, at *field.Path) bool {
 	if n.Kind != kind {
-		s.fault(n, at, "wants %s, not %s", want, describe(n))
+		s.fault(n, at, "wants %s, not %s", want, s.describe(n))
 	}
 	return n.Kind == kind
 }
@@ -233,13 +258,13 @@ func (s *strict) scalar(n *yaml.Node, t reflect.Type, at *field.Path) any {
 	case kind == reflect.Bool && isBool:
 		return boolean
 	case kind == reflect.Bool:
-		s.fault(n, at, "wants true or false, not %s%s", describe(n), unquote(n))
+		s.fault(n, at, "wants true or false, not %s%s", s.describe(n), unquote(n))
 	case kind == reflect.String && n.Kind == yaml.ScalarNode && !isBool && (n.Tag == "!!str" || n.Tag == "!!timestamp"):
 		return n.Value
 	case kind == reflect.String && n.Kind == yaml.ScalarNode:
-		s.fault(n, at, "wants text, not %s: put it in quotes: %q", describe(n), n.Value)
+		s.fault(n, at, "wants text, not %s: put it in quotes%s", s.describe(n), s.quote(": %q", n.Value))
 	case kind == reflect.String:
-		s.fault(n, at, "wants text, not %s", describe(n))
+		s.fault(n, at, "wants text, not %s", s.describe(n))
 	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Int64:
 		return s.integer(n, t, at)
 	default:
@@ -250,7 +275,7 @@ func (s *strict) scalar(n *yaml.Node, t reflect.Type, at *field.Path) any {
 
 func (s *strict) integer(n *yaml.Node, t reflect.Type, at *field.Path) any {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" && n.Tag != "!!float" {
-		s.fault(n, at, "wants a whole number, not %s%s", describe(n), unquote(n))
+		s.fault(n, at, "wants a whole number, not %s%s", s.describe(n), unquote(n))
 		return nil
 	}
 	var whole int64
@@ -278,7 +303,7 @@ func (s *strict) quantity(n *yaml.Node, at *field.Path) any {
 	written := n.Value
 	switch _, isBool := truth(n); {
 	case n.Kind != yaml.ScalarNode, isBool:
-		s.fault(n, at, "wants an amount such as 500m, 1.5 or 128Mi, not %s", describe(n))
+		s.fault(n, at, "wants an amount such as 500m, 1.5 or 128Mi, not %s", s.describe(n))
 		return nil
 	case n.Tag == "!!int":
 		var whole int64
@@ -319,24 +344,32 @@ func cased(word string) bool {
 }
 
 // describe says what a node is, in words for a user.
-func describe(n *yaml.Node) string {
+func (s *strict) describe(n *yaml.Node) string {
 	switch _, boolean := truth(n); {
 	case n.Kind == yaml.MappingNode:
 		return "a mapping"
 	case n.Kind == yaml.SequenceNode:
 		return "a list"
 	case boolean:
-		return "the boolean " + n.Value
+		return "the boolean" + s.quote(" %s", n.Value)
 	case n.Tag == "!!null":
 		return "nothing"
 	case n.Tag == "!!int", n.Tag == "!!float":
-		return "the number " + n.Value
+		return "the number" + s.quote(" %s", n.Value)
 	}
 	const most = 60
 	if runes := []rune(n.Value); len(runes) > most {
-		return fmt.Sprintf("the text %q…", string(runes[:most]))
+		return "the text" + s.quote(" %q…", string(runes[:most]))
 	}
-	return fmt.Sprintf("the text %q", n.Value)
+	return "the text" + s.quote(" %q", n.Value)
+}
+
+// quote is a part of a fault that quotes what stands in the manifest, where that is for other eyes.
+func (s *strict) quote(format string, what string) string {
+	if s.hidden {
+		return ""
+	}
+	return fmt.Sprintf(format, what)
 }
 
 // unquote is a hint for a number or boolean that was put in quotes.

@@ -18,50 +18,51 @@ import (
 // uidForm is what a UID may look like: it becomes part of file names, of cgroup names and of labels in containerd.
 var uidForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
-// judge finds everything that is wrong with a Pod as it was written: fields that podkeeper does not support, and what
-// Kubernetes' own validation of a new Pod says, in its words. Between the two it takes the Pod's revision and fills in
-// the defaults, which are setDefaults' to know.
-func judge(pod *v1.Pod, at *field.Path, setDefaults func(*v1.Pod)) (revision string, faults []fault) {
-	faults = unfit(pod, at)
-	pod.Status = v1.PodStatus{}
-	if pod.Namespace == "" {
-		pod.Namespace = metav1.NamespaceDefault
+// judge finds everything that is wrong with an object as it was written: fields that podkeeper does not support, and what
+// Kubernetes' own validation of a new one says, in its words. Between the two it takes the object's revision and completes
+// it.
+func (k kind) judge(o metav1.Object, at *field.Path) (revision string, faults []fault) {
+	faults = k.unfit(o, at)
+	if o.GetNamespace() == "" {
+		o.SetNamespace(metav1.NamespaceDefault)
 	}
-	revision, err := revise(pod)
+	revision, err := revise(o)
 	if err != nil {
 		faults = append(faults, fault{reason: err.Error()})
 	}
-	setDefaults(pod)
-	faults = append(faults, prioritise(pod, at)...)
-	for _, err := range validate(pod) {
+	faults = append(faults, k.complete(o, at)...)
+	for _, err := range k.validate(o) {
 		name := err.Field
 		if at != nil {
 			name = join(at, name)
 		}
 		if !covered(name, faults) {
-			faults = append(faults, fault{field: name, reason: err.ErrorBody() + hint(err, pod)})
+			faults = append(faults, fault{field: name, reason: err.ErrorBody() + hint(err, o)})
 		}
 	}
 	return revision, faults
 }
 
-// unfit finds what podkeeper has to say about a Pod before Kubernetes does.
-func unfit(pod *v1.Pod, at *field.Path) []fault {
+// unfit finds what podkeeper has to say about an object before Kubernetes does.
+func (k kind) unfit(o metav1.Object, at *field.Path) []fault {
 	var faults []fault
-	if pod.Name == "" {
-		faults = append(faults, fault{field: join(at, "metadata.name"), reason: "missing: a Pod needs a name, such as web"})
-	}
-	if pod.UID != "" && !uidForm.MatchString(string(pod.UID)) {
+	if o.GetName() == "" {
 		faults = append(faults, fault{
-			field: join(at, "metadata.uid"), reason: fmt.Sprintf("%q: wants at most 63 letters, digits and dashes", pod.UID),
+			field: join(at, "metadata.name"), reason: fmt.Sprintf("missing: a %s needs a name, such as %s", k.typ.Name(), k.example),
 		})
 	}
-	faults = append(faults, unsupported(reflect.ValueOf(pod), at)...)
-	return append(faults, odd(pod, at)...)
+	if uid := o.GetUID(); uid != "" && !uidForm.MatchString(string(uid)) {
+		faults = append(faults, fault{field: join(at, "metadata.uid"), reason: fmt.Sprintf("%q: wants at most 63 letters, digits and dashes", uid)})
+	}
+	faults = append(faults, unsupported(reflect.ValueOf(o), at)...)
+	if pod, ok := o.(*v1.Pod); ok {
+		faults = append(faults, odd(pod, at)...)
+	}
+	return faults
 }
 
-// validate is what the API server checks when a Pod is created (its pod strategy).
-func validate(pod *v1.Pod) field.ErrorList {
+// validatePod is what the API server checks when a Pod is created (its pod strategy).
+func validatePod(pod *v1.Pod) field.ErrorList {
 	internal := new(core.Pod)
 	if err := corev1.Convert_v1_Pod_To_core_Pod(pod.DeepCopy(), internal, nil); err != nil {
 		return field.ErrorList{field.InternalError(field.NewPath("spec"), err)}
@@ -82,7 +83,7 @@ func covered(name string, faults []fault) bool {
 }
 
 // hint adds what was probably meant to a message of Kubernetes that only says what is wrong.
-func hint(err *field.Error, pod *v1.Pod) string {
+func hint(err *field.Error, of metav1.Object) string {
 	value, ok := err.BadValue.(string)
 	if !ok {
 		return ""
@@ -91,9 +92,11 @@ func hint(err *field.Error, pod *v1.Pod) string {
 	case err.Type == field.ErrorTypeRequired && err.Detail == "":
 		return required(err.Field)
 	case err.Type == field.ErrorTypeNotFound && strings.Contains(err.Field, ".volumeMounts["):
-		names := make([]string, 0, len(pod.Spec.Volumes))
-		for _, volume := range pod.Spec.Volumes {
-			names = append(names, volume.Name)
+		var names []string
+		if pod, ok := of.(*v1.Pod); ok {
+			for _, volume := range pod.Spec.Volumes {
+				names = append(names, volume.Name)
+			}
 		}
 		if near := nearest(value, names); near != "" {
 			return fmt.Sprintf(": did you mean %q?", near)

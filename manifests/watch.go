@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -54,12 +53,12 @@ type watcher struct {
 	events  *events
 	scanner scanner
 	keeper  keeper
-	running map[types.NamespacedName]Pod
+	running map[Key]Object
 	last    *Set
 }
 
 func newWatcher(cfg Config, deliver func(Set)) *watcher {
-	w := &watcher{cfg: cfg, deliver: deliver, keeper: keeper{dir: cfg.KeepDir}, events: newEvents(cfg.Dir, cfg.Log)}
+	w := &watcher{cfg: cfg, deliver: deliver, keeper: keeper{dir: cfg.KeepDir, secretDir: cfg.SecretDir}, events: newEvents(cfg.Dir, cfg.Log)}
 	kept, err := w.keeper.load(cfg.Dir)
 	if err != nil {
 		cfg.Log.Warn("some last good manifests are lost", "error", err)
@@ -68,10 +67,7 @@ func newWatcher(cfg Config, deliver func(Set)) *watcher {
 	for name, e := range kept {
 		w.scanner.files[name] = &tracked{name: name, entry: *e}
 	}
-	w.running = make(map[types.NamespacedName]Pod)
-	for _, p := range pick(w.scanner.entries(), nil).pods {
-		w.running[p.key()] = p
-	}
+	w.running = byKey(pick(w.scanner.entries(), nil).objects)
 	return w
 }
 
@@ -99,17 +95,15 @@ func (w *watcher) look(now time.Time) {
 	}
 	w.scanner.changed = false
 	picked := pick(w.scanner.entries(), w.running)
-	w.running = make(map[types.NamespacedName]Pod, len(picked.pods))
-	for _, p := range picked.pods {
-		w.running[p.key()] = p
-	}
+	w.running = byKey(picked.objects)
 	for name, f := range w.scanner.files {
 		w.keep(f, picked.good[&f.entry])
 		if f.presence == gone {
 			delete(w.scanner.files, name)
 		}
 	}
-	next := Set{Pods: picked.pods, Refused: picked.refused, Err: err}
+	next := picked.set()
+	next.Err = err
 	if w.last != nil && same(*w.last, next) {
 		return
 	}
@@ -117,7 +111,15 @@ func (w *watcher) look(now time.Time) {
 	w.deliver(next)
 }
 
-// keep remembers the documents that Pods of a file come from now, in memory and in KeepDir.
+func byKey(objects []Object) map[Key]Object {
+	all := make(map[Key]Object, len(objects))
+	for _, o := range objects {
+		all[o.Key()] = o
+	}
+	return all
+}
+
+// keep remembers the documents that objects of a file come from now, in memory and in KeepDir.
 func (w *watcher) keep(f *tracked, good []document) {
 	switch f.presence {
 	case unread, missing:
@@ -133,17 +135,19 @@ func (w *watcher) keep(f *tracked, good []document) {
 	if len(good) > 0 && !broken(f.docs) && len(good) == len(f.docs) {
 		content = f.data
 	}
-	err := w.keeper.save(f.name, content)
+	err := w.keeper.save(f.name, content, good)
 	if err != nil && !f.unstored {
 		w.cfg.Log.Error("a restart will not know the last good manifest", "file", f.path, "error", err)
 	}
 	f.unstored = err != nil
 }
 
-// same tells whether two Sets say the same. Lines of Pods do not count: a comment above one is no change.
+// same tells whether two Sets say the same. Lines do not count: a comment above a Pod is no change.
 func same(a, b Set) bool {
 	return slices.EqualFunc(a.Pods, b.Pods, func(a, b Pod) bool {
-		return a.key() == b.key() && a.Revision == b.Revision && a.File == b.File
+		return a.Namespace == b.Namespace && a.Name == b.Name && a.Revision == b.Revision && a.File == b.File
+	}) && slices.EqualFunc(a.Objects, b.Objects, func(a, b Object) bool {
+		return a.Key() == b.Key() && a.Revision == b.Revision && a.File == b.File
 	}) && slices.Equal(a.Refused, b.Refused) && fmt.Sprint(a.Err) == fmt.Sprint(b.Err)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type observer struct {
 	testing.TB
 	dir, keep string
+	secrets   string
 	sets      chan Set
 	last      Set
 	fences    int
@@ -44,7 +46,7 @@ func (o *observer) start() Set {
 	sets, ended := make(chan Set, 1000), make(chan error, 1)
 	o.sets = sets
 	go func() {
-		ended <- Watch(ctx, Config{Dir: o.dir, KeepDir: o.keep, Rescan: time.Minute}, func(s Set) { sets <- s })
+		ended <- Watch(ctx, Config{Dir: o.dir, KeepDir: o.keep, SecretDir: o.secrets, Rescan: time.Minute}, func(s Set) { sets <- s })
 	}()
 	stopped := false
 	o.stop = func() {
@@ -104,18 +106,26 @@ func (o *observer) fence() []Set {
 	}
 }
 
-// show is the args of each Pod's first container, the faults and the error of a Set, in one line.
+// show is the args of each Pod's first container, what objects have under the key a, the faults and the error of a Set, in one line.
 func show(s Set) string {
 	var parts []string
 	for _, p := range s.Pods {
 		parts = append(parts, p.Name+"="+strings.Join(p.Spec.Containers[0].Args, "+"))
+	}
+	for _, object := range s.Objects {
+		switch o := object.Object.(type) {
+		case *v1.ConfigMap:
+			parts = append(parts, fmt.Sprintf("map %s=%s", o.Name, o.Data["a"]))
+		case *v1.Secret:
+			parts = append(parts, fmt.Sprintf("secret %s=%s", o.Name, o.Data["a"]))
+		}
 	}
 	for _, r := range s.Refused {
 		word := "refused"
 		if r.Kept {
 			word = "kept"
 		}
-		parts = append(parts, fmt.Sprintf("%s %s:%s", word, filepath.Base(r.File), r.Pod.Name))
+		parts = append(parts, fmt.Sprintf("%s %s:%s", word, filepath.Base(r.File), r.Of.Name))
 	}
 	if s.Err != nil {
 		parts = append(parts, "unreadable")

@@ -91,6 +91,7 @@ func manifests(src Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		m := src.Manifests()
 		m.Pods = append([]ManifestPod{}, m.Pods...) // [] and not null where there are none
+		m.Objects = append([]ManifestObject{}, m.Objects...)
 		m.Refused = append([]Refused{}, m.Refused...)
 		writeJSON(w, m)
 	}

@@ -142,7 +142,8 @@ func aNode() node {
 		manifests: Manifests{
 			Directory: "/etc/m",
 			Pods:      []ManifestPod{{Namespace: "shop", Name: "web", File: "web.yaml", Revision: "r1"}},
-			Refused:   []Refused{{File: "a.yaml", Line: 3, Column: 5, Field: "spec", Reason: "no", Namespace: "shop", Name: "a", Kept: true}},
+			Objects:   []ManifestObject{{Kind: "ConfigMap", Namespace: "shop", Name: "settings", File: "web.yaml"}},
+			Refused:   []Refused{{File: "a.yaml", Line: 3, Column: 5, Field: "spec", Reason: "no", Kind: "Pod", Namespace: "shop", Name: "a", Kept: true}},
 		},
 	}
 }
@@ -163,8 +164,8 @@ func TestHandler(t *testing.T) {
 		"no Pods are an empty list":             {sick, "GET", "/pods", 200, "application/json", `{"kind":"PodList"`, `"items":[]`},
 		"events are an EventList":               {well, "GET", "/events", 200, "application/json", `{"kind":"EventList","apiVersion":"v1",`, `"reason":"Started"`},
 		"no events of a namespace, either":      {well, "GET", "/events?namespace=none", 200, "application/json", `{"kind":"EventList"`, `"items":[]`},
-		"manifests have lower camel case names": {well, "GET", "/manifests", 200, "application/json", `{"directory":"/etc/m","pods":[{"namespace":"shop","name":"web","file":"web.yaml","revision":"r1"}]`, `{"file":"a.yaml","line":3,"column":5,"field":"spec","reason":"no","namespace":"shop","name":"a","kept":true}`},
-		"no manifests are empty lists":          {sick, "GET", "/manifests", 200, "application/json", `{"directory":"","pods":[],"refused":[]}`, ""},
+		"manifests have lower camel case names": {well, "GET", "/manifests", 200, "application/json", `{"directory":"/etc/m","pods":[{"namespace":"shop","name":"web","file":"web.yaml","revision":"r1"}]`, `{"file":"a.yaml","line":3,"column":5,"field":"spec","reason":"no","kind":"Pod","namespace":"shop","name":"a","kept":true}`},
+		"no manifests are empty lists":          {sick, "GET", "/manifests", 200, "application/json", `{"directory":"","pods":[],"objects":[],"refused":[]}`, ""},
 		"a healthy agent is ok":                 {well, "GET", "/healthz", 200, "text/plain", "ok", ""},
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},

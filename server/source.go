@@ -47,9 +47,10 @@ type Source interface {
 type Manifests struct {
 	Directory string `json:"directory"`
 	// Error is why the directory could not be read; Pods and Refused are then those of the last time it could.
-	Error   string        `json:"error,omitempty"`
-	Pods    []ManifestPod `json:"pods"`
-	Refused []Refused     `json:"refused"`
+	Error   string           `json:"error,omitempty"`
+	Pods    []ManifestPod    `json:"pods"`
+	Objects []ManifestObject `json:"objects"`
+	Refused []Refused        `json:"refused"`
 }
 
 // ManifestPod is a Pod that a manifest asks for.
@@ -60,6 +61,14 @@ type ManifestPod struct {
 	Revision  string `json:"revision"`
 }
 
+// ManifestObject is an object that Pods may refer to, such as a ConfigMap.
+type ManifestObject struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	File      string `json:"file"`
+}
+
 // Refused is a fault of a manifest: where it is and what would be right. Fields that are not known are empty; lines and
 // columns count from 1.
 type Refused struct {
@@ -68,6 +77,7 @@ type Refused struct {
 	Column    int    `json:"column,omitempty"`
 	Field     string `json:"field,omitempty"`
 	Reason    string `json:"reason"`
+	Kind      string `json:"kind,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	// Kept says that the last good version of the object stays in force.

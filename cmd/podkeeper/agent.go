@@ -128,7 +128,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	defer n.Runtime.Close()
 	a := agent.New(agent.Config{
 		Manifests: manifests.Config{
-			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
+			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ImageDir: f.imageDir, Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
 	}, n)

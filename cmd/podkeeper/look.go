@@ -51,7 +51,7 @@ and the exit status is 1 if there is one.`,
 				if err != nil {
 					return fmt.Errorf("read manifest: %w", err)
 				}
-				_, refused := manifests.Decode(file, data)
+				refused := manifests.Decode(file, data).Refused
 				for _, r := range refused {
 					fmt.Fprintln(cmd.OutOrStdout(), r.Error())
 				}
