@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
@@ -110,11 +111,15 @@ func (w *worker) attach(d *deed) {
 }
 
 func (w *worker) sandboxFailed(lane string, err error) {
-	w.event("", v1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
-	reason := "FailedCreatePodSandBox"
+	reason, message := "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error()
 	if fault := (*node.Fault)(nil); errors.As(err, &fault) {
 		reason = fault.Reason
 	}
+	told := "FailedCreatePodSandBox"
+	if reason == node.FailedMount {
+		told, message = reason, err.Error()
+	}
+	w.event("", v1.EventTypeWarning, told, message)
 	w.fail(lane, reason, err)
 }
 
@@ -151,9 +156,14 @@ func (w *worker) prepare(d *deed) {
 	var pull node.Pull
 	d.starts, d.free = true, true // a pull takes as long as it takes
 	progress := w.tellProgress(d, t.Container.Image)
+	_, missing := inputs.PullSecrets(t.Pod, t.Objects)
 	d.do = func(ctx context.Context) (err error) {
 		pull, err = w.host.Prepare(ctx, t, node.Pulling{Progress: progress, Begin: func() {
 			w.turn.yield() // what is waited for is not this host's work
+			if len(missing) > 0 {
+				w.events.add(t.Pod, "", v1.EventTypeWarning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
+					"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
+			}
 			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", t.Container.Image))
 		}})
 		return err

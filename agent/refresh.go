@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,6 +15,26 @@ import (
 
 // volumesLane is where files in volumes are brought up to date, beside what containers do.
 const volumesLane = "/volumes"
+
+// refer gives the Pod the objects that it refers to as they are from now on. What it needs and is there no more goes on to be
+// what it was last.
+func (w *worker) refer(now inputs.Objects) {
+	if now.Same(w.offered) {
+		return
+	}
+	w.offered = now
+	next := maps.Clone(now)
+	for key, needed := range inputs.References(w.inst.Pod) {
+		was, had := w.objects[key]
+		if _, has := now[key]; had && !has && needed {
+			next[key] = was
+			w.event("", v1.EventTypeWarning, "ObjectNotFound", fmt.Sprintf("%s is gone: the Pod goes on with what it said last", key))
+		}
+	}
+	if !next.Same(w.objects) {
+		w.objects, w.stale = next, true
+	}
+}
 
 // refresh brings the files in the Pod's volumes up to date where they may not be: what they tell was changed, or was when an
 // agent ended. It answers when to try again.
@@ -33,7 +55,7 @@ func (w *worker) refresh() (next time.Time) {
 		do: func(ctx context.Context) error { return w.host.Refresh(ctx, t) },
 		failed: func(err error) {
 			w.stale = true
-			w.event("", v1.EventTypeWarning, "FailedMount", "Files in volumes are not up to date: "+err.Error())
+			w.event("", v1.EventTypeWarning, "FailedMount", err.Error())
 			w.delay(volumesLane, firstRetry, maxRetry)
 		},
 	}

@@ -5,8 +5,10 @@ import (
 	"slices"
 	"sync"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
@@ -72,6 +74,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wishes := map[types.NamespacedName]*Wish{}
+	objects := s.objects()
 	for _, source := range s.order {
 		for i := range s.sets[source].Pods {
 			p := &s.sets[source].Pods[i]
@@ -79,7 +82,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 			if wishes[key] != nil {
 				continue
 			}
-			wishes[key] = &Wish{Pod: p, Source: source}
+			wishes[key] = &Wish{Pod: p, Source: source, Objects: named(p.Pod, objects)}
 			if r := s.rulings[key]; r.revision == p.Revision {
 				wishes[key].Ruling = r.ruling
 			}
@@ -91,6 +94,36 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 		}
 	}
 	return wishes
+}
+
+// objects are those of all sources, nil where one has not spoken yet. Of two with one name the one of the source before is
+// followed.
+func (s *sources) objects() map[manifests.Key]manifests.Object {
+	all := map[manifests.Key]manifests.Object{}
+	for _, source := range slices.Backward(s.order) {
+		set, told := s.sets[source]
+		if !told {
+			return nil
+		}
+		for _, o := range set.Objects {
+			all[o.Key()] = o
+		}
+	}
+	return all
+}
+
+// named are the objects that a Pod refers to, nil where they are not known.
+func named(pod *v1.Pod, all map[manifests.Key]manifests.Object) inputs.Objects {
+	if all == nil {
+		return nil
+	}
+	found := inputs.Objects{}
+	for key := range inputs.References(pod) {
+		if o, ok := all[key]; ok {
+			found[key] = o
+		}
+	}
+	return found
 }
 
 // refused are the faults of all sources, and those that are faults only beside another source.

@@ -4,6 +4,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
+	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/manifests"
 )
@@ -14,6 +15,9 @@ type Wish struct {
 	Pod    *manifests.Pod
 	Source string // which of the agent's sources named it
 	Ruling Ruling
+	// Objects are those that the Pod refers to, as they were in the same moment as the Pod; nil where not all sources have
+	// spoken yet.
+	Objects inputs.Objects
 }
 
 // Ruling says whether a Pod may run now, and if not, why, in the words of its status.

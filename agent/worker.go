@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/agent/status"
@@ -97,9 +98,11 @@ type worker struct {
 	prepared map[string]prepared
 	faults   map[string]*fault // by lane
 	probing  map[string]*probing
-	stale    bool      // files in volumes may tell of an earlier version of the Pod
-	told     Ruling    // why nothing begins, as people were told last
-	seenAt   time.Time // when the wish was first seen, zero once the start was measured
+	objects  inputs.Objects // that the Pod refers to, as they are given to it now
+	offered  inputs.Objects // the same as they are wanted
+	stale    bool           // files in volumes may tell of an earlier version of the Pod
+	told     Ruling         // why nothing begins, as people were told last
+	seenAt   time.Time      // when the wish was first seen, zero once the start was measured
 }
 
 // forgiveness is which failures are forgotten.
@@ -157,6 +160,9 @@ func (w *worker) want(wish *Wish) {
 	w.mu.Lock()
 	same := !w.awaiting && (wish == nil) == (w.wanted == nil) &&
 		(wish == nil || wish.Pod.Revision == w.wanted.Pod.Revision && wish.Ruling == w.wanted.Ruling)
+	if same && wish != nil && !wish.Objects.Same(w.wanted.Objects) {
+		same, w.forgiving = false, forgiveAll // what failed for want of one, or of what it says now, need not wait
+	}
 	w.wanted, w.awaiting = wish, false
 	if wish != nil {
 		w.origin = wish.Source
@@ -315,9 +321,10 @@ func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) 
 	var deeds []deed
 	var undo []func()
 	held := w.faults[recordLane] != nil && !w.save()
+	unknown := w.objects == nil && len(inputs.References(w.inst.Pod)) > 0 // until sources have spoken
 	for _, a := range actions {
 		d := w.deed(a, now)
-		if d.starts && held || a.Verb == plan.Teardown && w.tidies() || a.Verb == plan.CreateSandbox && w.busy(volumesLane) {
+		if d.starts && (held || unknown) || a.Verb == plan.Teardown && w.tidies() || a.Verb == plan.CreateSandbox && w.busy(volumesLane) {
 			continue
 		}
 		deeds = append(deeds, d)
@@ -396,6 +403,9 @@ func (w *worker) adjust() {
 	case wanted.Pod.Revision != w.inst.Revision:
 		w.follow(wanted)
 	}
+	if w.inst != nil && w.inst.Ending == nil && wanted != nil {
+		w.refer(wanted.Objects)
+	}
 }
 
 // pardon forgets failures and, for a retry, what restarts have to wait. That goes for containers that run as well: the end of
@@ -427,7 +437,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 			pod.Status = v1.PodStatus{}
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source = wanted.Source
-			w.told = Ruling{}
+			w.told, w.objects, w.offered = Ruling{}, wanted.Objects, wanted.Objects
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
 			return
 		}
@@ -640,6 +650,7 @@ func (w *worker) event(container, kind, reason, message string) {
 // target is a container of the instance, by name, or its sandbox for "".
 func (w *worker) target(name string) node.Target {
 	t := w.inst.target(name)
+	t.Objects = w.objects
 	if w.inst.Pod.Spec.HostNetwork {
 		t.IPs = w.hostIPs() // which may change
 	}

@@ -80,10 +80,11 @@ yes  Secret metadata data stringData type immutable
 
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
-yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride
-no   PodSpec affinity ephemeralContainers evictionResponders imagePullSecrets
+yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
+no   PodSpec affinity ephemeralContainers evictionResponders
 no   PodSpec nodeName nodeSelector overhead readinessGates resourceClaims resources
 no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
+yes  LocalObjectReference name
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value
 yes  HostAlias ip hostnames
@@ -101,13 +102,19 @@ yes  ContainerRestartRuleOnExitCodes operator values
 yes  Lifecycle postStart preStop stopSignal
 yes  LifecycleHandler exec httpGet tcpSocket sleep
 yes  SleepAction seconds
-no   Container envFrom stdin stdinOnce tty volumeDevices
+yes  Container envFrom
+yes  EnvFromSource prefix configMapRef secretRef
+yes  ConfigMapEnvSource optional
+yes  SecretEnvSource optional
+no   Container stdin stdinOnce tty volumeDevices
 yes  ContainerPort name hostPort containerPort protocol hostIP
 yes  ContainerResizePolicy resourceName
 no   ResourceRequirements claims
 yes  EnvVar name value valueFrom
-yes  EnvVarSource fieldRef resourceFieldRef
-no   EnvVarSource configMapKeyRef fileKeyRef secretKeyRef
+yes  EnvVarSource configMapKeyRef fieldRef resourceFieldRef secretKeyRef
+yes  ConfigMapKeySelector key optional
+yes  SecretKeySelector key optional
+no   EnvVarSource fileKeyRef
 yes  ObjectFieldSelector fieldPath
 yes  ResourceFieldSelector containerName divisor
 yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation
@@ -126,19 +133,27 @@ yes  GRPCAction port service
 no   GRPCAction mode
 
 yes  Volume name
-yes  VolumeSource downwardAPI emptyDir hostPath projected
+yes  VolumeSource configMap downwardAPI emptyDir hostPath projected secret
+yes  ConfigMapVolumeSource items defaultMode optional
+yes  SecretVolumeSource secretName items defaultMode optional
+yes  KeyToPath key path mode
+no   KeyToPath user
+no   ConfigMapVolumeSource defaultUser
+no   SecretVolumeSource defaultUser
 yes  DownwardAPIVolumeSource items defaultMode
 yes  DownwardAPIVolumeFile path fieldRef resourceFieldRef mode
 no   DownwardAPIVolumeFile user
 no   DownwardAPIVolumeSource defaultUser
 no   ProjectedVolumeSource defaultUser
 yes  ProjectedVolumeSource sources defaultMode
-yes  VolumeProjection downwardAPI
-no   VolumeProjection clusterTrustBundle configMap podCertificate secret serviceAccountToken
+yes  VolumeProjection configMap downwardAPI secret
+yes  ConfigMapProjection items optional
+yes  SecretProjection items optional
+no   VolumeProjection clusterTrustBundle podCertificate serviceAccountToken
 yes  DownwardAPIProjection items
-no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi ephemeral fc flexVolume
+no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume
 no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim photonPersistentDisk
-no   VolumeSource portworxVolume quobyte rbd scaleIO secret storageos vsphereVolume
+no   VolumeSource portworxVolume quobyte rbd scaleIO storageos vsphereVolume
 yes  EmptyDirVolumeSource sizeLimit
 no   EmptyDirVolumeSource mode
 yes  HostPathVolumeSource path type

@@ -27,28 +27,67 @@ type Facts struct {
 	PodIPs    []string        // the primary first
 	HostIPs   []string        // the node's, the primary first
 	Capacity  v1.ResourceList // what the node has, for limits that are not set
+	Objects   Objects
 }
 
-// Environment is the container's own environment, NAME=value in declared order, with `$(VAR)` replaced by what was declared
-// before. lookup answers what its command and arguments may refer to. An error names the variable.
+// Environment is the container's own environment, NAME=value in declared order, what envFrom brings first and sorted, with
+// `$(VAR)` replaced by what was declared before. lookup answers what its command and arguments may refer to. An error names
+// the variable, or the object that is missing, in the kubelet's words.
 func Environment(f Facts) (env []string, lookup func(name string) (string, bool), err error) {
 	known := map[string]string{}
 	lookup = func(name string) (string, bool) {
 		value, ok := known[name]
 		return value, ok
 	}
+	var order []string
+	set := func(name, value string) {
+		if _, again := known[name]; !again {
+			order = append(order, name)
+		}
+		known[name] = value
+	}
+	for i := range f.Container.EnvFrom {
+		if err := f.envFrom(&f.Container.EnvFrom[i], set); err != nil {
+			return nil, nil, err
+		}
+	}
 	for i := range f.Container.Env {
 		e := &f.Container.Env[i]
-		value := manifests.Expand(e.Value, lookup)
+		value, given := manifests.Expand(e.Value, lookup), true
 		if e.ValueFrom != nil {
-			if value, err = f.valueFrom(e.ValueFrom); err != nil {
-				return nil, nil, fmt.Errorf("env %s: %w", e.Name, err)
+			if value, given, err = f.valueFrom(e); err != nil {
+				return nil, nil, err
 			}
 		}
-		known[e.Name] = value
-		env = append(env, e.Name+"="+value)
+		if given {
+			set(e.Name, value)
+		}
+	}
+	for _, name := range order {
+		env = append(env, name+"="+known[name])
 	}
 	return env, lookup, nil
+}
+
+// envFrom sets all that one object has. What is binary in a ConfigMap is no variable.
+func (f *Facts) envFrom(from *v1.EnvFromSource, set func(name, value string)) error {
+	var found values
+	var err error
+	switch {
+	case from.ConfigMapRef != nil:
+		found, err = f.configMap(from.ConfigMapRef.Name, from.ConfigMapRef.Optional)
+		found.binary = nil
+	case from.SecretRef != nil:
+		found, err = f.secret(from.SecretRef.Name, from.SecretRef.Optional)
+	}
+	if err != nil {
+		return err
+	}
+	for _, key := range found.keys() {
+		value, _ := found.bytes(key)
+		set(from.Prefix+key, string(value))
+	}
+	return nil
 }
 
 // Static replaces `$(VAR)` in the command of a probe by what the manifest itself gives; the downward API does not reach it.
@@ -67,16 +106,33 @@ func Static(c *v1.Container, command []string) []string {
 	return out
 }
 
-// valueFrom resolves the downward API.
-func (f *Facts) valueFrom(from *v1.EnvVarSource) (string, error) {
-	switch {
+// valueFrom is the value of a variable that comes from elsewhere, if it is given.
+func (f *Facts) valueFrom(e *v1.EnvVar) (value string, given bool, err error) {
+	switch from := e.ValueFrom; {
+	case from.ConfigMapKeyRef != nil:
+		found, err := f.configMap(from.ConfigMapKeyRef.Name, from.ConfigMapKeyRef.Optional)
+		found.binary = nil
+		if err != nil {
+			return "", false, err
+		}
+		return found.variable(f.Pod.Namespace, from.ConfigMapKeyRef.Key)
+	case from.SecretKeyRef != nil:
+		found, err := f.secret(from.SecretKeyRef.Name, from.SecretKeyRef.Optional)
+		if err != nil {
+			return "", false, err
+		}
+		return found.variable(f.Pod.Namespace, from.SecretKeyRef.Key)
 	case from.ResourceFieldRef != nil:
-		return f.resource(from.ResourceFieldRef)
+		value, err = f.resource(from.ResourceFieldRef)
 	case from.FieldRef != nil:
-		return f.field(from.FieldRef.FieldPath)
+		value, err = f.field(from.FieldRef.FieldPath)
 	default:
-		return "", errors.New("valueFrom: neither fieldRef nor resourceFieldRef")
+		err = errors.New("valueFrom: no source")
 	}
+	if err != nil {
+		return "", false, fmt.Errorf("env %s: %w", e.Name, err)
+	}
+	return value, true, nil
 }
 
 // resource is a request or limit of a container of the Pod. A limit that is not set is what the node has.

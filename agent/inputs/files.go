@@ -15,11 +15,13 @@ type File struct {
 	Mode int32 // permission bits
 }
 
-// HasFiles says that a volume consists of files that are made of what is known of the Pod.
-func HasFiles(volume *v1.Volume) bool { return volume.DownwardAPI != nil || volume.Projected != nil }
+// HasFiles says that a volume consists of files that are made of what is known of the Pod and its objects.
+func HasFiles(volume *v1.Volume) bool {
+	return volume.ConfigMap != nil || volume.Secret != nil || volume.DownwardAPI != nil || volume.Projected != nil
+}
 
-// Files are those of each volume that consists of files, by its name. An error names the volume. The facts are about no
-// container of their own: a resourceFieldRef names one.
+// Files are those of each volume that consists of files, by its name. An error names the volume, as the kubelet does. The
+// facts are about no container of their own: a resourceFieldRef names one.
 func Files(f Facts) (map[string][]File, error) {
 	all := map[string][]File{}
 	for i := range f.Pod.Spec.Volumes {
@@ -29,29 +31,109 @@ func Files(f Facts) (map[string][]File, error) {
 		}
 		files, err := f.files(volume)
 		if err != nil {
-			return nil, fmt.Errorf("volume %q: %w", volume.Name, err)
+			return nil, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", volume.Name, err)
 		}
 		all[volume.Name] = files
 	}
 	return all, nil
 }
 
-func (f *Facts) files(volume *v1.Volume) ([]File, error) {
-	if volume.DownwardAPI != nil {
-		return f.downward(volume.DownwardAPI.Items, ptr.Deref(volume.DownwardAPI.DefaultMode, v1.DownwardAPIVolumeSourceDefaultMode))
+// projections are what a volume that has files has them from; one that is not projected has one.
+func projections(volume *v1.Volume) []v1.VolumeProjection {
+	switch {
+	case volume.Projected != nil:
+		return volume.Projected.Sources
+	case volume.DownwardAPI != nil:
+		return []v1.VolumeProjection{{DownwardAPI: &v1.DownwardAPIProjection{Items: volume.DownwardAPI.Items}}}
+	case volume.ConfigMap != nil:
+		from := volume.ConfigMap
+		return []v1.VolumeProjection{{ConfigMap: &v1.ConfigMapProjection{
+			LocalObjectReference: from.LocalObjectReference, Items: from.Items, Optional: from.Optional,
+		}}}
+	case volume.Secret != nil:
+		from := volume.Secret
+		return []v1.VolumeProjection{{Secret: &v1.SecretProjection{
+			LocalObjectReference: v1.LocalObjectReference{Name: from.SecretName}, Items: from.Items, Optional: from.Optional,
+		}}}
 	}
+	return nil
+}
+
+// defaultMode is that of a volume's files that have none of their own (kubernetes/kubernetes pkg/apis/core/v1/defaults.go).
+func defaultMode(volume *v1.Volume) int32 {
+	const readable = 0o644
+	switch {
+	case volume.Projected != nil:
+		return ptr.Deref(volume.Projected.DefaultMode, readable)
+	case volume.DownwardAPI != nil:
+		return ptr.Deref(volume.DownwardAPI.DefaultMode, readable)
+	case volume.ConfigMap != nil:
+		return ptr.Deref(volume.ConfigMap.DefaultMode, readable)
+	case volume.Secret != nil:
+		return ptr.Deref(volume.Secret.DefaultMode, readable)
+	}
+	return readable
+}
+
+// files are those of a volume. Of two with one path the later source's is there.
+func (f *Facts) files(volume *v1.Volume) ([]File, error) {
 	all := []File{} // even none is given
-	for _, source := range volume.Projected.Sources {
-		if source.DownwardAPI == nil {
-			continue // an empty source has no files; others are refused by name
-		}
-		files, err := f.downward(source.DownwardAPI.Items, ptr.Deref(volume.Projected.DefaultMode, v1.ProjectedVolumeSourceDefaultMode))
+	at := map[string]int{}
+	for _, source := range projections(volume) {
+		files, err := f.projected(source, defaultMode(volume))
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, files...)
+		for _, file := range files {
+			if i, taken := at[file.Path]; taken {
+				all[i] = file
+				continue
+			}
+			at[file.Path] = len(all)
+			all = append(all, file)
+		}
 	}
 	return all, nil
+}
+
+func (f *Facts) projected(source v1.VolumeProjection, mode int32) ([]File, error) {
+	switch {
+	case source.ConfigMap != nil:
+		found, err := f.configMap(source.ConfigMap.Name, source.ConfigMap.Optional)
+		if err != nil {
+			return nil, err
+		}
+		return found.files(source.ConfigMap.Items, mode)
+	case source.Secret != nil:
+		found, err := f.secret(source.Secret.Name, source.Secret.Optional)
+		if err != nil {
+			return nil, err
+		}
+		return found.files(source.Secret.Items, mode)
+	case source.DownwardAPI != nil:
+		return f.downward(source.DownwardAPI.Items, mode)
+	}
+	return nil, nil // an empty source has no files; others are refused by name
+}
+
+// files are all that an object has, or the items that are asked for (kubernetes/kubernetes pkg/volume/configmap, MakePayload).
+func (v values) files(items []v1.KeyToPath, mode int32) ([]File, error) {
+	if len(items) == 0 {
+		for _, key := range v.keys() {
+			items = append(items, v1.KeyToPath{Key: key, Path: key})
+		}
+	}
+	files := make([]File, 0, len(items))
+	for _, item := range items {
+		data, ok := v.bytes(item.Key)
+		switch {
+		case ok:
+			files = append(files, File{Path: item.Path, Data: data, Mode: ptr.Deref(item.Mode, mode)})
+		case !v.optional:
+			return nil, fmt.Errorf("%s: %s", v.noFile, item.Key)
+		}
+	}
+	return files, nil
 }
 
 // downward are the files of the downward API (kubernetes/kubernetes pkg/volume/downwardapi, CollectData).

@@ -55,7 +55,7 @@ func TestFiles(t *testing.T) {
 			source: v1.VolumeSource{DownwardAPI: &v1.DownwardAPIVolumeSource{Items: []v1.DownwardAPIVolumeFile{
 				{Path: "cpu", ResourceFieldRef: &v1.ResourceFieldSelector{ContainerName: "none", Resource: "limits.cpu"}},
 			}}},
-			err: `volume "about": cpu: resourceFieldRef: no container "none"`,
+			err: `MountVolume.SetUp failed for volume "about" : cpu: resourceFieldRef: no container "none"`,
 		},
 	} {
 		got, err := Files(Facts{Pod: pod(c.source)})

@@ -79,26 +79,6 @@ func StartedAt(pid int) time.Time {
 	return at
 }
 
-// Pulling is who is told while an image is pulled.
-type Pulling struct {
-	Begin    func()                  // before the registry is asked
-	Progress func(done, total int64) // bytes
-}
-
-// Prepare makes image and writable layer of an instance ready. Its errors are Faults, or that containerd is away.
-func (n *Node) Prepare(ctx context.Context, t Target, told Pulling) (Pull, error) {
-	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{
-		Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Pulling: told.Begin, Progress: told.Progress,
-	})
-	if err != nil {
-		return pull, imageFault(err)
-	}
-	if err := n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
-		return pull, &Fault{Reason: CreateContainerError, Err: err}
-	}
-	return pull, nil
-}
-
 // Create makes the instance that was prepared: all of it but its running main process. A Fault is about its configuration.
 func (n *Node) Create(ctx context.Context, t Target, image Image) error {
 	if t.Leftover {
@@ -143,7 +123,7 @@ func (n *Node) Start(ctx context.Context, t Target) (time.Time, error) {
 func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runtime.ContainerConfig, func(), error) {
 	none := runtime.ContainerConfig{}
 	env, lookup, err := inputs.Environment(inputs.Facts{
-		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(),
+		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(), Objects: t.Objects,
 	})
 	if err != nil {
 		return none, nil, &Fault{CreateContainerConfigError, err}

@@ -3,17 +3,18 @@ package node
 import (
 	"context"
 
-	v1 "k8s.io/api/core/v1"
-
 	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
-// given is what the Pod's volumes are made of besides the Pod.
-func (n *Node) given(pod *v1.Pod) (volumes.Given, error) {
-	files, err := inputs.Files(inputs.Facts{Pod: pod, NodeName: n.Name, Capacity: n.capacity()})
+// FailedMount is the reason of a Fault about a volume (kubernetes/kubernetes pkg/kubelet/events).
+const FailedMount = "FailedMount"
+
+// given is what the Pod's volumes are made of besides the Pod. Its error is a Fault.
+func (n *Node) given(t Target) (volumes.Given, error) {
+	files, err := inputs.Files(inputs.Facts{Pod: t.Pod, NodeName: n.Name, Capacity: n.capacity(), Objects: t.Objects})
 	if err != nil {
-		return volumes.Given{}, err
+		return volumes.Given{}, &Fault{FailedMount, err}
 	}
 	given := volumes.Given{Files: map[string][]volumes.File{}}
 	for name, of := range files {
@@ -30,7 +31,7 @@ func RecursiveReadOnly() bool { return volumes.RecursiveReadOnly() }
 
 // Refresh brings the files in the Pod's volumes up to date with the Pod, as containers see them.
 func (n *Node) Refresh(_ context.Context, t Target) error {
-	given, err := n.given(t.Pod)
+	given, err := n.given(t)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@
 //	paths.go      where its files are
 //	sandbox.go    what the containers of a Pod share
 //	sysctls.go    what of the kernel a Pod may set for itself
+//	pull.go       its image
 //	container.go  what a container is made of, and its start
 //	mounts.go     its mounts
 //	given.go      what the files in its volumes say

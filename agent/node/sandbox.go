@@ -32,12 +32,12 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if cfg.Sysctls, err = n.sysctls(t.Pod); err != nil {
 		return nil, err
 	}
-	given, err := n.given(t.Pod)
+	given, err := n.given(t)
 	if err != nil {
 		return nil, err
 	}
 	if err := n.Volumes.Setup(ctx, t.Pod, given); err != nil {
-		return nil, err
+		return nil, &Fault{FailedMount, err}
 	}
 	if err := n.Cgroups.Ensure(t.Pod); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)

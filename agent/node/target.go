@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
@@ -15,10 +16,11 @@ import (
 type Target struct {
 	Pod        *v1.Pod
 	Revision   string
-	Sandbox    int           // attempt of the sandbox
-	IPs        []string      // of the Pod
-	Container  *v1.Container // nil for the sandbox
-	Beside     string        // the id of the container whose processes an ephemeral one sees; empty is none
+	Objects    inputs.Objects // that the Pod refers to
+	Sandbox    int            // attempt of the sandbox
+	IPs        []string       // of the Pod
+	Container  *v1.Container  // nil for the sandbox
+	Beside     string         // the id of the container whose processes an ephemeral one sees; empty is none
 	Attempt    int
 	Leftover   bool   // an earlier start of this attempt was cut off
 	Uncleaned  bool   // the instance before this one still has its task

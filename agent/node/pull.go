@@ -1,0 +1,49 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/runtime"
+	"github.com/podkeeper/podkeeper/runtime/credentials"
+)
+
+// Pulling is who is told while an image is pulled.
+type Pulling struct {
+	Begin    func()                  // before the registry is asked
+	Progress func(done, total int64) // bytes
+}
+
+// Prepare makes image and writable layer of an instance ready. Its errors are Faults, or that containerd is away.
+func (n *Node) Prepare(ctx context.Context, t Target, told Pulling) (Pull, error) {
+	given, err := pullCredentials(t)
+	if err != nil {
+		return Pull{}, err
+	}
+	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{
+		Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Credentials: given, Pulling: told.Begin, Progress: told.Progress,
+	})
+	if err != nil {
+		return pull, imageFault(err)
+	}
+	if err := n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
+		return pull, &Fault{Reason: CreateContainerError, Err: err}
+	}
+	return pull, nil
+}
+
+// pullCredentials are what the Pod's imagePullSecrets hold. Those that are missing, or hold none by their type, are left out
+// (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go, getPullSecretsForPod; pkg/credentialprovider/secrets).
+func pullCredentials(t Target) ([]credentials.Credential, error) {
+	var all []credentials.Credential
+	secrets, _ := inputs.PullSecrets(t.Pod, t.Objects)
+	for _, secret := range secrets {
+		found, err := credentials.FromSecret(secret)
+		if err != nil && !errors.Is(err, credentials.ErrNotForPulls) {
+			return nil, &Fault{Reason: ErrImagePull, Err: err}
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
