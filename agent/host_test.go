@@ -56,6 +56,7 @@ type pretended struct {
 	tear     func()          // before an instance is torn down
 	looked   func()          // once, in the middle of a look, under no lock
 	mute     map[string]bool // containers whose log cannot be opened
+	given    string          // what objects said under the key a at the last start or refresh
 }
 
 type task struct {
@@ -251,7 +252,18 @@ func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) error
 	return nil
 }
 
+// give notes what the objects of a Pod say.
+func (h *pretended) give(t node.Target) {
+	var said []string
+	for key, o := range t.Objects {
+		said = append(said, key.Name+"="+o.Object.(*v1.ConfigMap).Data["a"])
+	}
+	slices.Sort(said)
+	h.set(func() { h.given = strings.Join(said, " ") })
+}
+
 func (h *pretended) Start(ctx context.Context, t node.Target) (time.Time, error) {
+	h.give(t)
 	h.note("start %s %d", t.Container.Name, t.Attempt)
 	if hook := held(h, &h.start); hook != nil {
 		if err := hook(ctx, t); err != nil {
@@ -289,6 +301,7 @@ func (h *pretended) RemoveOld(ctx context.Context, t node.Target) error {
 
 func (h *pretended) Refresh(ctx context.Context, t node.Target) error {
 	h.note("refresh %s", t.Pod.Labels["version"])
+	h.give(t)
 	if refresh := held(h, &h.refresh); refresh != nil {
 		return refresh(ctx)
 	}

@@ -11,28 +11,48 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // volumesLane is where files in volumes are brought up to date, beside what containers do.
 const volumesLane = "/volumes"
 
 // refer gives the Pod the objects that it refers to as they are from now on. What it needs and is there no more goes on to be
-// what it was last.
+// what it was last. A Pod that asks for it is recreated where they are others.
 func (w *worker) refer(now inputs.Objects) {
 	if now.Same(w.offered) {
 		return
 	}
 	w.offered = now
-	next := maps.Clone(now)
+	next, complete := maps.Clone(now), true
 	for key, needed := range inputs.References(w.inst.Pod) {
+		if _, has := now[key]; has || !needed {
+			continue
+		}
 		was, had := w.objects[key]
-		if _, has := now[key]; had && !has && needed {
+		if complete = complete && had; had {
 			next[key] = was
 			w.event("", v1.EventTypeWarning, "ObjectNotFound", fmt.Sprintf("%s is gone: the Pod goes on with what it said last", key))
 		}
 	}
-	if !next.Same(w.objects) {
-		w.objects, w.stale = next, true
+	if next.Same(w.objects) {
+		return
+	}
+	w.objects, w.stale = next, w.stale || w.objects != nil // a new instance is made with them
+	if complete {
+		w.recreateOnChange()
+	}
+}
+
+// recreateOnChange ends an instance that was given other objects than there are now, if its Pod asks for that.
+func (w *worker) recreateOnChange() {
+	was, now := w.inst.Given, w.objects.Digest()
+	if w.inst.Pod.Annotations[manifests.RecreateOnChange] != "true" {
+		now = ""
+	}
+	w.inst.Given = now
+	if was != "" && now != "" && was != now {
+		w.end("a ConfigMap or Secret that it refers to was changed", Ruling{})
 	}
 }
 

@@ -437,7 +437,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 			pod.Status = v1.PodStatus{}
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source = wanted.Source
-			w.told, w.objects, w.offered = Ruling{}, wanted.Objects, wanted.Objects
+			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
 			return
 		}

@@ -18,6 +18,10 @@ const annotationPrefix = "podkeeper/"
 // to 300s, such as 30s, in place of the agent's crashLoopBackOff.maxContainerRestartPeriod.
 const MaxRestartPeriod = annotationPrefix + "max-restart-period"
 
+// RecreateOnChange is the annotation of a Pod that has a new instance of it follow each change of a ConfigMap or Secret that
+// it refers to: "true" or "false", which is the same as none.
+const RecreateOnChange = annotationPrefix + "recreate-on-change"
+
 // The bounds of MaxRestartPeriod are those that Kubernetes has for maxContainerRestartPeriod (KEP-4603).
 const (
 	leastMaxRestartPeriod = time.Second
@@ -39,6 +43,10 @@ func wrongAnnotations(pod *v1.Pod, at *field.Path) []fault {
 			if d, err := time.ParseDuration(value); err != nil || d < leastMaxRestartPeriod || d > mostMaxRestartPeriod {
 				wrong(name, fmt.Sprintf("%q: must be a duration from 1s to 300s, such as 30s", value))
 			}
+		case name == RecreateOnChange:
+			if value != "true" && value != "false" {
+				wrong(name, fmt.Sprintf("%q: must be \"true\" or \"false\"", value))
+			}
 		case strings.HasPrefix(strings.ToLower(name), annotationPrefix):
 			wrong(name, unknownAnnotation(name[len(annotationPrefix):]))
 		}
@@ -48,9 +56,9 @@ func wrongAnnotations(pod *v1.Pod, at *field.Path) []fault {
 
 // unknownAnnotation says what of podkeeper's annotations was probably meant by a name without the prefix.
 func unknownAnnotation(name string) string {
-	known := []string{strings.TrimPrefix(MaxRestartPeriod, annotationPrefix)}
+	known := []string{strings.TrimPrefix(MaxRestartPeriod, annotationPrefix), strings.TrimPrefix(RecreateOnChange, annotationPrefix)}
 	if near := nearest(name, known); near != "" {
 		return fmt.Sprintf("unknown annotation: did you mean %q?", annotationPrefix+near)
 	}
-	return fmt.Sprintf("unknown annotation: of those that begin with %s there is only %s", annotationPrefix, MaxRestartPeriod)
+	return fmt.Sprintf("unknown annotation: of those that begin with %s there are %s and %s", annotationPrefix, MaxRestartPeriod, RecreateOnChange)
 }

@@ -1,6 +1,9 @@
 package inputs
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +24,15 @@ type Objects map[manifests.Key]manifests.Object
 // Same says whether two moments are the same.
 func (o Objects) Same(other Objects) bool {
 	return (o == nil) == (other == nil) && maps.EqualFunc(o, other, func(a, b manifests.Object) bool { return a.Revision == b.Revision })
+}
+
+// Digest is another one whenever an object is.
+func (o Objects) Digest() string {
+	sum := sha256.New()
+	for _, key := range slices.SortedFunc(maps.Keys(o), func(a, b manifests.Key) int { return cmp.Compare(a.String(), b.String()) }) {
+		fmt.Fprintf(sum, "%s %s\n", key, o[key].Revision)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // References are the objects that a Pod refers to, and whether it needs them: one that is optional wherever it is named, or

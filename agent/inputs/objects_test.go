@@ -110,7 +110,9 @@ func TestEnvironmentFromObjects(t *testing.T) {
 func TestFilesFromObjects(t *testing.T) {
 	t.Parallel()
 	may, all := ptr.To(true), ptr.To[int32](0o600)
-	items := func(key, path string, mode *int32) []v1.KeyToPath { return []v1.KeyToPath{{Key: key, Path: path, Mode: mode}} }
+	items := func(key, path string, mode *int32) []v1.KeyToPath {
+		return []v1.KeyToPath{{Key: key, Path: path, Mode: mode}}
+	}
 	configMap := func(name string, optional *bool, items []v1.KeyToPath) v1.VolumeSource {
 		return v1.VolumeSource{ConfigMap: &v1.ConfigMapVolumeSource{LocalObjectReference: named(name), Optional: optional, Items: items}}
 	}
