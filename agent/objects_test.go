@@ -112,6 +112,7 @@ func TestNothingStartsBeforeTheObjectsAreKnown(t *testing.T) {
 		a.host.exit("app", 1)
 		a.pass(30)
 		a.expect("start", "0 start app 0")
+		a.expect("refresh")
 		a.offer(p, said("needed", "2"))
 		a.pass(31)
 		a.expect("start", "0 start app 0", "30 start app 1")

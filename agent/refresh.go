@@ -59,7 +59,7 @@ func (w *worker) recreateOnChange() {
 // refresh brings the files in the Pod's volumes up to date where they may not be: what they tell was changed, or was when an
 // agent ended. It answers when to try again.
 func (w *worker) refresh() (next time.Time) {
-	if !w.stale || w.inst.rebuilt || w.inst.Ending != nil || !w.inst.Sandbox.Ready || w.busy("") || w.busy(volumesLane) {
+	if !w.stale || w.unknown() || w.inst.rebuilt || w.inst.Ending != nil || !w.inst.Sandbox.Ready || w.busy("") || w.busy(volumesLane) {
 		return next
 	}
 	if at := w.retryAt(volumesLane); at.After(time.Now()) {

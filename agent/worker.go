@@ -321,7 +321,7 @@ func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) 
 	var deeds []deed
 	var undo []func()
 	held := w.faults[recordLane] != nil && !w.save()
-	unknown := w.objects == nil && len(inputs.References(w.inst.Pod)) > 0 // until sources have spoken
+	unknown := w.unknown()
 	for _, a := range actions {
 		d := w.deed(a, now)
 		if d.starts && (held || unknown) || a.Verb == plan.Teardown && w.tidies() || a.Verb == plan.CreateSandbox && w.busy(volumesLane) {
@@ -345,6 +345,11 @@ func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) 
 			back()
 		}
 	}
+}
+
+// unknown says whether the Pod refers to objects, and no source has said yet what there is of them: nothing starts before.
+func (w *worker) unknown() bool {
+	return w.objects == nil && len(inputs.References(w.inst.Pod)) > 0
 }
 
 // Lanes of failures that are no deed's.
