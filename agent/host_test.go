@@ -438,7 +438,7 @@ func (a *agency) wake(id string) {
 func (a *agency) employ(inst *instance) {
 	a.roster = newRoster()
 	around := &surroundings{
-		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
+		roster: a.roster, host: a.host, podsDir: a.dir, self: newNode("node", nil), hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
 	around.rule = func(_ types.NamespacedName, revision string, ruling Ruling) {

@@ -38,11 +38,15 @@ func (a *Agent) Pods() []v1.Pod {
 	return pods
 }
 
-// reported adds what is the node's to a Pod.
+// reported adds what is the node's to a Pod. One that is held is on no node.
 func (a *Agent) reported(pod *v1.Pod) v1.Pod {
 	out := *pod
 	out.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
-	out.Spec.NodeName = a.node.Name
+	if !slices.ContainsFunc(pod.Status.Conditions, func(c v1.PodCondition) bool {
+		return c.Type == v1.PodScheduled && c.Status == v1.ConditionFalse
+	}) {
+		out.Spec.NodeName = a.node.Name
+	}
 	return out
 }
 

@@ -51,6 +51,7 @@ type surroundings struct {
 	*roster
 	host              host
 	podsDir           string
+	self              *v1.Node // this node, as Pods may ask for it
 	hostIPs           func() []string
 	timeout           time.Duration                                                  // of one deed, its wait for a turn excepted
 	backoff           time.Duration                                                  // the longest between restarts; 0 is Kubernetes' default
@@ -432,6 +433,9 @@ func (w *worker) pardon(forgiving forgiveness, retrying bool) {
 func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	pod := wanted.Pod.DeepCopy()
 	ruling := wanted.Ruling
+	if ruling.Verdict == Admitted {
+		ruling = fits(pod, w.self)
+	}
 	if ruling.Verdict == Admitted {
 		if pod.UID == "" {
 			pod.UID = uuid.NewUUID()

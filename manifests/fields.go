@@ -42,7 +42,6 @@ var rules = func() map[string]rule {
 		"PodSpec.preemptionPolicy":             only(string(v1.PreemptLowerPriority)),
 		"PodSpec.priorityClassName":            only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
 		"PodSpec.hostUsers":                    only("true"),
-		"PodOS.name":                           only(string(v1.Linux)),
 
 		"PodSecurityContext.supplementalGroupsPolicy": only(string(v1.SupplementalGroupsPolicyMerge)),
 		"SecurityContext.procMount":                   only(string(v1.DefaultProcMount)),
@@ -81,9 +80,20 @@ yes  Secret metadata data stringData type immutable
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
-no   PodSpec affinity ephemeralContainers evictionResponders
-no   PodSpec nodeName nodeSelector overhead readinessGates resourceClaims resources
-no   PodSpec schedulingGates schedulingGroup serviceAccount serviceAccountName tolerations topologySpreadConstraints
+yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates
+no   PodSpec ephemeralContainers evictionResponders
+no   PodSpec overhead readinessGates resourceClaims resources
+no   PodSpec schedulingGroup serviceAccount serviceAccountName topologySpreadConstraints
+yes  PodOS name
+yes  PodSchedulingGate name
+yes  Affinity nodeAffinity
+no   Affinity podAffinity podAntiAffinity
+yes  NodeAffinity requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution
+yes  NodeSelector nodeSelectorTerms
+yes  NodeSelectorTerm matchExpressions matchFields
+yes  NodeSelectorRequirement key operator values
+yes  PreferredSchedulingTerm weight preference
+yes  Toleration key operator value effect tolerationSeconds
 yes  LocalObjectReference name
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value

@@ -49,9 +49,10 @@ type Node struct {
 	DNS        network.ClusterDNS
 	ResolvConf string // the node's file that Pods' are made from; empty is none
 	Name       string
-	Identity   string // of the root directory; what is made in containerd carries it
-	RootDir    string // pods/<uid>: instance record, volumes, what containers have mounted
-	RunDir     string // pods/<uid>: pipes and /dev/shm
+	Labels     map[string]string // that Pods may ask for, besides those that every node has
+	Identity   string            // of the root directory; what is made in containerd carries it
+	RootDir    string            // pods/<uid>: instance record, volumes, what containers have mounted
+	RunDir     string            // pods/<uid>: pipes and /dev/shm
 	LogsDir    string
 	Host       *network.HostAddresses
 	CPUs       int

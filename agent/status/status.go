@@ -86,16 +86,21 @@ func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
 	return s
 }
 
-// Held makes the status of a Pod that may not begin now, as the scheduler reports one that it finds no room for.
+// Held makes the status of a Pod that may not begin now, as the scheduler reports one that it finds no room for. Reasons that
+// are not the scheduler's are those of a kubelet that rejects a Pod, and stand where that puts them, too.
 func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.Time) v1.PodStatus {
 	m := maker{pod: pod, facts: Facts{Previous: previous}, now: now}
 	scheduled := v1.PodCondition{
 		Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: pod.Generation,
 	}
 	scheduled.LastTransitionTime = m.transition(&scheduled)
-	return v1.PodStatus{
+	s := v1.PodStatus{
 		ObservedGeneration: pod.Generation, Phase: v1.PodPending, QOSClass: qos.GetPodQOS(pod), Conditions: []v1.PodCondition{scheduled},
 	}
+	if reason != v1.PodReasonUnschedulable && reason != v1.PodReasonSchedulingGated {
+		s.Reason, s.Message = reason, message
+	}
+	return s
 }
 
 // lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started. What waits for its

@@ -314,6 +314,9 @@ func TestHeld(t *testing.T) {
 	if !later.LastTransitionTime.Time.Equal(t0) || later.Message != "another" {
 		t.Errorf("held on for another reason: %+v", later)
 	}
+	if s := Held(always("a"), "NodeAffinity", message, first, t0); s.Reason != "NodeAffinity" || s.Message != message || s.Conditions[0].Reason != "NodeAffinity" {
+		t.Errorf("held in the kubelet's words: %+v", s)
+	}
 	ran := Make(always("a"), facts(all{"a": up()}), t0)
 	if after := held(message, ran, t0.Add(time.Hour)); after.Phase != v1.PodPending || !after.Conditions[0].LastTransitionTime.Time.Equal(t0.Add(time.Hour)) {
 		t.Errorf("held after it ran: %+v", after)

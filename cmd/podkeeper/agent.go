@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cliflag "k8s.io/component-base/cli/flag"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/ptr"
 
@@ -48,6 +49,7 @@ type flags struct {
 	handlers                                                                   []string
 	handler                                                                    string
 	providers, providersBin                                                    string
+	labels                                                                     cliflag.ConfigurationMap
 }
 
 func agentCommand() *cobra.Command {
@@ -78,6 +80,8 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.providers, "image-credential-provider-config", "", "a CredentialProviderConfig (kubelet.config.k8s.io/v1) file, or a directory of them")
 	fs.StringVar(&f.providersBin, "image-credential-provider-bin-dir", "", "the programs of the credential providers")
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
+	f.labels = cliflag.ConfigurationMap{}
+	fs.Var(&f.labels, "node-labels", "KEY=VALUE,…: labels of this node, which Pods may ask for, besides kubernetes.io/hostname, kubernetes.io/os and kubernetes.io/arch")
 }
 
 // apply fills in from the file what no flag was given for.
@@ -116,6 +120,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
+	if err := checkLabels(f.labels); err != nil {
+		return err
+	}
 	listener, lock, err := claim(f)
 	if err != nil {
 		return err
@@ -220,7 +227,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	return &podnode.Node{
 		Runtime: rt, Sandboxes: sandboxes, Network: net, Cgroups: tree, Volumes: volumes.Open(podnode.PodsDir(f.rootDir), memory),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
-		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Identity: identity,
+		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Labels: f.labels, Identity: identity,
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, CPUs: cpus, Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 		UnsafeSysctls: cfg.AllowedUnsafeSysctls, SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),

@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"fmt"
+	goruntime "runtime"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+)
+
+// Reasons of Pods that are not for this node (kubernetes/kubernetes pkg/kubelet/lifecycle/predicate.go).
+const (
+	osLabelDiffers = "PodOSSelectorNodeLabelDoesNotMatch"
+	osDiffers      = "PodOSNotSupported"
+	labelsDiffer   = "NodeAffinity"
+	nameDiffers    = "NodeName"
+)
+
+// newNode is this node as Pods may ask for it: by its name, or by labels. The labels that every node has are the kubelet's;
+// given ones win over them.
+func newNode(name string, given map[string]string) *v1.Node {
+	node := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+		v1.LabelHostname: name, v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
+	}}}
+	for key, value := range given {
+		node.Labels[key] = value
+	}
+	return node
+}
+
+// fits says whether a Pod may begin on a node, by what the two say of themselves: the kubelet's admission, in its words and
+// order, behind the gates that keep Pods from a scheduler. A Pod that runs is not asked again.
+func fits(pod *v1.Pod, node *v1.Node) Ruling {
+	if len(pod.Spec.SchedulingGates) > 0 { // kubernetes/kubernetes pkg/registry/core/pod/strategy.go
+		return Ruling{Held, v1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates"}
+	}
+	if label, told := pod.Labels[v1.LabelOSStable]; told && label != node.Labels[v1.LabelOSStable] {
+		return Ruling{Held, osLabelDiffers, "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	if os := pod.Spec.OS; os != nil && string(os.Name) != node.Labels[v1.LabelOSStable] {
+		return Ruling{Held, osDiffers, "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	if match, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); !match || err != nil {
+		return unfit(labelsDiffer, "node(s) didn't match Pod's node affinity/selector", "its labels are "+labels.FormatLabels(node.Labels))
+	}
+	if name := pod.Spec.NodeName; name != "" && name != node.Name {
+		return unfit(nameDiffers, "node(s) didn't match the requested node name", "its name is "+node.Name)
+	}
+	return Ruling{}
+}
+
+// unfit is the kubelet's message about a predicate that failed, and what would have fitted.
+func unfit(predicate, failed, have string) Ruling {
+	return Ruling{Held, predicate, fmt.Sprintf("Predicate %s failed: %s; %s", predicate, failed, have)}
+}

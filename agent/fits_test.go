@@ -1,0 +1,119 @@
+package agent
+
+import (
+	goruntime "runtime"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+func TestFits(t *testing.T) {
+	t.Parallel()
+	node := newNode("here", map[string]string{"disk": "ssd", "cores": "8"})
+	const isNot = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector; its labels are "
+	has := "cores=8,disk=ssd,kubernetes.io/arch=" + goruntime.GOARCH + ",kubernetes.io/hostname=here,kubernetes.io/os=" + goruntime.GOOS
+	required := func(expressions ...v1.NodeSelectorRequirement) func(*v1.Pod) {
+		return func(p *v1.Pod) {
+			p.Spec.Affinity = &v1.Affinity{NodeAffinity: &v1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &v1.NodeSelector{
+				NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchExpressions: expressions}},
+			}}}
+		}
+	}
+	selector := func(key, value string) func(*v1.Pod) {
+		return func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{key: value} }
+	}
+	wants := func(key string, op v1.NodeSelectorOperator, values ...string) v1.NodeSelectorRequirement {
+		return v1.NodeSelectorRequirement{Key: key, Operator: op, Values: values}
+	}
+	for sentence, r := range map[string]struct {
+		pod  func(*v1.Pod)
+		want Ruling
+	}{
+		"a Pod that asks for nothing fits":         {func(*v1.Pod) {}, Ruling{}},
+		"labels that the node was given":           {selector("disk", "ssd"), Ruling{}},
+		"labels that every node has":               {selector(v1.LabelHostname, "here"), Ruling{}},
+		"another value of a label":                 {selector("disk", "hdd"), Ruling{Held, "NodeAffinity", isNot + has}},
+		"the selector of another operating system": {selector(v1.LabelOSStable, "windows"), Ruling{Held, "NodeAffinity", isNot + has}},
+		"an expression that is true":               {required(wants("disk", v1.NodeSelectorOpIn, "hdd", "ssd"), wants("cores", v1.NodeSelectorOpGt, "4")), Ruling{}},
+		"one of two expressions that is not":       {required(wants("disk", v1.NodeSelectorOpExists), wants("gpu", v1.NodeSelectorOpExists)), Ruling{Held, "NodeAffinity", isNot + has}},
+		"of two terms one is enough": {func(p *v1.Pod) {
+			required(wants("gpu", v1.NodeSelectorOpExists))(p)
+			terms := &p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+			*terms = append(*terms, v1.NodeSelectorTerm{MatchFields: []v1.NodeSelectorRequirement{wants("metadata.name", v1.NodeSelectorOpIn, "here")}})
+		}, Ruling{}},
+		"what is only preferred": {func(p *v1.Pod) {
+			p.Spec.Affinity = &v1.Affinity{NodeAffinity: &v1.NodeAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []v1.PreferredSchedulingTerm{
+				{Weight: 1, Preference: v1.NodeSelectorTerm{MatchExpressions: []v1.NodeSelectorRequirement{wants("gpu", v1.NodeSelectorOpExists)}}},
+			}}}
+		}, Ruling{}},
+		"the node by its name": {func(p *v1.Pod) { p.Spec.NodeName = "here" }, Ruling{}},
+		"another node by its name": {
+			func(p *v1.Pod) { p.Spec.NodeName = "there" },
+			Ruling{Held, "NodeName", "Predicate NodeName failed: node(s) didn't match the requested node name; its name is here"},
+		},
+		"this operating system": {func(p *v1.Pod) { p.Spec.OS = &v1.PodOS{Name: v1.Linux} }, Ruling{}},
+		"another operating system": {
+			func(p *v1.Pod) { p.Spec.OS = &v1.PodOS{Name: v1.Windows} },
+			Ruling{Held, "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"},
+		},
+		"a label of another operating system": {
+			func(p *v1.Pod) { p.Labels = map[string]string{v1.LabelOSStable: "windows"} },
+			Ruling{Held, "PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
+		},
+		"gates come before all else": {func(p *v1.Pod) {
+			p.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "example.com/later"}}
+			p.Spec.NodeSelector = map[string]string{"disk": "hdd"}
+		}, Ruling{Held, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"}},
+		"tolerations of what is not there": {func(p *v1.Pod) {
+			p.Spec.Tolerations = []v1.Toleration{{Key: "gpu", Operator: v1.TolerationOpExists}}
+		}, Ruling{}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			pod := &v1.Pod{}
+			r.pod(pod)
+			if got := fits(pod, node); got != r.want {
+				t.Errorf("got %+v, want %+v", got, r.want)
+			}
+		})
+	}
+}
+
+func TestAGivenLabelWins(t *testing.T) {
+	t.Parallel()
+	node := newNode("here", map[string]string{v1.LabelHostname: "there"})
+	if node.Name != "here" || node.Labels[v1.LabelHostname] != "there" || node.Labels[v1.LabelArchStable] != goruntime.GOARCH {
+		t.Errorf("%s with %v", node.Name, node.Labels)
+	}
+}
+
+// TestAPodThatDoesNotFitIsHeld has one be edited until it fits, and one that runs be edited so that it does not.
+func TestAPodThatDoesNotFitIsHeld(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.deaf = true
+		p := a.pod("app")
+		p.Spec.NodeSelector = map[string]string{"disk": "hdd"}
+		a.wish(p, "1")
+		a.pass(1)
+		if pod := a.w.published.Load(); pod.Status.Phase != v1.PodPending || pod.Status.Reason != "NodeAffinity" || scheduled(a.w).Reason != "NodeAffinity" {
+			t.Errorf("it is %s: %s", pod.Status.Phase, pod.Status.Reason)
+		}
+		a.expect("create sandbox")
+		p = a.pod("app")
+		p.Spec.NodeSelector = map[string]string{v1.LabelHostname: "node"}
+		a.wish(p, "2")
+		a.pass(5)
+		if c := scheduled(a.w); c.Status != v1.ConditionTrue {
+			t.Errorf("after the edit: %+v", c)
+		}
+		p = a.pod("app")
+		p.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "example.com/later"}}
+		a.wish(p, "3")
+		a.pass(60)
+		a.expect("start", "1 start app 0")
+		a.expect("tear down", "35 tear down")
+		if c := scheduled(a.w); c.Reason != v1.PodReasonSchedulingGated {
+			t.Errorf("gated: %+v", c)
+		}
+	})
+}
