@@ -17,8 +17,9 @@
 //	agent.go     Run: sources in, notices of the runtime, and who is woken by them
 //	sources.go   what each source wants, and what was ruled about it
 //	fits.go      whether a Pod may begin on this node
+//	beside.go    whether it may begin beside those that are there
 //	wish.go      what a worker is given, and what a difference between two versions of a Pod means
-//	roster.go    the workers, whose container an id is, claims of UIDs and host ports
+//	roster.go    the workers, whose container an id is, claims of UIDs, host ports and places
 //	adopt.go     what earlier agents have left: records, what containerd knows, strays
 //	housekeep.go the search for what belongs to no Pod, from time to time
 //	worker.go    the loop of one Pod

@@ -47,7 +47,8 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		facts.Containers[name] = c
 	}
 	w.inst.Status = status.Make(w.inst.Pod, facts, now)
-	w.published.Store(withStatus(w.inst))
+	after := withStatus(w.inst)
+	w.changed(w.published.Swap(after), after)
 	w.measure()
 }
 

@@ -13,15 +13,19 @@ import (
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
-// roster knows the workers, whose container an id is, and which worker has claimed a UID or a port of the host. It decides
-// nothing: a claim that is taken is refused, and whoever was refused is woken when anything is given back.
+// roster knows the workers, whose container an id is, and which worker has claimed a UID or a port of the host, or a place
+// beside other Pods. It decides nothing: a claim that is taken is refused, and whoever was refused is woken when anything is
+// given back.
 type roster struct {
+	self *v1.Node // this node, as Pods may ask for it
+
 	mu      sync.Mutex
 	workers map[types.NamespacedName]*worker
 	ids     map[string]*worker // by container id, for containerd's events
 	uids    map[types.UID]types.NamespacedName
 	ports   map[port][]portClaim
-	refused map[*worker]bool
+	placed  map[types.NamespacedName]*v1.Pod // as they began; of those that have ended in full nothing is left here
+	refused map[*worker]bool                 // true where it was for what other Pods are
 }
 
 // port is a port of the host without its address.
@@ -36,10 +40,11 @@ type portClaim struct {
 	key types.NamespacedName
 }
 
-func newRoster() *roster {
+func newRoster(self *v1.Node) *roster {
 	return &roster{
+		self:    self,
 		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{},
-		ports: map[port][]portClaim{}, refused: map[*worker]bool{},
+		ports: map[port][]portClaim{}, placed: map[types.NamespacedName]*v1.Pod{}, refused: map[*worker]bool{},
 	}
 }
 
@@ -134,13 +139,13 @@ func (r *roster) reserve(uid types.UID) bool {
 	return true
 }
 
-// claim takes the UID and the host's ports of an instance that begins, all of them or, where one is taken, none. It
-// answers who holds what in the way, in the scheduler's words; the worker is woken when it may try again.
+// claim takes the UID, the host's ports and the place of an instance that begins, all of them or, where one is taken, none.
+// It answers who holds what in the way, in the scheduler's words; the worker is woken when it may try again.
 func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if holder, taken := r.uids[pod.UID]; taken {
-		r.refused[w] = true
+		r.refused[w] = false
 		return Ruling{Held, "UIDInUse", fmt.Sprintf("metadata.uid %s is that of %s, which still ends", pod.UID, strings.TrimPrefix(holder.String(), "/"))}, false
 	}
 	for _, p := range hostPorts(pod) {
@@ -148,14 +153,54 @@ func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
 			if held.ip != "" && p.ip != "" && held.ip != p.ip {
 				continue
 			}
-			r.refused[w] = true
+			r.refused[w] = false
 			return Ruling{Held, v1.PodReasonUnschedulable, fmt.Sprintf(
 				"0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. hostPort %d/%s is in use by %s",
 				p.number, p.protocol, held.key)}, false
 		}
 	}
+	if why := beside(pod, r.standing(), r.self); why != "" {
+		r.refused[w] = true
+		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 " + why}, false
+	}
 	r.grant(w.key, pod)
 	return Ruling{}, true
+}
+
+// standing are the Pods that have begun and not ended, as they are now.
+func (r *roster) standing() []*v1.Pod {
+	var out []*v1.Pod
+	for key, pod := range r.placed {
+		if w := r.workers[key]; w != nil {
+			if now := w.published.Load(); now != nil && now.UID == pod.UID {
+				pod = now
+			}
+		}
+		if !isTerminal(pod) {
+			out = append(out, pod)
+		}
+	}
+	slices.SortFunc(out, func(a, b *v1.Pod) int { return strings.Compare(key(a).String(), key(b).String()) })
+	return out
+}
+
+func isTerminal(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+}
+
+// changed wakes who was refused for what other Pods are, where one of them is reported otherwise than before.
+func (r *roster) changed(before, after *v1.Pod) {
+	if before != nil && before.UID == after.UID && isTerminal(before) == isTerminal(after) &&
+		(before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) && maps.Equal(before.Labels, after.Labels) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w, neighbours := range r.refused {
+		if neighbours {
+			w.Wake()
+		}
+	}
 }
 
 // take claims for an instance that is there already.
@@ -168,15 +213,19 @@ func (r *roster) take(key types.NamespacedName, pod *v1.Pod) {
 func (r *roster) grant(key types.NamespacedName, pod *v1.Pod) {
 	delete(r.refused, r.workers[key])
 	r.uids[pod.UID] = key
+	r.placed[key] = pod
 	for _, p := range hostPorts(pod) {
 		r.ports[p.port] = append(r.ports[p.port], portClaim{p.ip, pod.UID, key})
 	}
 }
 
-// freePorts gives back the ports of an instance of which nothing runs any more.
+// freePorts gives back the ports and the place of an instance of which nothing runs any more.
 func (r *roster) freePorts(pod *v1.Pod) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if placed := r.placed[key(pod)]; placed != nil && placed.UID == pod.UID {
+		delete(r.placed, key(pod))
+	}
 	for _, p := range hostPorts(pod) {
 		var kept []portClaim
 		for _, c := range r.ports[p.port] {

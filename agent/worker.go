@@ -51,7 +51,6 @@ type surroundings struct {
 	*roster
 	host              host
 	podsDir           string
-	self              *v1.Node // this node, as Pods may ask for it
 	hostIPs           func() []string
 	timeout           time.Duration                                                  // of one deed, its wait for a turn excepted
 	backoff           time.Duration                                                  // the longest between restarts; 0 is Kubernetes' default

@@ -80,19 +80,25 @@ yes  Secret metadata data stringData type immutable
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
-yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates
+yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints
 no   PodSpec ephemeralContainers evictionResponders
 no   PodSpec overhead readinessGates resourceClaims resources
-no   PodSpec schedulingGroup serviceAccount serviceAccountName topologySpreadConstraints
+no   PodSpec schedulingGroup serviceAccount serviceAccountName
 yes  PodOS name
 yes  PodSchedulingGate name
-yes  Affinity nodeAffinity
-no   Affinity podAffinity podAntiAffinity
+yes  Affinity nodeAffinity podAffinity podAntiAffinity
 yes  NodeAffinity requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution
 yes  NodeSelector nodeSelectorTerms
 yes  NodeSelectorTerm matchExpressions matchFields
 yes  NodeSelectorRequirement key operator values
 yes  PreferredSchedulingTerm weight preference
+yes  PodAffinity requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution
+yes  PodAntiAffinity requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution
+yes  WeightedPodAffinityTerm weight podAffinityTerm
+yes  PodAffinityTerm labelSelector namespaces topologyKey namespaceSelector matchLabelKeys mismatchLabelKeys
+yes  LabelSelector matchLabels matchExpressions
+yes  LabelSelectorRequirement key operator values
+yes  TopologySpreadConstraint maxSkew topologyKey whenUnsatisfiable labelSelector minDomains nodeAffinityPolicy nodeTaintsPolicy matchLabelKeys
 yes  Toleration key operator value effect tolerationSeconds
 yes  LocalObjectReference name
 yes  PodDNSConfig nameservers searches options

@@ -42,6 +42,15 @@ func TestPlacement(t *testing.T) {
 	n.heldFor("hdd", "NodeAffinity", "disk=ssd,example.com/rack=7,kubernetes.io/arch=")
 	n.apply("gated.yaml", simple("gated", forever))
 	n.awaitReady("gated")
+	const shuns = "  affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: gated}}}]}}"
+	n.apply("alone.yaml", simple("alone", forever, shuns))
+	n.awaitReady("alone")
+	n.apply("gated.yaml", strings.Replace(simple("gated", forever), "{name: gated}", "{name: gated, labels: {app: gated}}", 1))
+	n.await("gated", "has its label", func(p *v1.Pod) bool { return p.Labels["app"] == "gated" })
+	n.apply("second.yaml", simple("second", forever, shuns))
+	n.heldFor("second", "Unschedulable", "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules: default/gated")
+	n.remove("gated.yaml")
+	n.awaitReady("second")
 	n.flags = []string{"--node-labels", "disk=hdd"}
 	n.stopAgent()
 	n.restart()
