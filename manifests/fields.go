@@ -83,7 +83,8 @@ yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks
 yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints
 no   PodSpec ephemeralContainers evictionResponders
 no   PodSpec overhead readinessGates resourceClaims resources
-no   PodSpec schedulingGroup serviceAccount serviceAccountName
+yes  PodSpec serviceAccount serviceAccountName
+no   PodSpec schedulingGroup
 yes  PodOS name
 yes  PodSchedulingGate name
 yes  Affinity nodeAffinity podAffinity podAntiAffinity

@@ -92,19 +92,21 @@ func TestWhatAContainerSees(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
 	n.apply("sees.yaml", simple("sees", `
-echo host $(hostname) env $HOSTNAME first $A second $B third $C ip $IP node $NODE limit $LIMIT
+echo host $(hostname) env $HOSTNAME first $A second $B third $C ip $IP node $NODE account $ACCOUNT limit $LIMIT
 echo one:; cat /etc/hosts; echo two:; cat /etc/hostname
 echo pid $$$$ user $(id -u) groups $(id -G) cwd $(pwd)
 test -w /dev/shm && echo shm; test -d /sys/fs/cgroup && echo cgroup; (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo masked
 echo args "$0" "$1"
 echo done > /dev/termination-log
 `+forever, `  hostAliases: [{ip: 192.0.2.7, hostnames: [db]}]
-  securityContext: {supplementalGroups: [4242]}`)+`    env:
+  securityContext: {supplementalGroups: [4242]}
+  serviceAccount: builder`)+`    env:
     - {name: A, value: one}
     - {name: B, value: $(A)-$(NOT)-$$(A)}
     - {name: C, value: $A}
     - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
     - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: ACCOUNT, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}
     - {name: LIMIT, valueFrom: {resourceFieldRef: {resource: limits.memory}}}
     workingDir: /tmp
     resources: {limits: {memory: 32Mi, cpu: 100m}}
@@ -120,7 +122,7 @@ echo done > /dev/termination-log
 	got := strings.Join(lines, "\n")
 	ip := pod.Status.PodIP
 	for _, want := range []string{
-		"host sees env sees first one second one-$(NOT)-$(A) third $A ip " + ip + " node testnode limit 33554432",
+		"host sees env sees first one second one-$(NOT)-$(A) third $A ip " + ip + " node testnode account builder limit 33554432",
 		"# Kubernetes-managed hosts file.", ip + "\tsees", "192.0.2.7\tdb", "two:\nsees",
 		"pid 1 user 0 groups 0 4242 cwd /tmp", "shm\ncgroup\nmasked",
 	} {
