@@ -13,7 +13,7 @@ func TestServiceAccounts(t *testing.T) {
 		"where they differ the newer is": {"  serviceAccount: older\n  serviceAccountName: builder\n", "builder"},
 		"without a token":                {"  serviceAccountName: builder\n  automountServiceAccountToken: false\n", "builder"},
 	} {
-		pods, refused := Decode("web.yaml", []byte(pod+r.spec))
+		pods, refused := decodePods("web.yaml", []byte(pod+r.spec))
 		if len(refused) > 0 || len(pods) != 1 {
 			t.Errorf("%s: refused: %v", sentence, refused)
 			continue

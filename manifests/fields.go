@@ -251,11 +251,29 @@ func unsupportedFields(v reflect.Value, at *field.Path) []fault {
 		case drop:
 		default: // no, and what a later Kubernetes may bring
 			if set(value) {
-				faults = append(faults, fault{field: inside.String(), reason: "not supported"})
+				faults = append(faults, fault{field: inside.String(), reason: "not supported" + instead(f)})
 			}
 		}
 	}
 	return faults
+}
+
+// choices are the types of which one field is set, as one of several ways to the same.
+var choices = []string{"VolumeSource", "VolumeProjection", "EnvVarSource"}
+
+// instead says what could be chosen in place of a field that does not work.
+func instead(f jsonField) string {
+	if !slices.Contains(choices, f.owner) {
+		return ""
+	}
+	var works []string
+	for name, r := range rules {
+		if field, ok := strings.CutPrefix(name, f.owner+"."); ok && (r.verdict == yes || r.verdict == some) {
+			works = append(works, field)
+		}
+	}
+	slices.Sort(works)
+	return fmt.Sprintf(" by podkeeper (supported: %s)", strings.Join(works, ", "))
 }
 
 // set tells whether a field says anything. A pointer does, whatever it points to: fsGroup: 0 and nfs: {} have a
