@@ -219,9 +219,14 @@ func (w *worker) create(d *deed, now time.Time) {
 		w.register(t.ID(), w)
 		return func() { *rec = old }
 	}
-	d.do = func(ctx context.Context) error { return w.host.Create(ctx, t, made.image) }
+	var user *v1.ContainerUser
+	d.do = func(ctx context.Context) (err error) {
+		user, err = w.host.Create(ctx, t, made.image)
+		return err
+	}
 	d.done = func() {
-		w.inst.Containers[d.lane].created = true
+		rec := w.inst.Containers[d.lane]
+		rec.created, rec.User = true, user
 		w.event(d.lane, v1.EventTypeNormal, "Created", "Created container: "+d.lane)
 	}
 	d.failed = func(err error) { w.startFailed(t, err) }

@@ -71,6 +71,7 @@ type record struct {
 	Image       string                       `json:"image,omitempty"`
 	ImageID     string                       `json:"imageID,omitempty"`
 	StopSignal  string                       `json:"stopSignal,omitempty"`
+	User        *v1.ContainerUser            `json:"user,omitempty"`
 	Uncleaned   bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
 	OOMKills    uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
 	Redo        bool                         `json:"redo,omitempty"`      // it is to run again as if it never had

@@ -34,6 +34,7 @@ func TestInstanceIsReadAsWritten(t *testing.T) {
 	inst.Containers["app"] = &record{
 		Attempt: 3, Sandbox: 2, CreatedAt: now, StartedAt: now, Launched: true, Backoff: 40 * time.Second, Signalled: true, Started: true, Ready: true,
 		Stop: &plan.Stop{Why: plan.LivenessFailed, Since: now, Grace: 7 * time.Second}, StopSignal: "SIGQUIT",
+		User: &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7, SupplementalGroups: []int64{8}}},
 		Exit: &v1.ContainerStateTerminated{ExitCode: 3}, Last: &v1.ContainerStateTerminated{ExitCode: 4},
 	}
 	if err := inst.save(); err != nil {

@@ -25,7 +25,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		}
 	}
 	for name, rec := range w.inst.Containers {
-		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last}
+		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last, User: rec.User}
 		if rec.Launched {
 			t := w.target(name)
 			c.ID = "containerd://" + t.ID()

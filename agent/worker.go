@@ -30,7 +30,7 @@ type host interface {
 	Attach(ctx context.Context, t node.Target) (ips []string, err error)
 	RemoveSandbox(ctx context.Context, t node.Target, made ...node.Target) error
 	Prepare(ctx context.Context, t node.Target, told node.Pulling) (node.Pull, error)
-	Create(ctx context.Context, t node.Target, image node.Image) error
+	Create(ctx context.Context, t node.Target, image node.Image) (*v1.ContainerUser, error)
 	Start(ctx context.Context, t node.Target) (startedAt time.Time, err error)
 	Carry(t node.Target) error
 	Signal(ctx context.Context, t node.Target, kill bool) error

@@ -43,9 +43,8 @@ var rules = func() map[string]rule {
 		"PodSpec.priorityClassName":            only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
 		"PodSpec.hostUsers":                    only("true"),
 
-		"PodSecurityContext.supplementalGroupsPolicy": only(string(v1.SupplementalGroupsPolicyMerge)),
-		"SecurityContext.procMount":                   only(string(v1.DefaultProcMount)),
-		"SeccompProfile.type":                         only("RuntimeDefault", "Localhost", "Unconfined"),
+		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
+		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
 
 		"ContainerResizePolicy.restartPolicy":    only("NotRequired"),
 		"ResourceRequirements.limits":            only("cpu", "memory"),
@@ -105,7 +104,7 @@ yes  LocalObjectReference name
 yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value
 yes  HostAlias ip hostnames
-yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups seccompProfile sysctls fsGroup fsGroupChangePolicy
+yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups supplementalGroupsPolicy seccompProfile sysctls fsGroup fsGroupChangePolicy
 no   PodSecurityContext appArmorProfile seLinuxOptions windowsOptions
 yes  SeccompProfile localhostProfile
 yes  Sysctl name value

@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // gcRoot keeps a snapshot from containerd's garbage collector, because it may exist before the container's record does.
@@ -58,13 +59,14 @@ func (r *Runtime) ListSnapshots(ctx context.Context) (map[string]map[string]stri
 	return layers, nil
 }
 
-// CreateContainer makes the record of a container. An error is about its configuration: nothing was run yet.
-func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) error {
+// CreateContainer makes the record of a container, and answers who it will run as. An error is about its configuration: nothing
+// was run yet.
+func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) (specs.User, error) {
 	spec, err := r.containerSpec(ctx, &cfg)
 	if err != nil {
-		return err
+		return specs.User{}, err
 	}
-	return r.createRecord(ctx, record{id: cfg.ID, handler: cfg.Handler, labels: cfg.Labels, image: cfg.Image.Name}, spec)
+	return spec.Process.User, r.createRecord(ctx, record{id: cfg.ID, handler: cfg.Handler, labels: cfg.Labels, image: cfg.Image.Name}, spec)
 }
 
 // CreateTask makes the task of a container that was created: all of it but its running main process, which Start starts.

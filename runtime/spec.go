@@ -370,11 +370,15 @@ func userName(cfg *ContainerConfig) (string, error) {
 	return name, nil
 }
 
-// withGroups adds the groups that the Pod gives. runAsUser without runAsGroup leaves the primary group to the image, root
-// where it knows none.
+// withGroups adds the groups that the Pod gives to the image's, or under supplementalGroupsPolicy Strict puts them in the place
+// of those (kubernetes.io/docs "configure a security context"). runAsUser without runAsGroup leaves the primary group to the
+// image either way, root where it knows none.
 func withGroups(user specs.User, cfg *ContainerConfig) specs.User {
 	sc, pod := securityContext(cfg), podSecurityContext(cfg)
 	user.AdditionalGids = slices.Clone(user.AdditionalGids)
+	if p := pod.SupplementalGroupsPolicy; p != nil && *p == v1.SupplementalGroupsPolicyStrict {
+		user.AdditionalGids = nil
+	}
 	if gid := firstSet(sc.RunAsGroup, pod.RunAsGroup); gid != nil {
 		user.AdditionalGids = slices.DeleteFunc(user.AdditionalGids, func(g uint32) bool { return g == user.GID })
 		user.GID = uint32(*gid)

@@ -299,6 +299,12 @@ func TestWithGroups(t *testing.T) {
 	cfg.Pod.Spec.SecurityContext = &v1.PodSecurityContext{SupplementalGroups: []int64{20, 40}}
 	same(t, specs.User{UID: 5, GID: 30, AdditionalGids: []uint32{20, 30, 40}}, withGroups(known, cfg))
 	same(t, specs.User{UID: 5, GID: 10, AdditionalGids: []uint32{10, 20}}, withGroups(known, configured(nil)))
+	known.AdditionalGids = []uint32{10, 20, 60} // and 60 is the image's alone
+	strict, fsGroup := v1.SupplementalGroupsPolicyStrict, int64(50)
+	cfg.Pod.Spec.SecurityContext.SupplementalGroupsPolicy, cfg.Pod.Spec.SecurityContext.FSGroup = &strict, &fsGroup
+	same(t, specs.User{UID: 5, GID: 30, AdditionalGids: []uint32{30, 20, 40, 50}}, withGroups(known, cfg))
+	cfg.Container.SecurityContext = nil
+	same(t, specs.User{UID: 5, GID: 10, AdditionalGids: []uint32{10, 20, 40, 50}}, withGroups(known, cfg))
 }
 
 func TestImageNames(t *testing.T) {

@@ -71,7 +71,7 @@ func TestNoContainerd(t *testing.T) {
 			return err
 		},
 		"a layer":             func() error { return r.PrepareLayer(ctx, cfg.ID, image, nil) },
-		"a record":            func() error { return r.CreateContainer(ctx, cfg) },
+		"a record":            func() error { _, err := r.CreateContainer(ctx, cfg); return err },
 		"a signal":            func() error { return r.Signal(ctx, "id", syscall.SIGTERM, false) },
 		"the end of a task":   func() error { return r.DeleteTask(ctx, "box", "id") },
 		"the end of it all":   func() error { return r.Delete(ctx, "id") },

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moby/sys/signal"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
@@ -79,33 +80,42 @@ func StartedAt(pid int) time.Time {
 	return at
 }
 
-// Create makes the instance that was prepared: all of it but its running main process. A Fault is about its configuration.
-func (n *Node) Create(ctx context.Context, t Target, image Image) error {
+// Create makes the instance that was prepared: all of it but its running main process. It answers who that runs as. A Fault is
+// about its configuration.
+func (n *Node) Create(ctx context.Context, t Target, image Image) (*v1.ContainerUser, error) {
 	if t.Leftover {
 		if err := n.Runtime.Delete(ctx, t.ID()); err != nil {
-			return err
+			return nil, err
 		}
 		if err := n.Runtime.PrepareLayer(ctx, t.ID(), image, n.labels(t)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if plan.IsEphemeral(t.Pod, t.Container.Name) { // the pause process has the pipes of all others open, as a shim needs it
 		if err := runtime.MakePipes(n.runDir(t.Pod), runtime.AllPipes(n.runDir(t.Pod), t.Container.Name)); err != nil {
-			return &Fault{CreateContainerError, err}
+			return nil, &Fault{CreateContainerError, err}
 		}
 		if err := n.Carry(t); err != nil {
-			return &Fault{CreateContainerError, err}
+			return nil, &Fault{CreateContainerError, err}
 		}
 	}
 	cfg, release, err := n.containerConfig(ctx, t, image)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer release()
-	if err := n.Runtime.CreateContainer(ctx, cfg); err != nil {
-		return &Fault{CreateContainerConfigError, err}
+	user, err := n.Runtime.CreateContainer(ctx, cfg)
+	if err != nil {
+		return nil, &Fault{CreateContainerConfigError, err}
 	}
-	return n.Runtime.CreateTask(ctx, cfg)
+	if err := n.Runtime.CreateTask(ctx, cfg); err != nil {
+		return nil, err
+	}
+	who := &v1.LinuxContainerUser{UID: int64(user.UID), GID: int64(user.GID)}
+	for _, gid := range user.AdditionalGids {
+		who.SupplementalGroups = append(who.SupplementalGroups, int64(gid))
+	}
+	return &v1.ContainerUser{Linux: who}, nil
 }
 
 // Start starts the main process of an instance that was made, and answers when it began. After a Fault nothing was run.

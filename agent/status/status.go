@@ -41,6 +41,8 @@ type Container struct {
 	Waiting *Fault                       // the last action on it failed
 
 	StopSignal *v1.Signal // what it is told to end with; nil is SIGTERM
+
+	User *v1.ContainerUser // who its main process was started as
 }
 
 // Fault is why a container waits: one of Kubernetes' waiting reasons, and the words behind it.
@@ -168,7 +170,7 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	}
 	if facts.ID != "" {
 		s.Resources, s.AllocatedResources = c.Resources.DeepCopy(), c.Resources.Requests
-		s.StopSignal = facts.StopSignal
+		s.StopSignal, s.User = facts.StopSignal, facts.User
 	}
 	if seen.State == plan.None && seen.Attempt > 0 {
 		s.RestartCount-- // the restart is under way

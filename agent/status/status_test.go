@@ -381,7 +381,7 @@ func TestWhatAContainerHasIsTold(t *testing.T) {
 		{Name: "may", MountPath: "/may", ReadOnly: true, RecursiveReadOnly: ptr(v1.RecursiveReadOnlyIfPossible)}}
 	f := facts(all{"a": up()})
 	c := f.Containers["a"]
-	c.StopSignal = ptr(v1.SIGQUIT)
+	c.StopSignal, c.User = ptr(v1.SIGQUIT), &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7}}
 	f.Containers["a"] = c
 	s := Make(pod, f, t0)
 	a, b := s.ContainerStatuses[0], s.ContainerStatuses[1]
@@ -401,6 +401,9 @@ func TestWhatAContainerHasIsTold(t *testing.T) {
 	}
 	if diff := cmp.Diff(&pod.Spec.Containers[0].Resources, a.Resources); diff != "" || !cmp.Equal(a.AllocatedResources, cpu) || *a.StopSignal != v1.SIGQUIT {
 		t.Errorf("resources (-want +got):\n%s, allocated %v, signal %v", diff, a.AllocatedResources, a.StopSignal)
+	}
+	if a.User == nil || a.User.Linux.UID != 7 {
+		t.Errorf("it runs as %v", a.User)
 	}
 	if b.Resources != nil || b.AllocatedResources != nil {
 		t.Errorf("one that was never made has %v", b.Resources)

@@ -233,7 +233,10 @@ func TestNothingIsLeftOfAStartThatFailed(t *testing.T) {
 			ID: id, Labels: labels, Sandbox: "none", Image: of, Pod: &v1.Pod{}, Container: &v1.Container{Name: "app"},
 			Command: []string{"/no/such"}, CgroupsPath: n.cgroup() + "/none",
 		}
-		if err := errors.Join(r.PrepareLayer(ctx, id, of, labels), r.CreateContainer(ctx, cfg)); err != nil {
+		if err := r.PrepareLayer(ctx, id, of, labels); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.CreateContainer(ctx, cfg); err != nil {
 			t.Fatal(err)
 		}
 	}

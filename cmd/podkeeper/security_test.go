@@ -82,3 +82,23 @@ func TestHostnameOverride(t *testing.T) {
 	n.apply("named.yaml", simple("named", "hostname; "+forever, "  hostnameOverride: mail.example.com"))
 	n.says(n.awaitReady("named"), "app", "mail.example.com")
 }
+
+// TestSupplementalGroupsPolicy has a user whom the image puts into a group: Strict leaves that group out. The status tells of both.
+func TestSupplementalGroupsPolicy(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	pod := func(name, policy string) string {
+		return simple(name, "echo groups $(id -G); "+forever, "  securityContext: {runAsUser: 1000, supplementalGroups: [4242], fsGroup: 77"+policy+"}")
+	}
+	n.apply("merge.yaml", pod("merge", ""))
+	n.apply("strict.yaml", pod("strict", ", supplementalGroupsPolicy: Strict"))
+	for name, groups := range map[string][]int64{"merge": {1000, 50, 4242, 77}, "strict": {1000, 4242, 77}} {
+		ready := n.awaitReady(name)
+		user := containerStatus(ready, "app").User
+		if user == nil || user.Linux.UID != 1000 || user.Linux.GID != 1000 || !slices.Equal(user.Linux.SupplementalGroups, groups) {
+			t.Errorf("%s runs as %+v", name, user)
+		}
+		slices.Sort(groups[1:]) // as the kernel keeps them
+		n.says(ready, "app", "groups "+strings.Trim(fmt.Sprint(groups), "[]"))
+	}
+}
