@@ -51,7 +51,7 @@ type Agent struct {
 func New(cfg Config, n *node.Node) *Agent {
 	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory)}
 	a.surroundings = &surroundings{
-		roster: newRoster(newNode(n.Name, n.Labels)), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
+		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
 		events: newEvents(n.Name), log: cfg.Log, recursiveReadOnly: node.RecursiveReadOnly(),
 	}

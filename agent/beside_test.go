@@ -6,6 +6,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/podkeeper/podkeeper/agent/node"
 )
 
 // neighbour is a Pod with labels, and what it requires.
@@ -43,7 +45,7 @@ func term(labels map[string]string, change ...func(*v1.PodAffinityTerm)) v1.PodA
 
 func TestBeside(t *testing.T) {
 	t.Parallel()
-	node := newNode("here", map[string]string{"zone": "a"})
+	here := node.NewObject("here", map[string]string{"zone": "a"})
 	db, web := map[string]string{"app": "db"}, map[string]string{"app": "web"}
 	aDB := neighbour("default", "db", db)
 	otherDB := neighbour("other", "db", db)
@@ -109,7 +111,7 @@ func TestBeside(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			if got := beside(r.pod, r.others, node); got != r.want {
+			if got := beside(r.pod, r.others, here); got != r.want {
 				t.Errorf("got %q, want %q", got, r.want)
 			}
 		})

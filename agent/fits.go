@@ -2,10 +2,8 @@ package agent
 
 import (
 	"fmt"
-	goruntime "runtime"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
@@ -17,18 +15,6 @@ const (
 	labelsDiffer   = "NodeAffinity"
 	nameDiffers    = "NodeName"
 )
-
-// newNode is this node as Pods may ask for it: by its name, or by labels. The labels that every node has are the kubelet's;
-// given ones win over them.
-func newNode(name string, given map[string]string) *v1.Node {
-	node := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-		v1.LabelHostname: name, v1.LabelOSStable: goruntime.GOOS, v1.LabelArchStable: goruntime.GOARCH,
-	}}}
-	for key, value := range given {
-		node.Labels[key] = value
-	}
-	return node
-}
 
 // fits says whether a Pod may begin on a node, by what the two say of themselves: the kubelet's admission, in its words and
 // order, behind the gates that keep Pods from a scheduler. A Pod that runs is not asked again.

@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/agent/node"
 )
 
 func TestFits(t *testing.T) {
 	t.Parallel()
-	node := newNode("here", map[string]string{"disk": "ssd", "cores": "8"})
+	here := node.NewObject("here", map[string]string{"disk": "ssd", "cores": "8"})
 	const isNot = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector; its labels are "
 	has := "cores=8,disk=ssd,kubernetes.io/arch=" + goruntime.GOARCH + ",kubernetes.io/hostname=here,kubernetes.io/os=" + goruntime.GOOS
 	required := func(expressions ...v1.NodeSelectorRequirement) func(*v1.Pod) {
@@ -72,7 +74,7 @@ func TestFits(t *testing.T) {
 			t.Parallel()
 			pod := &v1.Pod{}
 			r.pod(pod)
-			if got := fits(pod, node); got != r.want {
+			if got := fits(pod, here); got != r.want {
 				t.Errorf("got %+v, want %+v", got, r.want)
 			}
 		})
@@ -81,9 +83,9 @@ func TestFits(t *testing.T) {
 
 func TestAGivenLabelWins(t *testing.T) {
 	t.Parallel()
-	node := newNode("here", map[string]string{v1.LabelHostname: "there"})
-	if node.Name != "here" || node.Labels[v1.LabelHostname] != "there" || node.Labels[v1.LabelArchStable] != goruntime.GOARCH {
-		t.Errorf("%s with %v", node.Name, node.Labels)
+	here := node.NewObject("here", map[string]string{v1.LabelHostname: "there"})
+	if here.Name != "here" || here.Labels[v1.LabelHostname] != "there" || here.Labels[v1.LabelArchStable] != goruntime.GOARCH {
+		t.Errorf("%s with %v", here.Name, here.Labels)
 	}
 }
 

@@ -436,7 +436,7 @@ func (a *agency) wake(id string) {
 
 // employ starts a worker, with the instance that an earlier one has left.
 func (a *agency) employ(inst *instance) {
-	a.roster = newRoster(newNode("node", nil))
+	a.roster = newRoster(node.NewObject("node", nil))
 	around := &surroundings{
 		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),

@@ -107,7 +107,7 @@ func TestPortsOfDifferentAddressesOrProtocolsDoNotMeet(t *testing.T) {
 		p.Spec.Containers = []v1.Container{{Name: "app", Ports: []v1.ContainerPort{{HostPort: 53, HostIP: ip, Protocol: protocol}}}}
 		return p
 	}
-	r := newRoster(newNode("node", nil))
+	r := newRoster(node.NewObject("node", nil))
 	for _, row := range []struct {
 		pod *v1.Pod
 		ok  bool
@@ -639,7 +639,7 @@ func TestSources(t *testing.T) {
 func TestARefusedManifestTakesNoPodAway(t *testing.T) {
 	t.Parallel()
 	web := types.NamespacedName{Namespace: "default", Name: "web"}
-	a := &Agent{sources: newSources(SourceDirectory), surroundings: &surroundings{roster: newRoster(newNode("node", nil)), events: newEvents("node"), log: discard()}}
+	a := &Agent{sources: newSources(SourceDirectory), surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil)), events: newEvents("node"), log: discard()}}
 	w := newWorker(web, a.surroundings)
 	w.wanted, w.origin = &Wish{Pod: &manifests.Pod{Pod: &v1.Pod{}}}, SourceDirectory // as an earlier agent ran it
 	a.enlist(w)
@@ -655,7 +655,7 @@ func TestARefusedManifestTakesNoPodAway(t *testing.T) {
 
 func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 	t.Parallel()
-	a := &Agent{surroundings: &surroundings{roster: newRoster(newNode("node", nil)), podsDir: t.TempDir(), log: discard()}}
+	a := &Agent{surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil)), podsDir: t.TempDir(), log: discard()}}
 	known := recorded(a.podsDir)
 	item := func(uid, container string, attempt int) node.Item {
 		i := node.Item{Namespace: "default", Pod: "db", UID: uid, Container: container, Attempt: attempt, Sandbox: attempt - 2, Revision: "r", Ours: true}

@@ -112,14 +112,22 @@ func (s *sources) objects() map[manifests.Key]manifests.Object {
 	return all
 }
 
-// named are the objects that a Pod refers to, nil where they are not known.
+// named are the objects that a Pod refers to, nil where they are not known. Who refers to a claim refers to whatever that may
+// be bound to.
 func named(pod *v1.Pod, all map[manifests.Key]manifests.Object) inputs.Objects {
 	if all == nil {
 		return nil
 	}
 	found := inputs.Objects{}
+	claims := false
 	for key := range inputs.References(pod) {
 		if o, ok := all[key]; ok {
+			found[key] = o
+		}
+		claims = claims || key.Kind == manifests.KindClaim
+	}
+	for key, o := range all {
+		if claims && key.Kind == manifests.KindVolume {
 			found[key] = o
 		}
 	}

@@ -46,13 +46,19 @@ var rules = func() map[string]rule {
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
 
-		"ContainerResizePolicy.restartPolicy":    only("NotRequired"),
-		"ResourceRequirements.limits":            only("cpu", "memory"),
-		"ResourceRequirements.requests":          only("cpu", "memory"),
-		"ResourceFieldSelector.resource":         only("limits.cpu", "limits.memory", "requests.cpu", "requests.memory"),
-		"EmptyDirVolumeSource.medium":            only("Memory"),
-		"ObjectFieldSelector.apiVersion":         only("v1"),
-		"PodSecurityContext.seLinuxChangePolicy": {verdict: no},
+		"ContainerResizePolicy.restartPolicy":                only("NotRequired"),
+		"ResourceRequirements.limits":                        only("cpu", "memory"),
+		"ResourceRequirements.requests":                      only("cpu", "memory"),
+		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "requests.cpu", "requests.memory"),
+		"PersistentVolumeSpec.persistentVolumeReclaimPolicy": only(string(v1.PersistentVolumeReclaimRetain)),
+		"PersistentVolumeSpec.volumeMode":                    only(string(v1.PersistentVolumeFilesystem)),
+		"PersistentVolumeClaimSpec.volumeMode":               only(string(v1.PersistentVolumeFilesystem)),
+		"PersistentVolumeSpec.capacity":                      only("storage"),
+		"VolumeResourceRequirements.requests":                only("storage"),
+		"VolumeResourceRequirements.limits":                  only("storage"),
+		"EmptyDirVolumeSource.medium":                        only("Memory"),
+		"ObjectFieldSelector.apiVersion":                     only("v1"),
+		"PodSecurityContext.seLinuxChangePolicy":             {verdict: no},
 	}
 	for _, line := range strings.Split(strings.TrimSpace(plainRules), "\n") {
 		words := strings.Fields(line)
@@ -75,6 +81,22 @@ drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds g
 
 yes  ConfigMap metadata data binaryData immutable
 yes  Secret metadata data stringData type immutable
+yes  PersistentVolume metadata spec
+drop PersistentVolume status
+yes  PersistentVolumeSpec accessModes claimRef nodeAffinity storageClassName
+no   PersistentVolumeSpec mountOptions volumeAttributesClassName
+yes  PersistentVolumeSource hostPath local
+no   PersistentVolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk
+no   PersistentVolumeSource glusterfs iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume
+yes  LocalVolumeSource path
+no   LocalVolumeSource fsType
+yes  VolumeNodeAffinity required
+yes  ObjectReference apiVersion kind namespace name uid
+drop ObjectReference resourceVersion fieldPath
+yes  PersistentVolumeClaim metadata spec
+drop PersistentVolumeClaim status
+yes  PersistentVolumeClaimSpec accessModes resources selector storageClassName volumeName
+no   PersistentVolumeClaimSpec dataSource dataSourceRef volumeAttributesClassName
 
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
@@ -149,7 +171,8 @@ yes  GRPCAction port service
 no   GRPCAction mode
 
 yes  Volume name
-yes  VolumeSource configMap downwardAPI emptyDir hostPath projected secret
+yes  VolumeSource configMap downwardAPI emptyDir hostPath persistentVolumeClaim projected secret
+yes  PersistentVolumeClaimVolumeSource claimName readOnly
 yes  ConfigMapVolumeSource items defaultMode optional
 yes  SecretVolumeSource secretName items defaultMode optional
 yes  KeyToPath key path mode
@@ -168,7 +191,7 @@ yes  SecretProjection items optional
 no   VolumeProjection clusterTrustBundle podCertificate serviceAccountToken
 yes  DownwardAPIProjection items
 no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume
-no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim photonPersistentDisk
+no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs photonPersistentDisk
 no   VolumeSource portworxVolume quobyte rbd scaleIO storageos vsphereVolume
 yes  EmptyDirVolumeSource sizeLimit
 no   EmptyDirVolumeSource mode
@@ -258,7 +281,7 @@ func unsupportedFields(v reflect.Value, at *field.Path) []fault {
 }
 
 // choices are the types of which one field is set, as one of several ways to the same.
-var choices = []string{"VolumeSource", "VolumeProjection", "EnvVarSource"}
+var choices = []string{"VolumeSource", "PersistentVolumeSource", "VolumeProjection", "EnvVarSource"}
 
 // instead says what could be chosen in place of a field that does not work.
 func instead(f jsonField) string {
@@ -316,8 +339,8 @@ func (r rule) others(v reflect.Value, at *field.Path) []fault {
 	return []fault{{field: at.String(), reason: fmt.Sprintf("%q: not supported: supported values: %s", value, strings.Join(quoted, ", "))}}
 }
 
-// odd finds what cannot be told from one field alone.
-func odd(pod *v1.Pod, at *field.Path) []fault {
+// oddPod finds what cannot be told from one field alone.
+func oddPod(pod *v1.Pod, at *field.Path) []fault {
 	var faults []fault
 	spec := at.Child("spec")
 	for i, volume := range pod.Spec.Volumes {

@@ -23,6 +23,8 @@ const (
 	KindPod       = "Pod"
 	KindConfigMap = "ConfigMap"
 	KindSecret    = "Secret"
+	KindClaim     = "PersistentVolumeClaim"
+	KindVolume    = "PersistentVolume"
 )
 
 // Key names an object.
@@ -35,7 +37,9 @@ type Key struct {
 func PodKey(name types.NamespacedName) Key { return Key{Kind: KindPod, NamespacedName: name} }
 
 // String is such as "Pod default/web".
-func (k Key) String() string { return strings.TrimSpace(k.Kind + " " + k.NamespacedName.String()) }
+func (k Key) String() string {
+	return strings.TrimSpace(k.Kind + " " + strings.TrimPrefix(k.NamespacedName.String(), "/"))
+}
 
 // Covers tells whether the object that k names may be the other: a Key without a kind names all that are called so.
 func (k Key) Covers(other Key) bool {
@@ -48,7 +52,7 @@ func (k Key) compare(other Key) int {
 
 // Object is one accepted object that Pods refer to.
 type Object struct {
-	metav1.Object // a *v1.ConfigMap or a *v1.Secret, with Kubernetes' defaults, valid by its rules; never changed
+	metav1.Object // such as a *v1.ConfigMap, with Kubernetes' defaults, valid by its rules; never changed
 
 	Kind     string
 	Revision string // a hash of what the user wrote; not for other eyes, since of a Secret it tells what can be guessed
@@ -71,10 +75,12 @@ func (o Object) podUID() types.UID {
 
 // kind is what there is to know of one kind of object.
 type kind struct {
-	typ     reflect.Type
-	example string // of a name
-	hidden  bool   // what stands in one is not for other eyes: no message quotes it
+	typ         reflect.Type
+	example     string // of a name
+	hidden      bool   // what stands in one is not for other eyes: no message quotes it
+	clusterWide bool   // it has no namespace
 
+	odd      func(o metav1.Object, at *field.Path) []fault // finds what is not supported and cannot be told from one field alone; may be nil
 	complete func(o metav1.Object, at *field.Path) []fault // fills in what follows from what is written; faults are in that
 	validate func(o metav1.Object) field.ErrorList         // says what is wrong by Kubernetes' rules
 	frozen   func(now, was metav1.Object) (field string)   // the field that an edit must not touch; nil for none ever
@@ -83,6 +89,7 @@ type kind struct {
 var kinds = map[string]kind{
 	KindPod: {
 		typ: reflect.TypeFor[v1.Pod](), example: "web",
+		odd: func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
 		complete: func(o metav1.Object, at *field.Path) []fault {
 			corev1.SetObjectDefaults_Pod(o.(*v1.Pod))
 			return prioritise(o.(*v1.Pod), at)
@@ -116,6 +123,8 @@ var kinds = map[string]kind{
 		},
 		frozen: frozenSecret,
 	},
+	KindClaim:  claimKind,
+	KindVolume: volumeKind,
 }
 
 // kindNames are the kinds, sorted.

@@ -154,6 +154,9 @@ func (r *reader) refuse(root *yaml.Node, at *field.Path, faults ...fault) {
 		if namespace := text(child(object, "metadata"), "namespace"); namespace != "" {
 			owner.Namespace = namespace
 		}
+		if kinds[owner.Kind].clusterWide {
+			owner.Namespace = ""
+		}
 	}
 	for _, f := range faults {
 		node := f.node

@@ -23,7 +23,7 @@ var uidForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`
 // it.
 func (k kind) judge(o metav1.Object, at *field.Path) (revision string, faults []fault) {
 	faults = k.unfit(o, at)
-	if o.GetNamespace() == "" {
+	if o.GetNamespace() == "" && !k.clusterWide {
 		o.SetNamespace(metav1.NamespaceDefault)
 	}
 	revision, err := revise(o)
@@ -54,9 +54,12 @@ func (k kind) unfit(o metav1.Object, at *field.Path) []fault {
 	if uid := o.GetUID(); uid != "" && !uidForm.MatchString(string(uid)) {
 		faults = append(faults, fault{field: join(at, "metadata.uid"), reason: fmt.Sprintf("%q: wants at most 63 letters, digits and dashes", uid)})
 	}
+	if k.clusterWide && o.GetNamespace() != "" {
+		faults = append(faults, fault{field: join(at, "metadata.namespace"), reason: fmt.Sprintf("a %s is in no namespace: remove it", k.typ.Name())})
+	}
 	faults = append(faults, unsupported(reflect.ValueOf(o), at)...)
-	if pod, ok := o.(*v1.Pod); ok {
-		faults = append(faults, odd(pod, at)...)
+	if k.odd != nil {
+		faults = append(faults, k.odd(o, at)...)
 	}
 	return faults
 }

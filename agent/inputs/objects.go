@@ -26,11 +26,13 @@ func (o Objects) Same(other Objects) bool {
 	return (o == nil) == (other == nil) && maps.EqualFunc(o, other, func(a, b manifests.Object) bool { return a.Revision == b.Revision })
 }
 
-// Digest is another one whenever an object is.
+// Digest is another one whenever a ConfigMap or a Secret is.
 func (o Objects) Digest() string {
 	sum := sha256.New()
 	for _, key := range slices.SortedFunc(maps.Keys(o), func(a, b manifests.Key) int { return cmp.Compare(a.String(), b.String()) }) {
-		fmt.Fprintf(sum, "%s %s\n", key, o[key].Revision)
+		if key.Kind == manifests.KindConfigMap || key.Kind == manifests.KindSecret {
+			fmt.Fprintf(sum, "%s %s\n", key, o[key].Revision)
+		}
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }
@@ -47,6 +49,9 @@ func References(pod *v1.Pod) map[manifests.Key]bool {
 		add(manifests.KindSecret, s.Name, ptr.To(true))
 	}
 	for i := range pod.Spec.Volumes {
+		if claim := pod.Spec.Volumes[i].PersistentVolumeClaim; claim != nil {
+			add(manifests.KindClaim, claim.ClaimName, nil)
+		}
 		for _, p := range projections(&pod.Spec.Volumes[i]) {
 			switch {
 			case p.ConfigMap != nil:
@@ -76,6 +81,26 @@ func References(pod *v1.Pod) map[manifests.Key]bool {
 		}
 	}
 	return needs
+}
+
+// Claim is a claim of the Pod's namespace. The error is Kubernetes' that there is none.
+func Claim(pod *v1.Pod, name string, objects Objects) (*v1.PersistentVolumeClaim, error) {
+	f := Facts{Pod: pod, Objects: objects}
+	claim, ok := f.object(manifests.KindClaim, name).(*v1.PersistentVolumeClaim)
+	if !ok {
+		return nil, fmt.Errorf("persistentvolumeclaim %q not found", name)
+	}
+	return claim, nil
+}
+
+// PersistentVolumes are all that there are, in no order.
+func PersistentVolumes(objects Objects) (all []*v1.PersistentVolume) {
+	for _, o := range objects {
+		if volume, ok := o.Object.(*v1.PersistentVolume); ok {
+			all = append(all, volume)
+		}
+	}
+	return all
 }
 
 // PullSecrets are the Secrets that a Pod names for pulling its images, and the names of those that are missing.

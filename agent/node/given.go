@@ -17,6 +17,9 @@ func (n *Node) given(t Target) (volumes.Given, error) {
 		return volumes.Given{}, &Fault{FailedMount, err}
 	}
 	given := volumes.Given{Files: map[string][]volumes.File{}}
+	if given.Folders, err = n.claimed(t); err != nil {
+		return volumes.Given{}, err
+	}
 	for name, of := range files {
 		given.Files[name] = make([]volumes.File, len(of))
 		for i, f := range of {

@@ -14,7 +14,11 @@ import (
 // mounts are the Pod's volumes and the files that Kubernetes gives every container, unless the container itself mounts
 // something there.
 func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func(), error) {
-	resolved, unmount, err := n.Volumes.Mounts(t.Pod, t.Container, volumes.Given{}, expand)
+	folders, err := n.claimed(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	resolved, unmount, err := n.Volumes.Mounts(t.Pod, t.Container, volumes.Given{Folders: folders}, expand)
 	release := func() {
 		if err := unmount(); err != nil {
 			n.Log.Warn("subPath stays mounted until the Pod ends", "pod", podName(t.Pod), "container", t.Container.Name, "error", err)

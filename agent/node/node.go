@@ -9,6 +9,8 @@
 //	pull.go       its image
 //	container.go  what a container is made of, and its start
 //	mounts.go     its mounts
+//	claims.go     where the data of claims is
+//	labels.go     the node as Pods may ask for it
 //	given.go      what the files in its volumes say
 //	etc.go        hosts, hostname, resolv.conf
 //	logs.go       its output on the way to its log
@@ -62,6 +64,8 @@ type Node struct {
 	UnsafeSysctls  []string
 	SeccompDefault bool // a Pod that says nothing of seccomp has RuntimeDefault (KubeletConfiguration.seccompDefault)
 	Log            *slog.Logger
+
+	claims sync.Mutex // held while one is bound
 
 	mu   sync.Mutex
 	logs map[string]*runtime.Log // by container id, of the containers whose output is carried now
