@@ -158,13 +158,13 @@ func (w *worker) prepare(d *deed) {
 	progress := w.tellProgress(d, t.Container.Image)
 	_, missing := inputs.PullSecrets(t.Pod, t.Objects)
 	d.do = func(ctx context.Context) (err error) {
-		pull, err = w.host.Prepare(ctx, t, node.Pulling{Progress: progress, Begin: func() {
+		pull, err = w.host.Prepare(ctx, t, node.Pulling{Progress: progress, Begin: func(image string) {
 			w.turn.yield() // what is waited for is not this host's work
 			if len(missing) > 0 {
 				w.events.add(t.Pod, "", v1.EventTypeWarning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
 					"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
 			}
-			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", t.Container.Image))
+			w.events.add(t.Pod, d.lane, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", image))
 		}})
 		return err
 	}
@@ -520,6 +520,9 @@ func (w *worker) failPull(name string, err error) {
 	f.reason, f.message, f.away = reason, message, false
 	if repeated && reason == node.ErrImagePull {
 		image := w.target(name).Container.Image
+		if of := (*node.VolumeImageError)(nil); errors.As(err, &of) {
+			image = of.Image
+		}
 		f.reason, f.message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: %s: %s", image, reason, message)
 		w.event(name, v1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", image))
 	}

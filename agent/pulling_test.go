@@ -10,7 +10,7 @@ import (
 func TestPeopleAreToldHowFarAPullIs(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.host.pulled = func(told node.Pulling) {
-			told.Begin()
+			told.Begin("app:1")
 			for done := int64(0); done < 10; done++ {
 				told.Progress(done<<20+1, 10<<20)
 				time.Sleep(time.Second)

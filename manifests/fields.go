@@ -171,7 +171,8 @@ yes  GRPCAction port service
 no   GRPCAction mode
 
 yes  Volume name
-yes  VolumeSource configMap downwardAPI emptyDir hostPath persistentVolumeClaim projected secret
+yes  ImageVolumeSource reference pullPolicy
+yes  VolumeSource configMap downwardAPI emptyDir hostPath image persistentVolumeClaim projected secret
 yes  PersistentVolumeClaimVolumeSource claimName readOnly
 yes  ConfigMapVolumeSource items defaultMode optional
 yes  SecretVolumeSource secretName items defaultMode optional
@@ -191,7 +192,7 @@ yes  SecretProjection items optional
 no   VolumeProjection clusterTrustBundle podCertificate serviceAccountToken
 yes  DownwardAPIProjection items
 no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume
-no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs image iscsi nfs photonPersistentDisk
+no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk
 no   VolumeSource portworxVolume quobyte rbd scaleIO storageos vsphereVolume
 yes  EmptyDirVolumeSource sizeLimit
 no   EmptyDirVolumeSource mode

@@ -65,7 +65,9 @@ func TestClaimsAreBound(t *testing.T) {
 	selecting := func(s *v1.PersistentVolumeClaimSpec) {
 		s.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"disk": "ssd"}}
 	}
-	shared := func(s *v1.PersistentVolumeClaimSpec) { s.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadWriteMany} }
+	shared := func(s *v1.PersistentVolumeClaimSpec) {
+		s.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadWriteMany}
+	}
 	for sentence, c := range map[string]struct {
 		claim *v1.PersistentVolumeClaim
 		disks []*v1.PersistentVolume

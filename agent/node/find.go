@@ -21,7 +21,8 @@ type Item struct {
 	Attempt             int
 	Sandbox             int // attempt of the sandbox that it was made for
 	Revision            string
-	Ours                bool // it was made for this root directory
+	Ours                bool   // it was made for this root directory
+	MountedAt           string // it is an image that is a Pod's volume, and mounted there
 }
 
 // IsPause says whether it is a pause process, and so nobody's.
@@ -42,10 +43,21 @@ func (n *Node) Find(ctx context.Context) ([]Item, error) {
 	return n.items(all), err
 }
 
-// FindLayers lists what writable layers there are of containers, with a record or without.
+// FindLayers lists what writable layers there are of containers, with a record or without, and images that are volumes.
 func (n *Node) FindLayers(ctx context.Context) ([]Item, error) {
 	all, err := n.Runtime.ListSnapshots(ctx)
-	return n.items(all), err
+	if err != nil {
+		return nil, err
+	}
+	items := n.items(all)
+	mounted, err := n.Runtime.ListImageVolumes(ctx)
+	for _, v := range mounted {
+		for _, i := range n.items(map[string]map[string]string{v.Key: v.Labels}) {
+			i.MountedAt = v.Dir
+			items = append(items, i)
+		}
+	}
+	return items, err
 }
 
 // items reads the labels of what any podkeeper has made.
@@ -65,10 +77,13 @@ func (n *Node) items(all map[string]map[string]string) []Item {
 	return items
 }
 
-// Remove removes one container by its id alone.
+// Remove removes one container, or one image that is a volume, by its id alone.
 func (n *Node) Remove(ctx context.Context, i Item) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if i.MountedAt != "" {
+		return n.Runtime.UnmountImage(ctx, i.ID, i.MountedAt)
+	}
 	if err := n.Runtime.Delete(ctx, i.ID); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (n *Node) given(t Target) (volumes.Given, error) {
 		return volumes.Given{}, &Fault{FailedMount, err}
 	}
 	given := volumes.Given{Files: map[string][]volumes.File{}}
-	if given.Folders, err = n.claimed(t); err != nil {
+	if given.Folders, err = n.folders(t); err != nil {
 		return volumes.Given{}, err
 	}
 	for name, of := range files {

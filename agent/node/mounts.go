@@ -14,7 +14,7 @@ import (
 // mounts are the Pod's volumes and the files that Kubernetes gives every container, unless the container itself mounts
 // something there.
 func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func(), error) {
-	folders, err := n.claimed(t)
+	folders, err := n.folders(t)
 	if err != nil {
 		return nil, nil, err
 	}

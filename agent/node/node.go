@@ -9,6 +9,7 @@
 //	pull.go       its image
 //	container.go  what a container is made of, and its start
 //	mounts.go     its mounts
+//	imagevolumes.go  images that are volumes
 //	claims.go     where the data of claims is
 //	labels.go     the node as Pods may ask for it
 //	given.go      what the files in its volumes say
@@ -66,6 +67,7 @@ type Node struct {
 	Log            *slog.Logger
 
 	claims sync.Mutex // held while one is bound
+	images sync.Mutex // held while one is mounted
 
 	mu   sync.Mutex
 	logs map[string]*runtime.Log // by container id, of the containers whose output is carried now

@@ -11,21 +11,25 @@ import (
 
 // Pulling is who is told while an image is pulled.
 type Pulling struct {
-	Begin    func()                  // before the registry is asked
+	Begin    func(image string)      // before the registry is asked
 	Progress func(done, total int64) // bytes
 }
 
-// Prepare makes image and writable layer of an instance ready. Its errors are Faults, or that containerd is away.
+// Prepare makes image and writable layer of an instance ready, and the images that are its volumes. Its errors are Faults, or that containerd is away.
 func (n *Node) Prepare(ctx context.Context, t Target, told Pulling) (Pull, error) {
 	given, err := pullCredentials(t)
 	if err != nil {
 		return Pull{}, err
 	}
 	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{
-		Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Credentials: given, Pulling: told.Begin, Progress: told.Progress,
+		Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Credentials: given, Progress: told.Progress,
+		Pulling: func() { told.Begin(t.Container.Image) },
 	})
 	if err != nil {
 		return pull, imageFault(err)
+	}
+	if err := n.mountImages(ctx, t, given, told); err != nil {
+		return pull, err
 	}
 	if err := n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
 		return pull, &Fault{Reason: CreateContainerError, Err: err}

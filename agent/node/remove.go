@@ -96,6 +96,9 @@ func (n *Node) Release(ctx context.Context, t Target, detached bool) error {
 	} else if err := os.RemoveAll(n.runDir(t.Pod)); err != nil {
 		errs = append(errs, fmt.Errorf("remove sandbox folder: %w", err))
 	}
+	if err := n.unmountImages(ctx, t.Pod); err != nil {
+		errs = append(errs, err)
+	}
 	if err := n.Volumes.Teardown(ctx, t.Pod.UID); err != nil {
 		errs = append(errs, err)
 	}

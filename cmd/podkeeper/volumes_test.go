@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 // TestDownwardAPIVolumes runs the example of Kubernetes' documentation, changes a label, and sees the file follow, with no
@@ -120,4 +122,95 @@ func TestRecursiveReadOnly(t *testing.T) {
 	n.apply("deep.yaml", pod("deep", "Enabled"))
 	n.says(n.awaitReady("shallow"), "app", "no outer", "inner")
 	n.says(n.awaitReady("deep"), "app", "no outer", "no inner")
+}
+
+// TestClaims has data outlive its Pod: in a folder of podkeeper's own, and on a persistent volume.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	disk := n.path("out", "disk")
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const claims = `---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: own}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: disk}
+spec: {accessModes: [ReadWriteOnce], storageClassName: manual, resources: {requests: {storage: 1Gi}}}
+`
+	volume := fmt.Sprintf(`apiVersion: v1
+kind: PersistentVolume
+metadata: {name: disk-1}
+spec:
+  capacity: {storage: 2Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: manual
+  local: {path: %s}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [testnode]}]}]}}
+`, disk)
+	pod := func(name, script string) string {
+		return simple(name, script+"; "+forever, "  securityContext: {runAsUser: 1001, fsGroup: 3000}",
+			"  volumes: [{name: own, persistentVolumeClaim: {claimName: own}}, {name: disk, persistentVolumeClaim: {claimName: disk}}]") +
+			"    volumeMounts: [{name: own, mountPath: /own}, {name: disk, mountPath: /disk, subPath: sub}]\n"
+	}
+	n.apply("claims.yaml", claims)
+	n.apply("first.yaml", pod("first", "echo mine > /own/file; echo shared > /disk/file; stat -c '%n %g' /own /own/file /disk/file"))
+	n.eventually("the Pod waits for the volume", func() error {
+		pod, err := n.get("first")
+		const want = `MountVolume.SetUp failed for volume "disk" : persistentvolumeclaim "disk" is not bound: no persistentvolume of storage class "manual" that is free fits it`
+		if err == nil && pod.Status.Message != want {
+			err = fmt.Errorf("it says %q", pod.Status.Message)
+		}
+		return err
+	})
+	n.apply("disk.yaml", volume)
+	n.says(n.awaitReady("first"), "app", "/own 3000", "/own/file 3000", "/disk/file 3000")
+	if content, err := os.ReadFile(filepath.Join(disk, "sub", "file")); err != nil || string(content) != "shared\n" {
+		t.Errorf("on the volume there is %q: %v", content, err)
+	}
+	n.remove("first.yaml")
+	n.awaitGone("first")
+	n.remove("disk.yaml")
+	n.apply("second.yaml", pod("second", "cat /own/file /disk/file"))
+	n.says(n.awaitReady("second"), "app", "mine", "shared")
+}
+
+// TestImageVolumesOfPods mounts the files of an image, all and a part, and leaves nothing behind.
+func TestImageVolumesOfPods(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	ref := push(t, "volume/files:v1", "files")
+	pod := func(name, ref string) string {
+		return simple(name, "test -x /files/bin/sh && echo all; ls /part | grep -x sh; touch /files/x 2>/dev/null || echo read-only; "+forever,
+			"  volumes: [{name: files, image: {reference: \""+ref+"\", pullPolicy: IfNotPresent}}]") +
+			"    volumeMounts: [{name: files, mountPath: /files}, {name: files, mountPath: /part, subPath: bin}]\n"
+	}
+	n.apply("files.yaml", pod("files", ref))
+	n.says(n.awaitReady("files"), "app", "all", "sh", "read-only")
+	n.kill()
+	n.restart()
+	if s := containerStatus(n.awaitReady("files"), "app"); s.RestartCount != 0 {
+		t.Errorf("it was restarted %d times", s.RestartCount)
+	}
+	n.apply("none.yaml", pod("none", lab.registry+"/volume/none:v1"))
+	n.await("none", "is refused the image of its volume", func(p *v1.Pod) bool {
+		w := containerStatus(p, "app").State.Waiting
+		return w != nil && w.Reason == "ErrImagePull" && strings.Contains(w.Message, "/volume/none:v1")
+	})
+	n.remove("files.yaml")
+	n.remove("none.yaml")
+	n.awaitGone("files")
+	n.awaitGone("none")
+	n.eventually("nothing is left of it", func() error {
+		left, err := n.runtime().ListImageVolumes(t.Context())
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("there are %+v", left)
+		}
+		return err
+	})
 }
