@@ -149,10 +149,10 @@ yes  ContainerPort name hostPort containerPort protocol hostIP
 yes  ContainerResizePolicy resourceName
 no   ResourceRequirements claims
 yes  EnvVar name value valueFrom
-yes  EnvVarSource configMapKeyRef fieldRef resourceFieldRef secretKeyRef
+yes  EnvVarSource configMapKeyRef fieldRef fileKeyRef resourceFieldRef secretKeyRef
+yes  FileKeySelector volumeName path key optional
 yes  ConfigMapKeySelector key optional
 yes  SecretKeySelector key optional
-no   EnvVarSource fileKeyRef
 yes  ObjectFieldSelector fieldPath
 yes  ResourceFieldSelector containerName divisor
 yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 // resolveRounds bounds how often a lookup is repeated because someone renames or removes parts of the path meanwhile.
@@ -45,6 +46,32 @@ func (b *bindings) bind(volume place, subPath, target string) error {
 	}
 	b.targets = append(b.targets, target)
 	return nil
+}
+
+// OpenFile opens a file of a Pod's volume as a handle that gives no access, but by its name below /proc/self/fd. No symlink
+// leads out of the volume. What is no regular file is an error, and what is missing fs.ErrNotExist.
+func (v *Volumes) OpenFile(pod *v1.Pod, volume, path string, given Given) (*os.File, error) {
+	folder, err := v.pod(pod.UID)
+	if err != nil {
+		return nil, err
+	}
+	at, err := locate(pod, folder, volume, given)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenFile(at.path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open volume %q: %w", volume, err)
+	}
+	defer root.Close()
+	file, err := below(root, path, 0)
+	if err != nil {
+		return nil, fmt.Errorf("volume %q: %w", volume, err)
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("volume %q: %s is no regular file", volume, path), err, file.Close())
+	}
+	return file, nil
 }
 
 // release unmounts what was bound. What it could not unmount it keeps for another try; Teardown would find it, too.

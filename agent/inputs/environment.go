@@ -14,6 +14,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/kubectl/pkg/util/fieldpath"
 	"k8s.io/kubectl/pkg/util/resource"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/manifests"
@@ -28,6 +29,8 @@ type Facts struct {
 	HostIPs   []string        // the node's, the primary first
 	Capacity  v1.ResourceList // what the node has, for limits that are not set
 	Objects   Objects
+	// EnvFile answers what a file of a volume of the Pod's gives a variable, if that is there.
+	EnvFile func(from *v1.FileKeySelector) (value string, found bool, err error)
 }
 
 // Environment is the container's own environment, NAME=value in declared order, what envFrom brings first and sorted, with
@@ -122,6 +125,8 @@ func (f *Facts) valueFrom(e *v1.EnvVar) (value string, given bool, err error) {
 			return "", false, err
 		}
 		return found.variable(f.Pod.Namespace, from.SecretKeyRef.Key)
+	case from.FileKeyRef != nil:
+		return f.fileKey(from.FileKeyRef)
 	case from.ResourceFieldRef != nil:
 		value, err = f.resource(from.ResourceFieldRef)
 	case from.FieldRef != nil:
@@ -133,6 +138,20 @@ func (f *Facts) valueFrom(e *v1.EnvVar) (value string, given bool, err error) {
 		return "", false, fmt.Errorf("env %s: %w", e.Name, err)
 	}
 	return value, true, nil
+}
+
+// fileKey is what a file gives a variable. A value that is empty is none.
+func (f *Facts) fileKey(from *v1.FileKeySelector) (value string, given bool, err error) {
+	value, found, err := f.EnvFile(from)
+	switch {
+	case err != nil:
+		return "", false, err
+	case found && value != "":
+		return value, true, nil
+	case ptr.Deref(from.Optional, false):
+		return "", false, nil
+	}
+	return "", false, fmt.Errorf("environment variable key %q not found in file %q", from.Key, from.Path)
 }
 
 // resource is a request or limit of a container of the Pod. A limit that is not set is what the node has.

@@ -1,6 +1,8 @@
 package inputs
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -102,6 +104,44 @@ func TestEnvironmentFromObjects(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestEnvironmentFromFiles(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("line 1: missing '='")
+	file := func(from *v1.FileKeySelector) (string, bool, error) {
+		switch from.Path {
+		case "there":
+			return map[string]string{"A": "1", "EMPTY": ""}[from.Key], true, nil
+		case "broken":
+			return "", false, broken
+		}
+		return "", false, nil
+	}
+	for sentence, c := range map[string]struct {
+		path, key string
+		optional  bool
+		want, err string
+	}{
+		"a variable":                        {path: "there", key: "A", want: "X=1"},
+		"a variable that is missing":        {path: "there", key: "B", err: `environment variable key "B" not found in file "there"`},
+		"a variable that is empty":          {path: "there", key: "EMPTY", err: `environment variable key "EMPTY" not found in file "there"`},
+		"a file that is missing":            {path: "none", key: "A", err: `environment variable key "A" not found in file "none"`},
+		"a file that cannot be read":        {path: "broken", key: "A", err: broken.Error()},
+		"a variable that need not be there": {path: "there", key: "B", optional: true},
+		"a file that need not be there":     {path: "none", key: "A", optional: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			from := &v1.FileKeySelector{VolumeName: "v", Path: c.path, Key: c.key, Optional: &c.optional}
+			got, _, err := Environment(Facts{Pod: &v1.Pod{}, EnvFile: file, Container: &v1.Container{
+				Env: []v1.EnvVar{{Name: "X", ValueFrom: &v1.EnvVarSource{FileKeyRef: from}}},
+			}})
+			if strings.Join(got, " ") != c.want || err != nil && err.Error() != c.err || err == nil && c.err != "" {
+				t.Errorf("got %q and error %v, want %q and %q", got, err, c.want, c.err)
 			}
 		})
 	}

@@ -134,6 +134,7 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 	none := runtime.ContainerConfig{}
 	env, lookup, err := inputs.Environment(inputs.Facts{
 		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(), Objects: t.Objects,
+		EnvFile: func(from *v1.FileKeySelector) (string, bool, error) { return n.envFile(t, from) },
 	})
 	if err != nil {
 		return none, nil, &Fault{CreateContainerConfigError, err}

@@ -2,8 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -27,6 +33,29 @@ func (n *Node) given(t Target) (volumes.Given, error) {
 		}
 	}
 	return given, nil
+}
+
+// maxEnvFile is the size of a file up to which it is searched for variables, in bytes.
+const maxEnvFile = 1 << 20
+
+// envFile answers what a file of a volume of the Pod's gives a variable, if that is there.
+func (n *Node) envFile(t Target, from *v1.FileKeySelector) (value string, found bool, err error) {
+	file, err := n.Volumes.OpenFile(t.Pod, from.VolumeName, from.Path, volumes.Given{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.Size() > maxEnvFile {
+		return "", false, errors.Join(fmt.Errorf("file %q of volume %q: it has more than %d bytes", from.Path, from.VolumeName, maxEnvFile), err)
+	}
+	value, err = manifests.EnvValue(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), from.Key)
+	if err != nil {
+		return "", false, fmt.Errorf("couldn't parse env file %q of volume %q: %w", from.Path, from.VolumeName, err)
+	}
+	return value, true, nil
 }
 
 // RecursiveReadOnly says whether the kernel can make all that is mounted below a mount read-only.

@@ -214,3 +214,21 @@ func TestImageVolumesOfPods(t *testing.T) {
 		return err
 	})
 }
+
+// TestEnvironmentFromAFile has an init container write what the environment of the next is made of, and one that leads out.
+func TestEnvironmentFromAFile(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	pod := func(name, write string) string {
+		return simple(name, "echo $COLOUR; "+forever, "  volumes: [{name: made, emptyDir: {}}]",
+			"  initContainers: [{name: write, image: "+image+", command: [/bin/sh, -c, \""+write+"\"], volumeMounts: [{name: made, mountPath: /made}]}]") +
+			"    env: [{name: COLOUR, valueFrom: {fileKeyRef: {volumeName: made, path: env, key: COLOUR}}}]\n"
+	}
+	n.apply("file.yaml", pod("file", `echo \"COLOUR='blue'\" > /made/env`))
+	n.apply("out.yaml", pod("out", "ln -s /etc/passwd /made/env"))
+	n.says(n.awaitReady("file"), "app", "blue")
+	n.await("out", "is refused a file of the host", func(p *v1.Pod) bool {
+		w := containerStatus(p, "app").State.Waiting
+		return w != nil && w.Reason == "CreateContainerConfigError" && strings.Contains(w.Message, `volume "made"`)
+	})
+}
