@@ -179,15 +179,24 @@ func (l *lab) manifest(pod string) []byte {
 
 func (a *agent) file(pod string) string { return a.lab.path("manifests", pod+".yaml") }
 
-// drop renames manifests into the directory and answers when it began.
+// drop renames the manifests of Pods into the directory and answers when it began.
 func (a *agent) drop(pods []string) (time.Time, error) {
+	manifests := map[string][]byte{}
 	for _, pod := range pods {
-		if err := os.WriteFile(a.lab.path(pod+".yaml"), a.lab.manifest(pod), 0o644); err != nil {
+		manifests[pod] = a.lab.manifest(pod)
+	}
+	return a.dropAll(manifests)
+}
+
+// dropAll renames manifests into the directory, each under the name of its Pod, and answers when it began.
+func (a *agent) dropAll(manifests map[string][]byte) (time.Time, error) {
+	for pod, manifest := range manifests {
+		if err := os.WriteFile(a.lab.path(pod+".yaml"), manifest, 0o644); err != nil {
 			return time.Time{}, fmt.Errorf("write manifest: %w", err)
 		}
 	}
 	begin := time.Now()
-	for _, pod := range pods {
+	for pod := range manifests {
 		if err := os.Rename(a.lab.path(pod+".yaml"), a.file(pod)); err != nil {
 			return begin, fmt.Errorf("drop manifest: %w", err)
 		}
