@@ -26,7 +26,7 @@ func TestExamplesAreAccepted(t *testing.T) {
 			count += len(pods)
 		}
 	}
-	if count != 5 {
-		t.Errorf("%d Pods in the examples, want 5", count)
+	if count != 6 {
+		t.Errorf("%d Pods in the examples, want 6", count)
 	}
 }
