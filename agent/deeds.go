@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -292,7 +293,7 @@ func (w *worker) terminate(d *deed, now time.Time) {
 			rec.Stop, rec.Signalled = &plan.Stop{Why: d.action.Why, Since: now, Grace: d.action.Grace}, false
 		}
 		if rec.PreStop == nil || rec.PreStop.Why != d.action.Why { // else it was told of
-			w.event(d.lane, v1.EventTypeNormal, "Killing", killing(d.action))
+			w.event(d.lane, v1.EventTypeNormal, "Killing", killing(t.Pod, d.action))
 		}
 		return nil
 	}
@@ -305,19 +306,30 @@ func (w *worker) terminate(d *deed, now time.Time) {
 	d.done = func() { w.inst.Containers[d.lane].Signalled = true }
 }
 
-// killing tells people that, and why, a container is stopped, in the kubelet's words.
-func killing(a plan.Action) string {
+// killing tells people that, and why, a container is stopped, in the kubelet's words
+// (kubernetes/kubernetes pkg/kubelet/kuberuntime, computePodActions and computeInitContainerActions).
+func killing(pod *v1.Pod, a plan.Action) string {
+	var what string
+	again := true
 	switch a.Why {
 	case plan.LivenessFailed:
-		return fmt.Sprintf("Container %s failed liveness probe, will be restarted", a.Container)
+		what, again = "failed liveness probe", plan.RestartsOnFailure(pod, a.Container)
 	case plan.StartupFailed:
-		return fmt.Sprintf("Container %s failed startup probe, will be restarted", a.Container)
+		what, again = "failed startup probe", plan.RestartsOnFailure(pod, a.Container)
 	case plan.SpecChanged:
-		return fmt.Sprintf("Container %s definition changed, will be restarted", a.Container)
+		what = "definition changed"
 	case plan.HookFailed:
 		return "FailedPostStartHook"
 	default:
 		return "Stopping container " + a.Container
+	}
+	switch {
+	case slices.ContainsFunc(pod.Spec.InitContainers, func(c v1.Container) bool { return c.Name == a.Container }):
+		return fmt.Sprintf("Init container %s %s", a.Container, what)
+	case again:
+		return fmt.Sprintf("Container %s %s, will be restarted", a.Container, what)
+	default:
+		return fmt.Sprintf("Container %s %s", a.Container, what)
 	}
 }
 

@@ -66,7 +66,7 @@ func (w *worker) preStop(d *deed, now time.Time) {
 	d.begin = func() func() {
 		if rec := w.inst.Containers[t.Container.Name]; rec.PreStop == nil {
 			rec.PreStop = &plan.Stop{Why: d.action.Why, Since: now, Grace: d.action.Grace}
-			w.event(t.Container.Name, v1.EventTypeNormal, "Killing", killing(d.action))
+			w.event(t.Container.Name, v1.EventTypeNormal, "Killing", killing(t.Pod, d.action))
 		}
 		w.cancel(hookLane(plan.PostStart, t.Container.Name))
 		return nil

@@ -109,6 +109,36 @@ func TestLivenessRestarts(t *testing.T) {
 	})
 }
 
+func TestAStopIsToldInTheKubeletsWords(t *testing.T) {
+	t.Parallel()
+	p := &v1.Pod{}
+	p.Spec.RestartPolicy = v1.RestartPolicyNever
+	never, onFailure := v1.ContainerRestartPolicyNever, v1.ContainerRestartPolicyOnFailure
+	p.Spec.InitContainers = []v1.Container{sidecar("side")}
+	p.Spec.Containers = []v1.Container{{Name: "app"}, {Name: "again", RestartPolicy: &onFailure}, {Name: "once", RestartPolicy: &never}}
+	for sentence, r := range map[string]struct {
+		container string
+		why       plan.Why
+		want      string
+	}{
+		"what never restarts is not said to":    {"app", plan.LivenessFailed, "Container app failed liveness probe"},
+		"a policy of its own counts":            {"again", plan.LivenessFailed, "Container again failed liveness probe, will be restarted"},
+		"in both ways":                          {"once", plan.StartupFailed, "Container once failed startup probe"},
+		"a sidecar is an init container":        {"side", plan.StartupFailed, "Init container side failed startup probe"},
+		"an edit restarts whatever policy says": {"app", plan.SpecChanged, "Container app definition changed, will be restarted"},
+		"of a sidecar, too":                     {"side", plan.SpecChanged, "Init container side definition changed"},
+		"the end of a Pod is no restart":        {"app", plan.PodEnds, "Stopping container app"},
+		"a hook that failed":                    {"app", plan.HookFailed, "FailedPostStartHook"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			if got := killing(p, plan.Action{Container: r.container, Why: r.why}); got != r.want {
+				t.Errorf("got %q, want %q", got, r.want)
+			}
+		})
+	}
+}
+
 func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		var code atomic.Int32

@@ -14,6 +14,14 @@ func restartPolicy(pod *v1.Pod, c *v1.Container) v1.RestartPolicy {
 	return pod.Spec.RestartPolicy
 }
 
+// RestartsOnFailure says whether a container that a probe gives up starts again: by its policy, its rules not counting, for
+// it has not ended yet (kubernetes/kubernetes pkg/kubelet/kuberuntime, computePodActions).
+func RestartsOnFailure(pod *v1.Pod, name string) bool {
+	return !slices.ContainsFunc(Containers(pod), func(c *v1.Container) bool {
+		return c.Name == name && restartPolicy(pod, c) == v1.RestartPolicyNever
+	})
+}
+
 // rule is the first of a container's restartPolicyRules that matches an exit code (pkg/api/v1/pod/util.go,
 // FindMatchingContainerRestartRule). Without a restartPolicy of its own a container has no rules.
 func rule(c *v1.Container, code int) (v1.ContainerRestartRule, bool) {
