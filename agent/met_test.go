@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -162,6 +163,57 @@ func TestInTheEndReadinessAloneIsProbed(t *testing.T) {
 		}
 		if alive, ready := last("probe alive"), last("probe ready"); alive > 5 || ready < 30 {
 			t.Errorf("the last check of liveness was at %v, of readiness at %v", alive, ready)
+		}
+	})
+}
+
+// 29: a stop that liveness asks for is told of at once, though a hook holds up the signal. Meanwhile the container is as ready
+// as its readiness probe says, for it may still answer: as with the kubelet, whose Ready knows of no other probe
+// (kubernetes/kubernetes pkg/kubelet/prober, UpdatePodStatus).
+func TestAStopForLivenessIsToldBeforeItsHookEnds(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		var unready atomic.Bool
+		a.host.command = func(_ context.Context, t node.Target, command []string) (int, error) {
+			if command[0] == "alive" && t.Attempt == 0 || command[0] == "ready" && unready.Load() {
+				return 1, nil
+			}
+			return 0, nil
+		}
+		probe := func(command string) *v1.Probe {
+			p := execProbe(1, 1)
+			p.Exec.Command = []string{command}
+			return p
+		}
+		p := a.pod("app", "unasked")
+		for i := range p.Spec.Containers { // the second has no readiness probe: it is ready as long as it runs
+			p.Spec.Containers[i].LivenessProbe = probe("alive")
+			p.Spec.Containers[i].LivenessProbe.InitialDelaySeconds = 5
+			p.Spec.Containers[i].Lifecycle = &v1.Lifecycle{PreStop: sleepHandler(20)}
+		}
+		p.Spec.Containers[0].ReadinessProbe = probe("ready")
+		a.wantPod(p)
+		a.pass(5)
+		if got := a.reasons("Killing"); !slices.Equal(slices.Sorted(slices.Values(got)), []string{
+			"Container app failed liveness probe, will be restarted", "Container unasked failed liveness probe, will be restarted",
+		}) {
+			t.Errorf("when it is given up, people are told %q", got)
+		}
+		a.expect("term")
+		a.pass(10)
+		if app, unasked := a.status("app"), a.status("unasked"); !app.Ready || !unasked.Ready || !a.ready() || app.State.Running == nil {
+			t.Errorf("while its hook runs it is %+v, and another %+v", app, unasked)
+		}
+		unready.Store(true)
+		a.pass(12)
+		if a.status("app").Ready || !a.status("unasked").Ready || a.ready() {
+			t.Error("it is ready, though its readiness probe says that it is not")
+		}
+		unready.Store(false)
+		a.pass(30)
+		a.expect("term", "25 term app 0", "25 term unasked 0")
+		a.expect("start", "0 start app 0", "0 start unasked 0", "25 start app 1", "25 start unasked 1")
+		if got := a.reasons("Killing"); len(got) != 2 || !a.ready() {
+			t.Errorf("in the end it is ready: %v, and people were told %q", a.ready(), got)
 		}
 	})
 }
