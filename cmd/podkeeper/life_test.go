@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -264,6 +265,81 @@ spec:
 	if took := time.Since(begin); took < time.Second {
 		t.Errorf("it was killed after %v, before its grace period ended", took)
 	}
+}
+
+// limits are the limits of a process: of the cgroups that it is in, up to its class of Pods, by file.
+func (n *node) limits(pid int) map[string]string {
+	n.t.Helper()
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	limits := map[string]string{}
+	for line := range strings.Lines(string(groups)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		for group := parts[2]; strings.Contains(group, n.namespace); group = filepath.Dir(group) {
+			for _, name := range []string{
+				"cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
+				"cpu.max", "cpu.weight", "memory.max", "memory.swap.max", "pids.max", "cpuset.cpus",
+			} {
+				file := filepath.Join("/sys/fs/cgroup", parts[1], group, name)
+				if value, err := os.ReadFile(file); err == nil {
+					limits[file] = strings.TrimSpace(string(value))
+				}
+			}
+		}
+	}
+	return limits
+}
+
+// TestCgroupsStayAsTheyAreWhileAContainerEnds has a container that takes its time after SIGTERM, beside one that ends at once,
+// and an agent that is killed meanwhile: neither its limits nor those of its Pod change, nor the Pod's share of the CPU.
+func TestCgroupsStayAsTheyAreWhileAContainerEnds(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("slow.yaml", fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: slow}
+spec:
+  terminationGracePeriodSeconds: 600
+  volumes: [{name: out, hostPath: {path: %[1]s}}]
+  containers:
+  - name: app
+    image: %[2]s
+    command: [/bin/sh, -c, "trap 'echo asked; while [ ! -e /out/enough ]; do sleep 0.1; done; exit 0' TERM; while true; do sleep 0.1; done"]
+    resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 200m, memory: 32Mi}}
+    volumeMounts: [{name: out, mountPath: /out}]
+  - name: quick
+    image: %[2]s
+    command: [/bin/sh, -c, %[3]q]
+    resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 300m, memory: 16Mi}}
+`, n.path("out"), image, forever))
+	pod := n.awaitReady("slow")
+	pid := n.pid(pod, "app")
+	before := n.limits(pid)
+	for _, limit := range []int64{32 << 20, 48 << 20} { // the container's, and the Pod's
+		if values := slices.Collect(maps.Values(before)); !slices.Contains(values, fmt.Sprint(limit)) {
+			t.Fatalf("there is no limit of %d: %v", limit, before)
+		}
+	}
+	same := func(when string) {
+		t.Helper()
+		if now := n.limits(pid); !maps.Equal(now, before) {
+			t.Errorf("%s its limits are %v, they were %v", when, now, before)
+		}
+	}
+	n.remove("slow.yaml")
+	n.says(pod, "app", "asked")
+	n.await("slow", "has one container left", func(p *v1.Pod) bool { return containerStatus(p, "quick").State.Terminated != nil })
+	same("when the other has ended")
+	n.kill()
+	n.restart()
+	n.await("slow", "goes on to end", func(p *v1.Pod) bool { return p.DeletionTimestamp != nil })
+	same("when another agent has taken over")
+	if err := os.WriteFile(n.path("out", "enough"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitGone("slow")
 }
 
 func TestEditsEndInTheLastState(t *testing.T) {
