@@ -71,7 +71,7 @@ func (n *next) doneSince() time.Time {
 	for _, c := range Containers(n.pod) {
 		s, at := n.seen.Containers[c.Name], n.now
 		switch {
-		case IsSidecar(c) || s.State == None || IsEphemeral(n.pod, c.Name):
+		case isInit(n.pod, c.Name) && IsSidecar(c) || s.State == None || IsEphemeral(n.pod, c.Name):
 			continue
 		case s.State == Exited:
 			at = s.FinishedAt

@@ -38,6 +38,9 @@ func TestPoliciesOfContainers(t *testing.T) {
 		"a success does not":                              {pod: own(always("a"), onlyFailed), seen: next(ended(0)), want: []string{"remove sandbox"}},
 		"a liveness stop that exits 0 is a failure":       {pod: own(never("a"), onlyFailed), seen: next(ended(0, told(LivenessFailed, -1, 30))), want: again},
 
+		"where the sandbox of a Pod that never restarts is lost, one with Always has the whole period, too": {pod: own(never("a", "b"), v1.ContainerRestartPolicyAlways),
+			seen: Seen{Sandbox: broken, Containers: map[string]Container{"a": up(), "b": ended(0, finished(-10))}}, want: []string{"stop a (pod is done) within 30s"}},
+
 		"a rule that matches restarts":              {pod: own(never("a"), atOnce, on(restart, in, 3, 42)), seen: next(ended(42)), want: again},
 		"one that does not leaves it at the policy": {pod: own(never("a"), atOnce, on(restart, in, 3, 42)), seen: next(ended(1)), want: []string{"remove sandbox"}},
 		"NotIn matches all others":                  {pod: own(never("a"), atOnce, on(restart, notIn, 0)), seen: next(ended(1)), want: again},
