@@ -13,8 +13,8 @@ import (
 )
 
 // world carries out plans as the agent does, with luck that rapid draws: exits, probe verdicts, failures, crashes of the
-// agent, deaths of the sandbox, looks that fail, shims that die, edits. It knows what is true, and holds every plan against
-// that.
+// agent, deaths of the sandbox, looks that fail, shims that die, edits, ends that ask for a restart of all. It knows what is
+// true, and holds every plan against that.
 type world struct {
 	*rapid.T
 	pod        *v1.Pod
@@ -30,6 +30,7 @@ type world struct {
 	blind      map[string]bool // lanes ("" is the sandbox) that looks cannot tell of
 	backoff    Backoff
 	ending     *Ending
+	restarting bool // the record says that all containers are being ended, to be done over
 	tornDown   bool
 
 	initDone map[string]bool // init containers that have succeeded in the present sandbox
@@ -72,6 +73,9 @@ func newWorld(t *rapid.T) *world {
 		}
 	}
 	for _, c := range w.all() {
+		w.ownPolicy(c)
+	}
+	for _, c := range w.all() {
 		if isInit(w.pod, c.Name) && !IsSidecar(c) {
 			continue
 		}
@@ -84,6 +88,37 @@ func newWorld(t *rapid.T) *world {
 		}
 	}
 	return w
+}
+
+// exitCodes are those of containers that end by themselves. A kill is 137.
+var exitCodes = []int32{0, 1, 3}
+
+// ownPolicy gives a container a restart policy of its own, with rules, or none. A sidecar has one anyway; an init container
+// with Always would be one.
+func (w *world) ownPolicy(c *v1.Container) {
+	policies := []v1.ContainerRestartPolicy{v1.ContainerRestartPolicyNever, v1.ContainerRestartPolicyOnFailure, v1.ContainerRestartPolicyAlways}
+	if isInit(w.pod, c.Name) {
+		policies = policies[:2]
+	}
+	switch {
+	case !rapid.Bool().Draw(w.T, "policy of its own"):
+		return
+	case !IsSidecar(c):
+		c.RestartPolicy = ptr(rapid.SampledFrom(policies).Draw(w.T, "own policy"))
+	}
+	for range rapid.IntRange(0, 2).Draw(w.T, "rules") {
+		c.RestartPolicyRules = append(c.RestartPolicyRules, v1.ContainerRestartRule{
+			Action: rapid.SampledFrom([]v1.ContainerRestartRuleAction{
+				v1.ContainerRestartRuleActionRestart, v1.ContainerRestartRuleActionRestartAllContainers,
+			}).Draw(w.T, "action"),
+			ExitCodes: &v1.ContainerRestartRuleOnExitCodes{
+				Operator: rapid.SampledFrom([]v1.ContainerRestartRuleOnExitCodesOperator{
+					v1.ContainerRestartRuleOnExitCodesOpIn, v1.ContainerRestartRuleOnExitCodesOpNotIn,
+				}).Draw(w.T, "operator"),
+				Values: rapid.SliceOfNDistinct(rapid.SampledFrom(append(exitCodes, 137)), 1, 2, rapid.ID).Draw(w.T, "codes"),
+			},
+		})
+	}
 }
 
 func hasPostStart(c *v1.Container) bool { return c.Lifecycle != nil && c.Lifecycle.PostStart != nil }
@@ -130,7 +165,7 @@ func (w *world) unhook(name string, hooks ...Verb) {
 // that a sandbox was never made in full, or is being removed.
 func (w *world) look() Seen {
 	_, busy := w.flights[""]
-	s := Seen{Sandbox: w.sandbox, Containers: map[string]Container{}, Ending: w.ending, Backoff: w.backoff}
+	s := Seen{Sandbox: w.sandbox, Containers: map[string]Container{}, Ending: w.ending, Restarting: w.restarting, Backoff: w.backoff}
 	s.Sandbox.Busy, s.Sandbox.RetryAt, s.Sandbox.Attached = busy, w.sandboxTry, w.attached
 	_, s.Sandbox.Attaching = w.flights[networkLane]
 	switch {
@@ -147,26 +182,62 @@ func (w *world) look() Seen {
 		_, post := w.flights[hookLane(PostStart, name)]
 		_, pre := w.flights[hookLane(PreStop, name)]
 		seen.Hooking = post || pre
-		seen.Created = c.Created && c.Sandbox == w.sandbox.Attempt && !seen.Changed
-		switch launched := !c.CreatedAt.IsZero(); {
-		case launched && !c.noted && !seen.Busy && w.blind[name]:
+		seen.Created = c.Created && c.Sandbox == w.sandbox.Attempt && !seen.Changed && !c.Redo
+		if w.hidden(name) {
 			seen.State, seen.ExitCode, seen.FinishedAt, seen.Leftover, seen.Lost, seen.Failed = Unknown, 0, time.Time{}, false, false, ""
-		case c.State == Exited:
-			c.noted = true
 		}
 		s.Containers[name] = seen
 	}
 	return s
 }
 
-// launched says whether a container has an instance that was made in the present sandbox, or may have been.
+// hidden says whether a look cannot tell of a container that was made, whose end is not known yet.
+func (w *world) hidden(name string) bool {
+	c := w.containers[name]
+	_, busy := w.flights[name]
+	return !c.CreatedAt.IsZero() && !c.noted && !busy && w.blind[name]
+}
+
+// note is what the agent records before it plans: ends, and what they ask for; and, when nothing runs any more of a Pod whose
+// containers all restart, that they are to be done over.
+func (w *world) note() {
+	for _, name := range w.names() {
+		c := w.containers[name]
+		if c.State != Exited || c.noted || w.hidden(name) {
+			continue
+		}
+		c.noted = true
+		if w.ending == nil && c.Stop == nil && c.PreStop == nil && RestartsAll(w.spec(name), c.ExitCode) {
+			w.Logf("%v all restart, for %s has ended with %d", w.now.Sub(t0), name, c.ExitCode)
+			w.restarting = true
+		}
+	}
+	if !w.restarting {
+		return
+	}
+	for name, c := range w.containers {
+		if f, busy := w.flights[name]; busy && f.Verb != Prepare || c.State == Running || c.State == Exited && !c.noted {
+			return
+		}
+	}
+	for _, c := range w.containers {
+		c.Redo, c.Created = !c.CreatedAt.IsZero(), false
+	}
+	w.restarting = false
+	clear(w.initDone)
+	clear(w.begun)
+}
+
+// launched says whether a container has an instance that was made in the present sandbox, or may have been, and that is not
+// to be done over.
 func (w *world) launched(name string) bool {
 	c := w.containers[name]
-	return !c.CreatedAt.IsZero() && c.Sandbox == w.sandbox.Attempt
+	return !c.CreatedAt.IsZero() && c.Sandbox == w.sandbox.Attempt && !c.Redo
 }
 
 // step plans, holds the plan against the truth, and begins its actions. It answers the plan.
 func (w *world) step() Plan {
+	w.note()
 	seen := w.look()
 	p := Next(w.pod, seen, w.now)
 	if again := Next(w.pod, seen, w.now); !reflect.DeepEqual(p, again) {
@@ -199,13 +270,14 @@ func (w *world) doneIsTrue(seen Seen) {
 		return
 	}
 	for _, c := range w.pod.Spec.InitContainers {
-		if s := w.containers[c.Name]; !IsSidecar(&c) && s.State == Exited && s.ExitCode != 0 && !forEdit(s.Container) {
+		s := w.containers[c.Name]
+		if !IsSidecar(&c) && s.State == Exited && s.Sandbox == w.sandbox.Attempt && s.ExitCode != 0 && !w.restarts(&c, s.Container) {
 			return // it has failed for good
 		}
 	}
 	for _, c := range w.pod.Spec.Containers {
-		if got := w.containers[c.Name]; got.State != Exited {
-			w.Fatalf("the Pod is done, and %s is %q", c.Name, got.State)
+		if got := w.containers[c.Name]; got.State != Exited || w.restarts(&c, got.Container) {
+			w.Fatalf("the Pod is done, and %s is %q after %d", c.Name, got.State, got.ExitCode)
 		}
 	}
 }
@@ -219,6 +291,9 @@ func (w *world) independent(p Plan) {
 			w.Fatalf("two actions on %q: %v", lane(a), p.Actions)
 		}
 		verbs[a.Verb], who[lane(a)] = true, true
+		if w.restarting && w.ending == nil && a.Verb != Kill {
+			w.Fatalf("%v while all containers are being ended", a)
+		}
 	}
 	for _, alone := range [][]Verb{
 		{Start, CreateSandbox, RemoveSandbox, Teardown}, {Create, CreateSandbox, RemoveSandbox, Teardown},
@@ -286,7 +361,7 @@ func (w *world) begin(a Action, seen Seen) {
 		c.Stop = &Stop{Why: a.Why, Since: w.now, Grace: a.Grace}
 	case Kill:
 		s := seen.Containers[a.Container]
-		if !s.mayRun() || !s.Lost && (c.Stop == nil || c.Stop.Since.Add(c.Stop.Grace).After(w.now)) {
+		if !s.mayRun() || !s.Lost && (!w.restarting || w.ending != nil) && (c.Stop == nil || c.Stop.Since.Add(c.Stop.Grace).After(w.now)) {
 			w.Fatalf("%v before its time", a)
 		}
 	case Clean:
@@ -351,6 +426,9 @@ func (w *world) mayFollow(a Action, seen Seen) {
 	if isInit(w.pod, a.Container) && !IsSidecar(of) && w.initDone[a.Container] {
 		w.Fatalf("%v: it has succeeded in this sandbox", a)
 	}
+	if c.State == Exited && (c.Sandbox == w.sandbox.Attempt || !isInit(w.pod, a.Container)) && !w.restarts(of, c) {
+		w.Fatalf("%v, which has ended with %d for good", a, c.ExitCode)
+	}
 	for i, before := range w.pod.Spec.InitContainers {
 		if before.Name == a.Container {
 			return
@@ -365,9 +443,6 @@ func (w *world) mayFollow(a Action, seen Seen) {
 		if !w.begun[before.Name] {
 			w.Fatalf("%v before %s has started", a, before.Name)
 		}
-	}
-	if c.State == Exited && c.Sandbox == w.sandbox.Attempt && w.pod.Spec.RestartPolicy == v1.RestartPolicyNever && !forEdit(c) {
-		w.Fatalf("%v under Never", a)
 	}
 }
 
@@ -492,7 +567,7 @@ func (w *world) chance() {
 	case what <= 4 && len(w.flights) > 0:
 		w.finish(rapid.SampledFrom(slices.Sorted(maps.Keys(w.flights))).Draw(w.T, "flight"), rapid.IntRange(0, 4).Draw(w.T, "well") > 0)
 	case what == 5 && len(running) > 0:
-		w.exit(rapid.SampledFrom(running).Draw(w.T, "ends"), rapid.IntRange(0, 1).Draw(w.T, "code"))
+		w.exit(rapid.SampledFrom(running).Draw(w.T, "ends"), int(rapid.SampledFrom(exitCodes).Draw(w.T, "code")))
 	case what == 6 && len(running) > 0:
 		w.verdict(rapid.SampledFrom(running).Draw(w.T, "probed"))
 	case what == 7 && w.sandbox.State == Running:
@@ -547,8 +622,7 @@ func (w *world) prune() {
 	for i, c := range w.pod.Spec.InitContainers {
 		_, busy := w.flights[c.Name]
 		later := slices.ContainsFunc(w.all()[i+1:], func(l *v1.Container) bool {
-			s := w.containers[l.Name]
-			return s.State != None && s.Sandbox == w.sandbox.Attempt
+			return w.launched(l.Name) && w.containers[l.Name].State != None
 		})
 		if !IsSidecar(&c) && later && !busy && w.containers[c.Name].State == Exited {
 			w.containers[c.Name] = &inhabitant{}
@@ -580,6 +654,24 @@ func (w *world) rest(steps int) {
 	w.Fatalf("it does not come to rest")
 }
 
+// comeUp lets a Pod start without a hitch, for most of what may happen happens to one that runs.
+func (w *world) comeUp() {
+	for range 30 {
+		w.step()
+		for _, key := range w.sound() {
+			w.finish(key, true)
+		}
+		for _, name := range w.running() {
+			switch c := w.containers[name]; {
+			case isInit(w.pod, name) && !IsSidecar(w.spec(name)):
+				w.exit(name, 0)
+			case !c.Unhooked:
+				c.Started = true
+			}
+		}
+	}
+}
+
 // sound are the flights that end. Hooks may hang.
 func (w *world) sound() []string {
 	var keys []string
@@ -594,6 +686,9 @@ func (w *world) sound() []string {
 // settled checks that a Pod with which nothing is to be done is as it should be.
 func (w *world) settled() {
 	seen := w.look()
+	if w.restarting {
+		w.Fatalf("its containers are still to be ended: %+v", seen)
+	}
 	if Done(w.pod, seen) {
 		if w.sandbox.State == Running || len(w.running()) > 0 {
 			w.Fatalf("the Pod is done, and still there: %+v", seen)
@@ -609,7 +704,7 @@ func (w *world) settled() {
 			return // it is what everything waits for
 		case s.State == Running && (s.Lost || s.Changed):
 			w.Fatalf("%s runs on, lost or of an image that is not wanted: %+v", c.Name, s)
-		case s.State == Running, !IsSidecar(c) && s.State == Exited && !restarts(w.pod, s), isInit(w.pod, c.Name) && !IsSidecar(c) && w.mainBegun(), w.initDone[c.Name]:
+		case s.State == Running, !IsSidecar(c) && s.State == Exited && !w.restarts(c, s), isInit(w.pod, c.Name) && !IsSidecar(c) && w.mainBegun(), w.initDone[c.Name]:
 		default:
 			w.Fatalf("nothing is done about %s: %+v", c.Name, s)
 		}
@@ -620,18 +715,34 @@ func (w *world) mainBegun() bool {
 	return slices.ContainsFunc(w.pod.Spec.Containers, func(c v1.Container) bool { return w.begun[c.Name] })
 }
 
-func restarts(pod *v1.Pod, s Container) bool {
-	if forEdit(s) {
-		return true
-	}
+// restarts says whether a container that has ended in this way is to run again.
+func (w *world) restarts(c *v1.Container, s Container) bool {
 	byProbe := s.Stop != nil && (s.Stop.Why == LivenessFailed || s.Stop.Why == StartupFailed)
-	return pod.Spec.RestartPolicy == v1.RestartPolicyAlways || pod.Spec.RestartPolicy == v1.RestartPolicyOnFailure && (s.ExitCode != 0 || byProbe)
+	policy := w.pod.Spec.RestartPolicy
+	if c.RestartPolicy != nil {
+		policy = v1.RestartPolicy(*c.RestartPolicy)
+	}
+	failed := s.ExitCode != 0 || byProbe
+	matches := slices.ContainsFunc(c.RestartPolicyRules, func(r v1.ContainerRestartRule) bool {
+		return slices.Contains(r.ExitCodes.Values, int32(s.ExitCode)) == (r.ExitCodes.Operator == v1.ContainerRestartRuleOnExitCodesOpIn)
+	})
+	switch {
+	case forEdit(s) || s.Redo || matches && !byProbe:
+		return true
+	case policy == v1.RestartPolicyAlways && (IsSidecar(c) || !isInit(w.pod, c.Name)):
+		return true
+	default:
+		return policy != v1.RestartPolicyNever && failed
+	}
 }
 
 func TestPlansHoldInAnyWorld(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
+		if rapid.Bool().Draw(t, "comes up first") {
+			w.comeUp()
+		}
 		for range rapid.IntRange(0, 80).Draw(t, "events") {
 			w.step()
 			w.chance()
