@@ -2,23 +2,28 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
-// Reasons of Pods that are not for this node (kubernetes/kubernetes pkg/kubelet/lifecycle/predicate.go).
+// Reasons of Pods that are not for this node (kubernetes/kubernetes pkg/kubelet/lifecycle, predicate.go and handlers.go).
 const (
 	osLabelDiffers = "PodOSSelectorNodeLabelDoesNotMatch"
 	osDiffers      = "PodOSNotSupported"
 	labelsDiffer   = "NodeAffinity"
 	nameDiffers    = "NodeName"
+	noAppArmor     = "AppArmor"
 )
 
 // fits says whether a Pod may begin on a node, by what the two say of themselves: the kubelet's admission, in its words and
-// order, behind the gates that keep Pods from a scheduler. A Pod that runs is not asked again.
-func fits(pod *v1.Pod, node *v1.Node) Ruling {
+// order, behind the gates that keep Pods from a scheduler. appArmor is why the node can set no AppArmor profile, nil where it
+// can. A Pod that runs is not asked again.
+func fits(pod *v1.Pod, node *v1.Node, appArmor error) Ruling {
 	if len(pod.Spec.SchedulingGates) > 0 { // kubernetes/kubernetes pkg/registry/core/pod/strategy.go
 		return Ruling{Held, v1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates"}
 	}
@@ -34,7 +39,19 @@ func fits(pod *v1.Pod, node *v1.Node) Ruling {
 	if name := pod.Spec.NodeName; name != "" && name != node.Name {
 		return unfit(nameDiffers, "node(s) didn't match the requested node name", "its name is "+node.Name)
 	}
+	if appArmor != nil && wantsAppArmor(pod) {
+		return Ruling{Held, noAppArmor, fmt.Sprintf("Cannot enforce AppArmor: %v", appArmor)}
+	}
 	return Ruling{}
+}
+
+// wantsAppArmor says whether a Pod names an AppArmor profile anywhere (kubernetes/kubernetes pkg/security/apparmor/helpers.go).
+func wantsAppArmor(pod *v1.Pod) bool {
+	names := func(p *v1.AppArmorProfile) bool { return p != nil && p.Type != v1.AppArmorProfileTypeUnconfined }
+	return pod.Spec.SecurityContext != nil && names(pod.Spec.SecurityContext.AppArmorProfile) ||
+		slices.ContainsFunc(plan.Containers(pod), func(c *v1.Container) bool {
+			return c.SecurityContext != nil && names(c.SecurityContext.AppArmorProfile)
+		})
 }
 
 // unfit is the kubelet's message about a predicate that failed, and what would have fitted.

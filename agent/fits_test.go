@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	goruntime "runtime"
 	"testing"
 
@@ -21,6 +22,7 @@ func TestFits(t *testing.T) {
 			}}}
 		}
 	}
+	named := &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeRuntimeDefault}
 	selector := func(key, value string) func(*v1.Pod) {
 		return func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{key: value} }
 	}
@@ -66,6 +68,21 @@ func TestFits(t *testing.T) {
 			p.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "example.com/later"}}
 			p.Spec.NodeSelector = map[string]string{"disk": "hdd"}
 		}, Ruling{Held, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"}},
+		"a profile for all containers": {
+			func(p *v1.Pod) { p.Spec.SecurityContext = &v1.PodSecurityContext{AppArmorProfile: named} },
+			Ruling{Held, "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"},
+		},
+		"a profile for one": {
+			func(p *v1.Pod) {
+				p.Spec.InitContainers = []v1.Container{{SecurityContext: &v1.SecurityContext{AppArmorProfile: named}}}
+			},
+			Ruling{Held, "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"},
+		},
+		"no profile, and that said": {func(p *v1.Pod) {
+			none := &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeUnconfined}
+			p.Spec.SecurityContext = &v1.PodSecurityContext{AppArmorProfile: none}
+			p.Spec.Containers = []v1.Container{{SecurityContext: &v1.SecurityContext{AppArmorProfile: none}}}
+		}, Ruling{}},
 		"tolerations of what is not there": {func(p *v1.Pod) {
 			p.Spec.Tolerations = []v1.Toleration{{Key: "gpu", Operator: v1.TolerationOpExists}}
 		}, Ruling{}},
@@ -74,10 +91,19 @@ func TestFits(t *testing.T) {
 			t.Parallel()
 			pod := &v1.Pod{}
 			r.pod(pod)
-			if got := fits(pod, here); got != r.want {
+			if got := fits(pod, here, errors.New("AppArmor is not enabled on the host")); got != r.want {
 				t.Errorf("got %+v, want %+v", got, r.want)
 			}
 		})
+	}
+}
+
+func TestAnAppArmorProfileWhereThereIsAppArmor(t *testing.T) {
+	t.Parallel()
+	pod := &v1.Pod{}
+	pod.Spec.SecurityContext = &v1.PodSecurityContext{AppArmorProfile: &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeRuntimeDefault}}
+	if got := fits(pod, node.NewObject("here", nil), nil); got != (Ruling{}) {
+		t.Errorf("got %+v", got)
 	}
 }
 

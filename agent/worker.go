@@ -62,6 +62,7 @@ type surroundings struct {
 	log               *slog.Logger
 	rest              *time.Timer // strikes when nothing was done for a while; may be nil
 	recursiveReadOnly bool        // the node can make all that is mounted below a mount read-only
+	appArmor          error       // why no AppArmor profile can be set on the node; nil where one can
 	started           time.Time   // of the agent: probes that it takes over are spread over their first period
 }
 
@@ -433,7 +434,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	pod := wanted.Pod.DeepCopy()
 	ruling := wanted.Ruling
 	if ruling.Verdict == Admitted {
-		ruling = fits(pod, w.self)
+		ruling = fits(pod, w.self, w.appArmor)
 	}
 	if ruling.Verdict == Admitted {
 		if pod.UID == "" {

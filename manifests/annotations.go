@@ -37,8 +37,6 @@ func wrongAnnotations(pod *v1.Pod, at *field.Path) []fault {
 	}
 	for _, name := range slices.Sorted(maps.Keys(pod.Annotations)) {
 		switch value := pod.Annotations[name]; {
-		case strings.HasPrefix(name, v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix):
-			wrong(name, "not supported: AppArmor profiles are not set by podkeeper")
 		case name == MaxRestartPeriod:
 			if d, err := time.ParseDuration(value); err != nil || d < leastMaxRestartPeriod || d > mostMaxRestartPeriod {
 				wrong(name, fmt.Sprintf("%q: must be a duration from 1s to 300s, such as 30s", value))

@@ -127,7 +127,9 @@ yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value
 yes  HostAlias ip hostnames
 yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups supplementalGroupsPolicy seccompProfile sysctls fsGroup fsGroupChangePolicy
-no   PodSecurityContext appArmorProfile seLinuxOptions windowsOptions
+yes  PodSecurityContext appArmorProfile
+no   PodSecurityContext seLinuxOptions windowsOptions
+yes  AppArmorProfile type localhostProfile
 yes  SeccompProfile localhostProfile
 yes  Sysctl name value
 
@@ -157,7 +159,8 @@ yes  ObjectFieldSelector fieldPath
 yes  ResourceFieldSelector containerName divisor
 yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation
 yes  SecurityContext runAsUser runAsGroup runAsNonRoot seccompProfile
-no   SecurityContext appArmorProfile seLinuxOptions windowsOptions
+yes  SecurityContext appArmorProfile
+no   SecurityContext seLinuxOptions windowsOptions
 yes  Capabilities add drop
 
 yes  Probe initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds

@@ -92,6 +92,7 @@ var kinds = map[string]kind{
 		odd: func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
 		complete: func(o metav1.Object, at *field.Path) []fault {
 			corev1.SetObjectDefaults_Pod(o.(*v1.Pod))
+			profileByAnnotation(o.(*v1.Pod))
 			return prioritise(o.(*v1.Pod), at)
 		},
 		validate: func(o metav1.Object) field.ErrorList { return validatePod(o.(*v1.Pod)) },

@@ -24,6 +24,7 @@ func Normalise(pod *v1.Pod) *v1.Pod {
 		normal.Namespace = metav1.NamespaceDefault
 	}
 	corev1.SetObjectDefaults_Pod(normal)
+	profileByAnnotation(normal)
 	_ = prioritise(normal, nil) // what was taken once has nothing wrong with it
 	return normal
 }

@@ -49,7 +49,8 @@ type ContainerConfig struct {
 	SeccompDir     string // where profiles of type Localhost are
 	SeccompDefault bool   // without a profile the container has RuntimeDefault
 
-	unified bool // the host has cgroup v2 only
+	unified  bool  // the host has cgroup v2 only
+	appArmor error // why no AppArmor profile can be set here
 }
 
 // Namespaces are what a container has of its sandbox's namespaces, or of another container's, as paths. Empty is the host's, or
@@ -64,7 +65,7 @@ const specVersion = "1.0.2"
 type section func(*specs.Spec, *ContainerConfig) error
 
 // sections are the parts of the OCI spec that need nothing but the configuration, in the order they are written.
-var sections = []section{withProcess, withEnv, withNamespaces, withCapabilities, withSeccomp, withPaths, withMounts, withCgroup}
+var sections = []section{withProcess, withEnv, withNamespaces, withCapabilities, withSeccomp, withAppArmor, withPaths, withMounts, withCgroup}
 
 // containerSpec makes the OCI spec of a container: containerd's default, then one section after another.
 func (r *Runtime) containerSpec(ctx context.Context, cfg *ContainerConfig) (*specs.Spec, error) {
@@ -75,11 +76,14 @@ func (r *Runtime) containerSpec(ctx context.Context, cfg *ContainerConfig) (*spe
 		return nil, fmt.Errorf("make default OCI spec: %w", err)
 	}
 	spec.Version = specVersion
-	cfg.unified = cgroups.Mode() == cgroups.Unified
+	cfg.unified, cfg.appArmor = cgroups.Mode() == cgroups.Unified, AppArmor()
 	for _, write := range sections {
 		if err := write(spec, cfg); err != nil {
 			return nil, err
 		}
+	}
+	if err := loadAppArmor(spec.Process.ApparmorProfile); err != nil {
+		return nil, err
 	}
 	user, err := r.user(ctx, c, cfg)
 	if err != nil {

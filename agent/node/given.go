@@ -10,6 +10,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/runtime"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -60,6 +61,9 @@ func (n *Node) envFile(t Target, from *v1.FileKeySelector) (value string, found 
 
 // RecursiveReadOnly says whether the kernel can make all that is mounted below a mount read-only.
 func RecursiveReadOnly() bool { return volumes.RecursiveReadOnly() }
+
+// AppArmor says why no AppArmor profile can be set on this host, nil where one can.
+func AppArmor() error { return runtime.AppArmor() }
 
 // Refresh brings the files in the Pod's volumes up to date with the Pod, as containers see them.
 func (n *Node) Refresh(_ context.Context, t Target) error {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/runtime"
 )
 
 // says waits until a container has written all of these lines.
@@ -101,4 +103,37 @@ func TestSupplementalGroupsPolicy(t *testing.T) {
 		slices.Sort(groups[1:]) // as the kernel keeps them
 		n.says(ready, "app", "groups "+strings.Trim(fmt.Sprint(groups), "[]"))
 	}
+}
+
+// TestAppArmor looks at profiles from inside, where the host has AppArmor; where it has none, a Pod that wants one is held.
+func TestAppArmor(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	const tells = "cat /proc/self/attr/current 2>/dev/null; echo runs; "
+	profile := func(name, of string) string {
+		return simple(name, tells+forever, "  securityContext: {appArmorProfile: {"+of+"}}")
+	}
+	n.apply("default.yaml", profile("default", "type: RuntimeDefault"))
+	n.apply("silent.yaml", simple("silent", tells+forever))
+	n.apply("none.yaml", profile("none", "type: Unconfined"))
+	n.apply("missing.yaml", profile("missing", "type: Localhost, localhostProfile: no-such"))
+	n.apply("old.yaml", strings.Replace(simple("old", tells+forever), "{name: old}",
+		"{name: old, annotations: {container.apparmor.security.beta.kubernetes.io/app: runtime/default}}", 1))
+	n.says(n.awaitReady("silent"), "app", "runs")
+	n.says(n.awaitReady("none"), "app", "runs")
+	if err := runtime.AppArmor(); err != nil {
+		for _, name := range []string{"default", "missing", "old"} {
+			n.heldFor(name, "AppArmor", "Cannot enforce AppArmor: "+err.Error())
+		}
+		return
+	}
+	const confined = "podkeeper-default (enforce)"
+	n.says(n.awaitReady("default"), "app", confined)
+	n.says(n.awaitReady("old"), "app", confined)
+	n.says(n.awaitReady("silent"), "app", confined)
+	n.says(n.awaitReady("none"), "app", "unconfined")
+	n.await("missing", "is told which profile there is not", func(p *v1.Pod) bool {
+		w := containerStatus(p, "app").State.Waiting
+		return w != nil && w.Reason == "CreateContainerConfigError" && strings.Contains(w.Message, "apparmor profile not found no-such")
+	})
 }
