@@ -163,3 +163,29 @@ func TestAPodWaitsForItsNeighbours(t *testing.T) {
 		}
 	})
 }
+
+// TestAPodThatBeginsAfterItWasHeldIsANeighbour has one whose UID is given, so that it has the same before and after.
+func TestAPodThatBeginsAfterItWasHeldIsANeighbour(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		p := a.pod("db")
+		p.UID, p.Labels = "given", map[string]string{"app": "db"}
+		gated := p.DeepCopy()
+		gated.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "example.com/later"}}
+		a.wish(gated, "1")
+		a.pass(1)
+		w := a.another("wants")
+		wants := a.pod("app")
+		wants.Name = "wants"
+		near(term(p.Labels))(&wants.Spec)
+		w.want(wishFor(wants, "1"))
+		a.pass(2)
+		if c := scheduled(w); c.Status != v1.ConditionFalse {
+			t.Errorf("beside one that is held: %+v", c)
+		}
+		a.wish(p, "2")
+		a.pass(3)
+		if c := scheduled(w); c.Status != v1.ConditionTrue {
+			t.Errorf("beside one that has begun: %+v", c)
+		}
+	})
+}

@@ -172,8 +172,8 @@ func (r *roster) standing() []*v1.Pod {
 	var out []*v1.Pod
 	for key, pod := range r.placed {
 		if w := r.workers[key]; w != nil {
-			if now := w.published.Load(); now != nil && now.UID == pod.UID {
-				pod = now
+			if now := w.published.Load(); now != nil && now.UID == pod.UID && now.CreationTimestamp.Equal(&pod.CreationTimestamp) {
+				pod = now // else it is of an instance before, or of none
 			}
 		}
 		if !isTerminal(pod) {
@@ -196,6 +196,11 @@ func (r *roster) changed(before, after *v1.Pod) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.wakeNeighbours()
+}
+
+// wakeNeighbours wakes who was refused for what other Pods are.
+func (r *roster) wakeNeighbours() {
 	for w, neighbours := range r.refused {
 		if neighbours {
 			w.Wake()
@@ -214,6 +219,7 @@ func (r *roster) grant(key types.NamespacedName, pod *v1.Pod) {
 	delete(r.refused, r.workers[key])
 	r.uids[pod.UID] = key
 	r.placed[key] = pod
+	r.wakeNeighbours()
 	for _, p := range hostPorts(pod) {
 		r.ports[p.port] = append(r.ports[p.port], portClaim{p.ip, pod.UID, key})
 	}

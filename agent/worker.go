@@ -440,10 +440,10 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		if pod.UID == "" {
 			pod.UID = uuid.NewUUID()
 		}
+		pod.CreationTimestamp = metav1.NewTime(time.Now())
+		pod.Status = v1.PodStatus{}
 		var ok bool
-		if ruling, ok = w.claim(w, pod); ok {
-			pod.CreationTimestamp = metav1.NewTime(time.Now())
-			pod.Status = v1.PodStatus{}
+		if ruling, ok = w.claim(w, pod); ok { // from here on others read it
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source = wanted.Source
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
@@ -451,7 +451,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 			return
 		}
 	}
-	pod.UID = wanted.Pod.UID
+	pod.UID, pod.CreationTimestamp = wanted.Pod.UID, wanted.Pod.CreationTimestamp
 	var previous v1.PodStatus
 	if old := w.published.Load(); old != nil {
 		previous = old.Status
