@@ -77,7 +77,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 	}
 	daemon, err := a.Containerd(ctx, a.Endpoint)
 	findings = append(findings, h.root(), h.capabilities(daemon.PID, a), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
-		h.inotify(), h.cgroups(a.Cgroups))
+		h.appArmor(), h.inotify(), h.cgroups(a.Cgroups))
 	findings = append(findings, h.kubelets(a.CgroupRoot)...)
 	findings = append(findings, h.containerd(a.Endpoint, daemon, err)...)
 	findings = append(findings, h.handlers(ctx, a.Handlers, daemon)...)

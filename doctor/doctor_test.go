@@ -178,7 +178,7 @@ func TestAHealthyHostIsFineInEveryLine(t *testing.T) {
 		}
 	}
 	want := []string{
-		"root", "capabilities", "kernel", "namespaces", "overlay", "seccomp", "inotify", "cgroups", "containerd", "snapshotter",
+		"root", "capabilities", "kernel", "namespaces", "overlay", "seccomp", "AppArmor", "inotify", "cgroups", "containerd", "snapshotter",
 		"handler runc", "shim", "network", "CNI plugins", "iptables", "kernel network", "forwarding", "manifests", "disk", "systemd",
 	}
 	if !slices.Equal(names, want) {
@@ -297,6 +297,28 @@ func TestRightsAndKernel(t *testing.T) {
 		"file systems cannot be listed": {
 			func(w *world) { w.remove("/proc/filesystems") },
 			[]Finding{{"overlay", Fail, "cannot be told"}},
+		},
+		"a kernel with AppArmor, and what loads profiles": {
+			func(w *world) {
+				w.write("/sys/module/apparmor/parameters/enabled", "Y\n")
+				w.write("/sys/kernel/security/apparmor/profiles", "")
+				w.write("/sbin/apparmor_parser", "")
+			},
+			[]Finding{{"AppArmor", OK, "containers have profiles"}},
+		},
+		"nothing that loads profiles": {
+			func(w *world) {
+				w.write("/sys/module/apparmor/parameters/enabled", "Y\n")
+				w.write("/sys/kernel/security/apparmor/profiles", "")
+			},
+			[]Finding{{"AppArmor", Warn, "apt-get install apparmor"}},
+		},
+		"AppArmor that is switched off": {
+			func(w *world) {
+				w.write("/sys/module/apparmor/parameters/enabled", "N\n")
+				w.write("/sys/kernel/security/apparmor/profiles", "")
+			},
+			[]Finding{{"AppArmor", OK, "not enabled"}},
 		},
 		"a kernel without seccomp filters": {
 			func(w *world) { w.remove("/proc/sys/kernel/seccomp") },

@@ -166,6 +166,20 @@ func (h Host) seccomp() Finding {
 	return ok(name, "the kernel has filters")
 }
 
+// appArmor is needed where the kernel has it, so that containers are confined; and where a Pod asks for a profile.
+func (h Host) appArmor() Finding {
+	const name = "AppArmor"
+	enabled, err := h.read("/sys/module/apparmor/parameters/enabled")
+	switch {
+	case err != nil || enabled != "Y" || !h.exists("/sys/kernel/security/apparmor"):
+		return ok(name, "not enabled: Pods that name a profile wait, others have none")
+	case !h.exists("/sbin/apparmor_parser"):
+		return warn(name, "enabled, but without /sbin/apparmor_parser containers have no profile, and Pods that name one wait: %s",
+			h.install("apparmor"))
+	}
+	return ok(name, "enabled: containers have profiles")
+}
+
 // inotify is how edits of manifests are noticed; without it the agent looks by the clock.
 func (h Host) inotify() Finding {
 	const name = "inotify"
