@@ -32,17 +32,27 @@ func beside(pod *v1.Pod, others []*v1.Pod, node *v1.Node) string {
 	if terms := requiredAffinity(pod); !together(terms, pod, others, node) {
 		return lacksNeighbours
 	}
-	for _, other := range others {
-		if collides(pod, other, node) {
-			return wrongNeighbours + ": " + key(other).String()
+	if len(requiredAntiAffinity(pod)) > 0 {
+		if name := firstNamed(others, func(other *v1.Pod) bool { return collides(pod, other, node) }); name != "" {
+			return wrongNeighbours + ": " + name
 		}
 	}
-	for _, other := range others {
-		if collides(other, pod, node) {
-			return wrongNeighbour + ": " + key(other).String()
-		}
+	if name := firstNamed(others, func(other *v1.Pod) bool { return collides(other, pod, node) }); name != "" {
+		return wrongNeighbour + ": " + name
 	}
 	return ""
+}
+
+// firstNamed is the name of a Pod that is one of those, the first by name, so that people are told the same each time.
+func firstNamed(pods []*v1.Pod, those func(*v1.Pod) bool) (first string) {
+	for _, pod := range pods {
+		if those(pod) {
+			if name := key(pod).String(); first == "" || name < first {
+				first = name
+			}
+		}
+	}
+	return first
 }
 
 // spread is about one topologySpreadConstraint: matching Pods in the domain, this one among them, are not more than maxSkew

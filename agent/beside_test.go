@@ -88,6 +88,7 @@ func TestBeside(t *testing.T) {
 		"the node has no such topology":                   {neighbour("default", "web", web, near(term(db, by("rack")))), []*v1.Pod{aDB}, lacksNeighbours},
 		"a zone is a topology, too":                       {neighbour("default", "web", web, near(term(db, by("zone")))), []*v1.Pod{aDB}, ""},
 		"it shuns one that is there":                      {neighbour("default", "web", web, apart(term(db))), []*v1.Pod{aDB}, wrongNeighbours + ": default/db"},
+		"it shuns two, of which one is told":              {neighbour("default", "web", web, apart(term(db))), []*v1.Pod{neighbour("default", "z", db), aDB}, wrongNeighbours + ": default/db"},
 		"it shuns one that ends":                          {neighbour("default", "web", web, apart(term(web))), []*v1.Pod{ending}, wrongNeighbours + ": default/old"},
 		"it shuns one that is elsewhere":                  {neighbour("default", "web", web, apart(term(db))), []*v1.Pod{otherDB}, ""},
 		"it shuns one in a topology that there is not":    {neighbour("default", "web", web, apart(term(db, by("rack")))), []*v1.Pod{aDB}, ""},

@@ -167,9 +167,9 @@ func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
 	return Ruling{}, true
 }
 
-// standing are the Pods that have begun and not ended, as they are now.
+// standing are the Pods that have begun and not ended, as they are now, in no order.
 func (r *roster) standing() []*v1.Pod {
-	var out []*v1.Pod
+	out := make([]*v1.Pod, 0, len(r.placed))
 	for key, pod := range r.placed {
 		if w := r.workers[key]; w != nil {
 			if now := w.published.Load(); now != nil && now.UID == pod.UID && now.CreationTimestamp.Equal(&pod.CreationTimestamp) {
@@ -180,7 +180,6 @@ func (r *roster) standing() []*v1.Pod {
 			out = append(out, pod)
 		}
 	}
-	slices.SortFunc(out, func(a, b *v1.Pod) int { return strings.Compare(key(a).String(), key(b).String()) })
 	return out
 }
 
