@@ -30,7 +30,7 @@ func TestAddEphemeral(t *testing.T) {
 		"ports":                       {`{"name": "more", "image": "busybox", "ports": [{"containerPort": 1}]}`, "ports: Forbidden"},
 		"a target that there is not":  {`{"name": "more", "image": "busybox", "targetContainerName": "db"}`, `targetContainerName: Not found: "db"`},
 		"a volume that there is not":  {`{"name": "more", "image": "busybox", "volumeMounts": [{"name": "x", "mountPath": "/x"}]}`, "volumeMounts[0].name: Not found"},
-		"a field that does not work":  {`{"name": "more", "image": "busybox", "tty": true}`, "spec.ephemeralContainers[1].tty: not supported"},
+		"a field that does not work":  {`{"name": "more", "image": "busybox", "volumeDevices": [{"name": "x", "devicePath": "/x"}]}`, "spec.ephemeralContainers[1].volumeDevices: not supported"},
 		"a field that there is not":   {`{"name": "more", "img": "busybox"}`, `unknown field "img"`},
 		"what is no container at all": {`[]`, "read ephemeral container"},
 		"a YAML document is as good":  {"name: more\nimage: busybox\n", ""},

@@ -142,11 +142,11 @@ yes  ContainerRestartRuleOnExitCodes operator values
 yes  Lifecycle postStart preStop stopSignal
 yes  LifecycleHandler exec httpGet tcpSocket sleep
 yes  SleepAction seconds
-yes  Container envFrom
+yes  Container envFrom stdin stdinOnce tty
 yes  EnvFromSource prefix configMapRef secretRef
 yes  ConfigMapEnvSource optional
 yes  SecretEnvSource optional
-no   Container stdin stdinOnce tty volumeDevices
+no   Container volumeDevices
 yes  ContainerPort name hostPort containerPort protocol hostIP
 yes  ContainerResizePolicy resourceName
 no   ResourceRequirements claims

@@ -71,14 +71,22 @@ func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) (spe
 
 // CreateTask makes the task of a container that was created: all of it but its running main process, which Start starts.
 func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
-	if err := checkPipes(cfg.Stdout, cfg.Stderr); err != nil {
+	pipes := []string{cfg.Stdout, cfg.Stderr}
+	if cfg.Stdin != "" {
+		pipes = append(pipes, cfg.Stdin)
+	}
+	if err := checkPipes(pipes...); err != nil {
 		return err
 	}
 	rootfs, err := r.client.SnapshotService(r.snapshotter).Mounts(ctx, cfg.ID)
 	if err != nil {
 		return fmt.Errorf("find root file system: %w", err)
 	}
-	return r.createTask(ctx, cfg.Sandbox, &tasks.CreateTaskRequest{
-		ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdout: cfg.Stdout, Stderr: cfg.Stderr,
-	})
+	req := &tasks.CreateTaskRequest{
+		ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Terminal: cfg.Container.TTY,
+	}
+	if req.Terminal {
+		req.Stderr = ""
+	}
+	return r.createTask(ctx, cfg.Sandbox, req)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 func long(n int) string { return strings.Repeat("x", n) }
@@ -115,7 +116,7 @@ func newPiped(t *testing.T) *piped {
 			_ = syscall.Close(s.write)
 		}
 	})
-	if err := MakePipes(dir, AllPipes(dir, "app")); err != nil {
+	if err := MakePipes(dir, AllPipes(dir, &v1.Container{Name: "app"})); err != nil {
 		t.Fatal(err)
 	}
 	p := &piped{T: t, dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),

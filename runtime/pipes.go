@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
 )
 
 // pipePairs is how many instances of a container may have output under way at once: one that has ended, whose last output is
@@ -23,12 +24,21 @@ func Pipes(sandboxDir, container string, attempt int) (stdout, stderr string) {
 	return base + ".out", base + ".err"
 }
 
+// InputPipe is the named pipe that an instance of a container with stdin reads from. As long as somebody holds it open nothing
+// comes, and no end.
+func InputPipe(sandboxDir, container string, attempt int) string {
+	return filepath.Join(sandboxDir, pipesDir, fmt.Sprintf("%s.%d.in", container, attempt%pipePairs))
+}
+
 // AllPipes are those of all instances of a container.
-func AllPipes(sandboxDir, container string) []string {
+func AllPipes(sandboxDir string, c *v1.Container) []string {
 	var pipes []string
 	for attempt := range pipePairs {
-		stdout, stderr := Pipes(sandboxDir, container, attempt)
+		stdout, stderr := Pipes(sandboxDir, c.Name, attempt)
 		pipes = append(pipes, stdout, stderr)
+		if c.Stdin {
+			pipes = append(pipes, InputPipe(sandboxDir, c.Name, attempt))
+		}
 	}
 	return pipes
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	v1 "k8s.io/api/core/v1"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -43,7 +44,7 @@ func TestOnlyAPipeIsTakenForOne(t *testing.T) {
 			if err := checkPipes(p.stdout, p.stderr); err == nil {
 				t.Error("a shim is let write to it")
 			}
-			if err := MakePipes(p.dir, AllPipes(p.dir, "app")); err != nil {
+			if err := MakePipes(p.dir, AllPipes(p.dir, &v1.Container{Name: "app"})); err != nil {
 				t.Fatal(err)
 			}
 			if err := checkPipes(p.stdout, p.stderr); err != nil {
@@ -63,7 +64,7 @@ func TestPipesThatAreThereKeepTheirOutput(t *testing.T) {
 	t.Parallel()
 	p := newPiped(t)
 	p.put(p.writer(p.stdout), "kept")
-	if err := MakePipes(p.dir, AllPipes(p.dir, "app")); err != nil {
+	if err := MakePipes(p.dir, AllPipes(p.dir, &v1.Container{Name: "app"})); err != nil {
 		t.Fatal(err)
 	}
 	if n := p.waiting(p.stdout); n != len("kept") {

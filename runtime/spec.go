@@ -44,7 +44,8 @@ type ContainerConfig struct {
 	OOMScoreAdj   int
 	Namespaces    Namespaces
 	Stdout        string // named pipes in the sandbox's folder, see Pipes
-	Stderr        string
+	Stderr        string // not used with a terminal, whose output is all Stdout's
+	Stdin         string // such a pipe, see InputPipe; empty is none
 
 	SeccompDir     string // where profiles of type Localhost are
 	SeccompDefault bool   // without a profile the container has RuntimeDefault
@@ -114,6 +115,7 @@ func withProcess(s *specs.Spec, cfg *ContainerConfig) error {
 	if dir := cfg.Container.WorkingDir; dir != "" {
 		s.Process.Cwd = dir
 	}
+	s.Process.Terminal = cfg.Container.TTY
 	s.Process.Rlimits = nil // containerd's own limits hold, as under CRI
 	s.Process.OOMScoreAdj = &cfg.OOMScoreAdj
 	s.Root = &specs.Root{Path: "rootfs"}
@@ -123,7 +125,11 @@ func withProcess(s *specs.Spec, cfg *ContainerConfig) error {
 
 // withEnv writes the environment: a later value of a name takes the place of the earlier one, order is kept.
 func withEnv(s *specs.Spec, cfg *ContainerConfig) error {
-	s.Process.Env = mergeEnv(s.Process.Env, []string{"HOSTNAME=" + cfg.Hostname}, cfg.Image.Config.Env, cfg.Env)
+	own := []string{"HOSTNAME=" + cfg.Hostname}
+	if cfg.Container.TTY {
+		own = append(own, "TERM=xterm") // as under containerd's CRI
+	}
+	s.Process.Env = mergeEnv(s.Process.Env, own, cfg.Image.Config.Env, cfg.Env)
 	return nil
 }
 

@@ -76,6 +76,16 @@ func TestProcess(t *testing.T) {
 	}
 }
 
+func TestATerminalIsToldOf(t *testing.T) {
+	t.Parallel()
+	for tty, term := range map[bool]bool{true: true, false: false} {
+		s := written(t, configured(func(c *ContainerConfig) { c.Container.TTY = tty }), withEnv)
+		if s.Process.Terminal != tty || slices.Contains(s.Process.Env, "TERM=xterm") != term {
+			t.Errorf("tty %v: terminal %v, environment %q", tty, s.Process.Terminal, s.Process.Env)
+		}
+	}
+}
+
 func TestMergeEnv(t *testing.T) {
 	t.Parallel()
 	same(t, []string{"PATH=/own", "HOSTNAME=web", "A=2", "B=", "C=x=y"},

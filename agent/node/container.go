@@ -92,7 +92,7 @@ func (n *Node) Create(ctx context.Context, t Target, image Image) (*v1.Container
 		}
 	}
 	if plan.IsEphemeral(t.Pod, t.Container.Name) { // the pause process has the pipes of all others open, as a shim needs it
-		if err := runtime.MakePipes(n.runDir(t.Pod), runtime.AllPipes(n.runDir(t.Pod), t.Container.Name)); err != nil {
+		if err := runtime.MakePipes(n.runDir(t.Pod), runtime.AllPipes(n.runDir(t.Pod), t.Container)); err != nil {
 			return nil, &Fault{CreateContainerError, err}
 		}
 		if err := n.Carry(t); err != nil {
@@ -165,6 +165,9 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 		Namespaces:  namespaces,
 	}
 	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name, t.Attempt)
+	if t.Container.Stdin {
+		cfg.Stdin = runtime.InputPipe(n.runDir(t.Pod), t.Container.Name, t.Attempt)
+	}
 	for _, s := range t.Container.Command {
 		cfg.Command = append(cfg.Command, expand(s))
 	}

@@ -71,7 +71,7 @@ func (n *Node) Attach(ctx context.Context, t Target) ([]string, error) {
 func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) error {
 	dir, spec := n.runDir(t.Pod), &t.Pod.Spec
 	for _, c := range plan.Containers(t.Pod) {
-		cfg.Pipes = append(cfg.Pipes, runtime.AllPipes(dir, c.Name)...)
+		cfg.Pipes = append(cfg.Pipes, runtime.AllPipes(dir, c)...)
 	}
 	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, cfg.Pipes); err != nil {
 		return err

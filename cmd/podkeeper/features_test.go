@@ -438,3 +438,50 @@ func TestMetrics(t *testing.T) {
 		return nil
 	})
 }
+
+// TestStdinAndTTY has containers read what nobody writes yet, what somebody writes and, without stdin, the end at once; and
+// containers with a terminal, an ephemeral one among them.
+func TestStdinAndTTY(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	const read = "echo begins; read line; echo read $line.; " + forever
+	n.apply("stdin.yaml", simple("stdin", read)+"    stdin: true\n    stdinOnce: true\n")
+	n.apply("none.yaml", simple("none", read))
+	n.apply("tty.yaml", simple("tty", "test -t 0 && test -t 1 && test -t 2 && echo terminal $TERM; read line; echo got $line; "+forever)+"    stdin: true\n    tty: true\n")
+	n.apply("output.yaml", simple("output", "test -t 1 && echo terminal; "+forever)+"    tty: true\n")
+	n.says(n.awaitReady("none"), "app", "begins", "read .")
+	n.says(n.awaitReady("output"), "app", "terminal\r")
+	stdin, tty := n.awaitReady("stdin"), n.awaitReady("tty")
+	n.says(stdin, "app", "begins")
+	n.says(tty, "app", "terminal xterm\r")
+	n.kill()
+	n.restart()
+	n.awaitReady("stdin")
+	for pod, want := range map[*v1.Pod][]string{stdin: {"begins"}, tty: {"terminal xterm\r"}} {
+		if lines := n.logLines(pod, "app", 0); !slices.Equal(lines, want) {
+			t.Errorf("with nobody who writes %s has written %q", pod.Name, lines)
+		}
+		pipe, err := os.OpenFile(n.path("run", "pods", string(pod.UID), "io", "app.0.in"), os.O_WRONLY, 0)
+		if err == nil {
+			_, err = pipe.WriteString("hello\n")
+			_ = pipe.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.says(stdin, "app", "read hello.")
+	n.says(tty, "app", "hello\r", "got hello\r")
+	if _, err := n.client().AddEphemeral(context.Background(), types.NamespacedName{Namespace: "default", Name: "none"}, &v1.EphemeralContainer{
+		EphemeralContainerCommon: v1.EphemeralContainerCommon{
+			Name: "look", Image: image, Stdin: true, TTY: true, Command: []string{"/bin/sh", "-c", "test -t 0 && echo terminal; " + forever},
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	n.says(n.awaitReady("none"), "look", "terminal\r")
+	for _, name := range []string{"stdin", "none", "tty", "output"} {
+		n.remove(name + ".yaml")
+		n.awaitGone(name)
+	}
+}
