@@ -175,7 +175,9 @@ no   GRPCAction mode
 
 yes  Volume name
 yes  ImageVolumeSource reference pullPolicy
-yes  VolumeSource configMap downwardAPI emptyDir hostPath image persistentVolumeClaim projected secret
+yes  EphemeralVolumeSource volumeClaimTemplate
+yes  PersistentVolumeClaimTemplate metadata spec
+yes  VolumeSource configMap downwardAPI emptyDir ephemeral hostPath image persistentVolumeClaim projected secret
 yes  PersistentVolumeClaimVolumeSource claimName readOnly
 yes  ConfigMapVolumeSource items defaultMode optional
 yes  SecretVolumeSource secretName items defaultMode optional
@@ -194,7 +196,7 @@ yes  ConfigMapProjection items optional
 yes  SecretProjection items optional
 no   VolumeProjection clusterTrustBundle podCertificate serviceAccountToken
 yes  DownwardAPIProjection items
-no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume
+no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume
 no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk
 no   VolumeSource portworxVolume quobyte rbd scaleIO storageos vsphereVolume
 yes  EmptyDirVolumeSource sizeLimit
@@ -353,6 +355,12 @@ func oddPod(pod *v1.Pod, at *field.Path) []fault {
 				field:  spec.Child("volumes").Index(i).Child("emptyDir", "sizeLimit").String(),
 				reason: "not supported on disk: only with medium: Memory",
 			})
+		}
+	}
+	for i, volume := range pod.Spec.Volumes {
+		if volume.Ephemeral != nil && volume.Ephemeral.VolumeClaimTemplate != nil {
+			at := spec.Child("volumes").Index(i).Child("ephemeral", "volumeClaimTemplate", "spec")
+			faults = append(faults, oddTemplate(volume.Ephemeral.VolumeClaimTemplate.Spec, at)...)
 		}
 	}
 	return append(faults, wrongAnnotations(pod, at)...)

@@ -3,6 +3,8 @@ package manifests
 import (
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,7 +20,7 @@ var volumeKind = kind{
 	typ: reflect.TypeFor[v1.PersistentVolume](), example: "disk-1", clusterWide: true,
 	odd: func(o metav1.Object, at *field.Path) []fault {
 		spec := o.(*v1.PersistentVolume).Spec
-		faults := oddAccess(spec.AccessModes, at)
+		faults := oddAccess(spec.AccessModes, at.Child("spec"))
 		if host := spec.HostPath; host != nil {
 			switch kind := ptr.Deref(host.Type, v1.HostPathUnset); kind {
 			case v1.HostPathUnset, v1.HostPathDirectoryOrCreate, v1.HostPathDirectory:
@@ -64,15 +66,29 @@ var claimKind = kind{
 }
 
 // oddAccess refuses the access mode that nothing here holds Pods to.
-func oddAccess(modes []v1.PersistentVolumeAccessMode, at *field.Path) []fault {
+func oddAccess(modes []v1.PersistentVolumeAccessMode, spec *field.Path) []fault {
 	var faults []fault
 	for i, mode := range modes {
 		if mode == v1.ReadWriteOncePod {
 			faults = append(faults, fault{
-				field:  join(at, fmt.Sprintf("spec.accessModes[%d]", i)),
+				field:  spec.Child("accessModes").Index(i).String(),
 				reason: fmt.Sprintf("%q: not supported: supported values: %q, %q, %q", mode, v1.ReadWriteOnce, v1.ReadOnlyMany, v1.ReadWriteMany),
 			})
 		}
 	}
 	return faults
+}
+
+// oddTemplate refuses a claim of a Pod's own that asks for a certain volume: it is a folder that goes with its Pod.
+func oddTemplate(spec v1.PersistentVolumeClaimSpec, at *field.Path) []fault {
+	var faults []fault
+	for name, set := range map[string]bool{
+		"selector": spec.Selector != nil, "storageClassName": spec.StorageClassName != nil, "volumeName": spec.VolumeName != "",
+	} {
+		if set {
+			faults = append(faults, fault{field: at.Child(name).String(), reason: "not supported here: the volume is a folder that goes with its Pod"})
+		}
+	}
+	slices.SortFunc(faults, func(a, b fault) int { return strings.Compare(a.field, b.field) })
+	return append(faults, oddAccess(spec.AccessModes, at)...)
 }

@@ -34,6 +34,7 @@ const (
 	downwardFolder  = "kubernetes.io~downward-api"
 	projectedFolder = "kubernetes.io~projected"
 	imageFolder     = "kubernetes.io~image"
+	ephemeralFolder = "kubernetes.io~ephemeral"
 	subPathFolder   = "volume-subpaths"
 )
 
@@ -195,6 +196,16 @@ func (v *Volumes) ImageDir(pod *v1.Pod, volume string) (string, error) {
 		return "", fmt.Errorf("make folder of image volume %q: %w", volume, err)
 	}
 	return folder, nil
+}
+
+// EphemeralDir is where the Pod's volume of this name is that is a claim of the Pod's own, to be made by Setup. Teardown deletes
+// it.
+func (v *Volumes) EphemeralDir(pod *v1.Pod, volume string) (string, error) {
+	folder, err := v.pod(pod.UID)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(folder, volumesFolder, ephemeralFolder, volume), plainName(volume)
 }
 
 // plainName refuses what would not name one entry of a folder.

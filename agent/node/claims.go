@@ -37,11 +37,18 @@ func (n *Node) claimsDir() string { return filepath.Join(n.RootDir, "claims") }
 
 func (n *Node) bindingsFile() string { return filepath.Join(n.claimsDir(), "bindings.json") }
 
-// claimed are the folders of the Pod's volumes that are claims, by the volume's name. A claim that is used for the first time
-// is bound. The error is a Fault.
+// claimed are the folders of the Pod's volumes that are claims, its own ones among them, by the volume's name. A claim that is
+// used for the first time is bound. The error is a Fault.
 func (n *Node) claimed(t Target) (map[string]volumes.Folder, error) {
 	folders := map[string]volumes.Folder{}
 	for _, volume := range t.Pod.Spec.Volumes {
+		if volume.Ephemeral != nil {
+			dir, err := n.Volumes.EphemeralDir(t.Pod, volume.Name)
+			if err != nil {
+				return nil, &Fault{FailedMount, err}
+			}
+			folders[volume.Name] = volumes.Folder{Path: dir, Create: true, Ownership: true}
+		}
 		if volume.PersistentVolumeClaim == nil {
 			continue
 		}
