@@ -175,3 +175,14 @@ func frozenSecret(now, was metav1.Object) string {
 	}
 	return ""
 }
+
+// resources are the kinds by their names in paths of Kubernetes' API.
+var resources = map[string]string{
+	"pods": KindPod, "configmaps": KindConfigMap, "secrets": KindSecret, "persistentvolumes": KindVolume, "persistentvolumeclaims": KindClaim,
+}
+
+// KindOf is the kind of a resource, such as Pod for pods, and whether its objects are in no namespace; "" where there is none.
+func KindOf(resource string) (kind string, clusterWide bool) {
+	kind = resources[resource]
+	return kind, kinds[kind].clusterWide
+}

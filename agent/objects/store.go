@@ -1,0 +1,381 @@
+// Package objects keeps the objects that are made through an API: each in a file of its own, which a person may read and
+// edit, and all of them numbered by one revision that never goes back.
+//
+//	<dir>/<resource>_<namespace>_<name>.yaml    an object, with its UID and whatever else the API has put into it
+//	<dir>/revision                              what no revision before this start has reached
+//
+// A change is on the disk before it is told of. It must not know who asks, nor what becomes of the objects: they are a
+// manifests.Set, as those of the manifest directory are.
+package objects
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"sigs.k8s.io/yaml"
+
+	"github.com/podkeeper/podkeeper/manifests"
+)
+
+// What is wrong with a request. The errors say so in full.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("already exists")
+	ErrChanged  = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+	ErrInvalid  = errors.New("invalid")
+)
+
+// ID names an object as paths of Kubernetes' API do.
+type ID struct {
+	Resource string // such as pods
+	types.NamespacedName
+}
+
+// String is resource/namespace/name, as far as there is a namespace.
+func (id ID) String() string {
+	if id.Namespace == "" {
+		return id.Resource + "/" + id.Name
+	}
+	return id.Resource + "/" + id.Namespace + "/" + id.Name
+}
+
+func (id ID) file() string {
+	if id.Namespace == "" {
+		return id.Resource + "_" + id.Name + ".yaml"
+	}
+	return id.Resource + "_" + id.Namespace + "_" + id.Name + ".yaml"
+}
+
+// Condition is what must hold of an object for a change of it to be made.
+type Condition struct {
+	New      bool   // there is none
+	Revision uint64 // there is one, last changed then; 0 is whatever there is, or none
+}
+
+// Object is one object at one moment.
+type Object struct {
+	ID
+	Revision uint64         // of its last change
+	Content  map[string]any // as JSON, with metadata.resourceVersion; never changed
+}
+
+// Config says where objects are.
+type Config struct {
+	Dir   string
+	Write func(file string, content []byte) error // replaces a file in one step that is durable, and makes its folder
+	Now   time.Time
+}
+
+// Store is the objects. Its methods are safe for concurrent use.
+type Store struct {
+	cfg Config
+
+	mu       sync.Mutex
+	revision uint64
+	objects  map[ID]*stored
+}
+
+type stored struct {
+	Object
+	content []byte        // of its file
+	read    manifests.Set // what podkeeper makes of it: one Pod, or one object, or what is wrong with it
+}
+
+// leap is how many revisions are reserved at a start: more than one start can use.
+const leap = 1 << 32
+
+const revisionFile = "revision"
+
+// Open reads the objects that there are. Revisions begin at the time in microseconds, or at what the start before had
+// reserved, whichever is more. An object whose file cannot be read is told of by Set.
+func Open(cfg Config) (*Store, error) {
+	s := &Store{cfg: cfg, objects: map[ID]*stored{}, revision: uint64(cfg.Now.UnixMicro())}
+	mark := filepath.Join(cfg.Dir, revisionFile)
+	content, err := os.ReadFile(mark)
+	if err == nil {
+		var reserved uint64
+		if reserved, err = strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64); err == nil {
+			s.revision = max(s.revision, reserved)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read revision: %w", err)
+	}
+	if err := cfg.Write(mark, []byte(strconv.FormatUint(s.revision+leap, 10)+"\n")); err != nil {
+		return nil, fmt.Errorf("reserve revisions: %w", err)
+	}
+	_, err = s.Look()
+	return s, err
+}
+
+// files are those whose names are objects'.
+func (s *Store) files() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, "*.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
+	return slices.DeleteFunc(files, func(file string) bool {
+		_, ok := idOf(filepath.Base(file))
+		return !ok
+	}), nil
+}
+
+// read takes what stands in a file that somebody else has written.
+func (s *Store) read(id ID, content []byte) {
+	var fields map[string]any
+	if asJSON, err := yaml.YAMLToJSON(content); err != nil || utiljson.Unmarshal(asJSON, &fields) != nil {
+		fields = nil // what is wrong with it is told by Decode
+	}
+	s.take(id, fields, content)
+}
+
+// idOf reads the name of a file.
+func idOf(base string) (ID, bool) {
+	parts := strings.Split(strings.TrimSuffix(base, ".yaml"), "_")
+	kind, clusterWide := manifests.KindOf(parts[0])
+	switch {
+	case kind == "" || clusterWide && len(parts) != 2 || !clusterWide && len(parts) != 3:
+		return ID{}, false
+	case clusterWide:
+		return ID{parts[0], types.NamespacedName{Name: parts[1]}}, true
+	}
+	return ID{parts[0], types.NamespacedName{Namespace: parts[1], Name: parts[2]}}, true
+}
+
+// take makes an object what stands in its file now. Of one that cannot be used, podkeeper goes on with what was good last.
+func (s *Store) take(id ID, fields map[string]any, content []byte) Object {
+	s.revision++
+	file := filepath.Join(s.cfg.Dir, id.file())
+	o := &stored{content: content, read: manifests.Decode(file, content)}
+	if err := judge(id, o.read); err != nil {
+		kind, _ := manifests.KindOf(id.Resource)
+		r := manifests.Refusal{File: file, Reason: err.Error(), Of: manifests.Key{Kind: kind, NamespacedName: id.NamespacedName}}
+		if len(o.read.Refused) > 0 {
+			r.Line, r.Column, r.Field, r.Reason = o.read.Refused[0].Line, o.read.Refused[0].Column, o.read.Refused[0].Field, o.read.Refused[0].Reason
+		}
+		o.read = manifests.Set{}
+		if was := s.objects[id]; was != nil {
+			o.read.Pods, o.read.Objects = was.read.Pods, was.read.Objects
+			r.Kept = len(was.read.Pods)+len(was.read.Objects) > 0
+		}
+		o.read.Refused = []manifests.Refusal{r}
+	}
+	o.Object = Object{ID: id, Revision: s.revision, Content: withRevision(fields, s.revision)}
+	s.objects[id] = o
+	return o.Object
+}
+
+// withRevision is an object with a metadata.resourceVersion.
+func withRevision(fields map[string]any, revision uint64) map[string]any {
+	out, metadata := maps.Clone(fields), metadataOf(fields)
+	if out == nil {
+		out = map[string]any{}
+	}
+	metadata = maps.Clone(metadata)
+	metadata["resourceVersion"] = strconv.FormatUint(revision, 10)
+	out["metadata"] = metadata
+	return out
+}
+
+func metadataOf(fields map[string]any) map[string]any {
+	if metadata, ok := fields["metadata"].(map[string]any); ok {
+		return metadata
+	}
+	return map[string]any{}
+}
+
+// Get answers an object. The error is ErrNotFound.
+func (s *Store) Get(id ID) (Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.objects[id]; o != nil {
+		return o.Object, nil
+	}
+	return Object{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+}
+
+// List answers all objects, sorted, and the revision at which there were these.
+func (s *Store) List() ([]Object, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Object, 0, len(s.objects))
+	for _, o := range s.objects {
+		all = append(all, o.Object)
+	}
+	slices.SortFunc(all, func(a, b Object) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return all, s.revision
+}
+
+// check says whether a change may be made of what there is.
+func (s *Store) check(id ID, want Condition) error {
+	switch o := s.objects[id]; {
+	case o != nil && want.New:
+		return fmt.Errorf("%s: %w", id, ErrExists)
+	case o == nil && want.Revision != 0:
+		return fmt.Errorf("%s: %w", id, ErrNotFound)
+	case o != nil && want.Revision != 0 && want.Revision != o.Revision:
+		return fmt.Errorf("%s: %w", id, ErrChanged)
+	}
+	return nil
+}
+
+// Put makes an object, in JSON, be what there is by this name, and answers it. It gets a UID and a creation time where it has
+// none. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
+func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
+	var fields map[string]any
+	if err := utiljson.Unmarshal(body, &fields); err != nil {
+		return Object{}, fmt.Errorf("%w: %s: not an object in JSON: %w", ErrInvalid, id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(id, want); err != nil {
+		return Object{}, err
+	}
+	s.complete(id, fields)
+	content, err := yaml.Marshal(fields)
+	if err != nil {
+		return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
+	}
+	file := filepath.Join(s.cfg.Dir, id.file())
+	if err := judge(id, manifests.Decode(file, content)); err != nil {
+		return Object{}, err
+	}
+	if err := s.cfg.Write(file, content); err != nil {
+		return Object{}, fmt.Errorf("write %s: %w", id, err)
+	}
+	if err := s.sync(); err != nil {
+		return Object{}, fmt.Errorf("write %s: %w", id, err)
+	}
+	return s.take(id, fields, content), nil
+}
+
+// complete fills in what an object has from its beginning on, and leaves out what no file has.
+func (s *Store) complete(id ID, fields map[string]any) {
+	metadata := metadataOf(fields)
+	delete(metadata, "resourceVersion")
+	was := map[string]any{"uid": string(uuid.NewUUID()), "creationTimestamp": time.Now().UTC().Format(time.RFC3339)}
+	if o := s.objects[id]; o != nil {
+		was = metadataOf(o.Content)
+	}
+	for _, name := range []string{"uid", "creationTimestamp"} {
+		if metadata[name] == nil {
+			metadata[name] = was[name]
+		}
+	}
+	fields["metadata"] = metadata
+}
+
+// judge says what is wrong with a file that is to hold one object.
+func judge(id ID, read manifests.Set) error {
+	var errs []error
+	for _, r := range read.Refused {
+		errs = append(errs, errors.New(strings.TrimPrefix(r.Field+": "+r.Reason, ": ")))
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, id, errors.Join(errs...))
+	}
+	kind, _ := manifests.KindOf(id.Resource)
+	want := manifests.Key{Kind: kind, NamespacedName: id.NamespacedName}
+	var got []manifests.Key
+	for _, p := range read.Pods {
+		got = append(got, manifests.PodKey(types.NamespacedName{Namespace: p.Namespace, Name: p.Name}))
+	}
+	for _, o := range read.Objects {
+		got = append(got, o.Key())
+	}
+	if len(got) != 1 || got[0] != want {
+		return fmt.Errorf("%w: %s: it is no %s, but %v", ErrInvalid, id, want, got)
+	}
+	return nil
+}
+
+// Delete removes an object, and answers it as it was, with the revision of its removal. The error is ErrNotFound or
+// ErrChanged, or why its file could not be removed; then all is as before.
+func (s *Store) Delete(id ID, want Condition) (Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.objects[id]
+	if o == nil {
+		return Object{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	if err := s.check(id, want); err != nil {
+		return Object{}, err
+	}
+	if err := os.Remove(filepath.Join(s.cfg.Dir, id.file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Object{}, fmt.Errorf("remove %s: %w", id, err)
+	}
+	if err := s.sync(); err != nil {
+		return Object{}, fmt.Errorf("remove %s: %w", id, err)
+	}
+	delete(s.objects, id)
+	s.revision++
+	return Object{ID: id, Revision: s.revision, Content: withRevision(o.Content, s.revision)}, nil
+}
+
+// sync has the names of files be on the disk.
+func (s *Store) sync() error {
+	dir, err := os.Open(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// Look reads what others have edited, made or removed of the files, and says whether that was anything.
+func (s *Store) Look() (changed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files, err := s.files()
+	if err != nil {
+		return false, err
+	}
+	there := map[ID]bool{}
+	for _, file := range files {
+		id, _ := idOf(filepath.Base(file))
+		there[id] = true
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return changed, fmt.Errorf("read object: %w", err)
+		}
+		if o := s.objects[id]; o == nil || !bytes.Equal(o.content, content) {
+			s.read(id, content)
+			changed = true
+		}
+	}
+	for id := range s.objects {
+		if !there[id] {
+			delete(s.objects, id)
+			s.revision++
+			changed = true
+		}
+	}
+	return changed, nil
+}
+
+// Set is what the objects come to, as those of a manifest directory do.
+func (s *Store) Set() manifests.Set {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all manifests.Set
+	for _, id := range slices.SortedFunc(maps.Keys(s.objects), func(a, b ID) int { return strings.Compare(a.String(), b.String()) }) {
+		read := s.objects[id].read
+		all.Pods = append(all.Pods, read.Pods...)
+		all.Objects = append(all.Objects, read.Objects...)
+		all.Refused = append(all.Refused, read.Refused...)
+	}
+	return all
+}

@@ -1,0 +1,205 @@
+package objects
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/manifests"
+)
+
+var errFull = errors.New("no space left on device")
+
+// open opens the objects of a folder; while full is set nothing can be written.
+func open(t *testing.T, dir string, now time.Time, full *bool) *Store {
+	t.Helper()
+	s, err := Open(Config{Dir: dir, Now: now, Write: func(file string, content []byte) error {
+		if full != nil && *full {
+			return errFull
+		}
+		return os.WriteFile(file, content, 0o600)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func named(resource, name string) ID {
+	return ID{resource, types.NamespacedName{Namespace: "shop", Name: name}}
+}
+
+func configMap(name, value string, more ...string) []byte {
+	return fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": %q%s}, "data": {"a": %q}}`, name, strings.Join(more, ""), value)
+}
+
+func pod(name, image string) []byte {
+	return fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "shop", "name": %q}, "spec": {"containers": [{"name": "app", "image": %q}]}}`, name, image)
+}
+
+// show is what a Set has: Pods by their image, ConfigMaps by their value.
+func show(set manifests.Set) string {
+	var all []string
+	for _, p := range set.Pods {
+		all = append(all, p.Name+"="+p.Spec.Containers[0].Image)
+	}
+	for _, o := range set.Objects {
+		all = append(all, o.GetName())
+	}
+	for _, r := range set.Refused {
+		all = append(all, fmt.Sprintf("refused %s kept %v", r.Of, r.Kept))
+	}
+	return strings.Join(all, " ")
+}
+
+func TestObjectsOutliveTheStore(t *testing.T) {
+	t.Parallel()
+	dir, now := t.TempDir(), time.UnixMicro(1_000_000)
+	s := open(t, dir, now, nil)
+	made, err := s.Put(named("configmaps", "settings"), configMap("settings", "1", `, "managedFields": [{"manager": "kubectl"}], "resourceVersion": "7"`), Condition{New: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata := made.Content["metadata"].(map[string]any)
+	if metadata["uid"] == "" || metadata["creationTimestamp"] == nil || metadata["resourceVersion"] != fmt.Sprint(made.Revision) || metadata["managedFields"] == nil {
+		t.Errorf("made %v", metadata)
+	}
+	if _, err := s.Put(named("pods", "web"), pod("web", "demo:1"), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := show(s.Set()); got != "web=demo:1 settings" {
+		t.Errorf("there are %s", got)
+	}
+	edited, err := s.Put(named("configmaps", "settings"), configMap("settings", "2"), Condition{Revision: made.Revision})
+	if err != nil || edited.Revision <= made.Revision || edited.Content["metadata"].(map[string]any)["uid"] != metadata["uid"] {
+		t.Errorf("edited %v: %v", edited, err)
+	}
+	again := open(t, dir, now.Add(-time.Second), nil) // the clock was set back
+	if got := show(again.Set()); got != "web=demo:1 settings" {
+		t.Errorf("after a restart there are %s", got)
+	}
+	kept, err := again.Get(named("configmaps", "settings"))
+	if err != nil || kept.Revision <= edited.Revision {
+		t.Errorf("after a restart it is of revision %d, before it was %d: %v", kept.Revision, edited.Revision, err)
+	}
+	if diff := cmp.Diff(edited.Content["data"], kept.Content["data"]); diff != "" {
+		t.Error(diff)
+	}
+	gone, err := again.Delete(named("pods", "web"), Condition{})
+	if all, revision := again.List(); err != nil || len(all) != 1 || revision != gone.Revision || gone.Revision <= kept.Revision {
+		t.Errorf("after a removal at %d there are %v at %d: %v", gone.Revision, all, revision, err)
+	}
+	if left, _ := filepath.Glob(dir + "/*.yaml"); len(left) != 1 || filepath.Base(left[0]) != "configmaps_shop_settings.yaml" {
+		t.Errorf("there are %q", left)
+	}
+}
+
+func TestChangesWithConditions(t *testing.T) {
+	t.Parallel()
+	full := false
+	s := open(t, t.TempDir(), time.UnixMicro(1), &full)
+	id := named("configmaps", "x")
+	first, err := s.Put(id, configMap("x", "1"), Condition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sentence, c := range map[string]struct {
+		do   func() error
+		want error
+	}{
+		"made twice": {func() error { _, err := s.Put(id, configMap("x", "2"), Condition{New: true}); return err }, ErrExists},
+		"edited after another edit": {func() error {
+			_, err := s.Put(id, configMap("x", "2"), Condition{Revision: first.Revision - 1})
+			return err
+		}, ErrChanged},
+		"removed after another edit": {func() error { _, err := s.Delete(id, Condition{Revision: first.Revision - 1}); return err }, ErrChanged},
+		"edited and not there": {func() error {
+			_, err := s.Put(named("configmaps", "y"), configMap("y", "2"), Condition{Revision: 1})
+			return err
+		}, ErrNotFound},
+		"removed and not there":     {func() error { _, err := s.Delete(named("configmaps", "y"), Condition{}); return err }, ErrNotFound},
+		"read and not there":        {func() error { _, err := s.Get(named("configmaps", "y")); return err }, ErrNotFound},
+		"of another name":           {func() error { _, err := s.Put(id, configMap("y", "2"), Condition{}); return err }, ErrInvalid},
+		"of another kind":           {func() error { _, err := s.Put(id, pod("x", "demo"), Condition{}); return err }, ErrInvalid},
+		"no JSON":                   {func() error { _, err := s.Put(id, []byte("{"), Condition{}); return err }, ErrInvalid},
+		"what podkeeper cannot run": {func() error { _, err := s.Put(named("pods", "x"), pod("x", ""), Condition{}); return err }, ErrInvalid},
+		"a field that does not work": {func() error {
+			_, err := s.Put(id, configMap("x", "2", `, "finalizers": ["a"]`), Condition{})
+			return err
+		}, ErrInvalid},
+		"nowhere to write to": {func() error {
+			full = true
+			defer func() { full = false }()
+			_, err := s.Put(id, configMap("x", "2"), Condition{})
+			return err
+		}, errFull},
+		"two objects where one belongs": {func() error { _, err := s.Put(id, []byte(`[]`), Condition{}); return err }, ErrInvalid},
+	} {
+		if err := c.do(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", sentence, err, c.want)
+		}
+		if now, err := s.Get(id); err != nil || now.Revision != first.Revision {
+			t.Errorf("%s: it is another one: %v, %v", sentence, now, err)
+		}
+	}
+}
+
+func TestEditsByHand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir, time.UnixMicro(1), nil)
+	if _, err := s.Put(named("pods", "web"), pod("web", "demo:1"), Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "pods_shop_web.yaml")
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func(changed bool, want string) {
+		t.Helper()
+		if got, err := s.Look(); got != changed || err != nil {
+			t.Errorf("changed %v, want %v: %v", got, changed, err)
+		}
+		if got := show(s.Set()); got != want {
+			t.Errorf("there are %s, want %s", got, want)
+		}
+	}
+	look(false, "web=demo:1")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := strings.ReplaceAll(string(content), "demo:1", "demo:2")
+	write(good)
+	look(true, "web=demo:2")
+	look(false, "web=demo:2")
+	write(strings.ReplaceAll(good, "image:", "imgae:"))
+	look(true, "web=demo:2 refused Pod shop/web kept true")
+	write(strings.ReplaceAll(good, "name: web", "name: other"))
+	look(true, "web=demo:2 refused Pod shop/web kept true")
+	write(good)
+	look(true, "web=demo:2")
+	if err := errors.Join(os.Remove(file), os.WriteFile(filepath.Join(dir, "configmaps_x.yaml"), nil, 0o600), os.WriteFile(filepath.Join(dir, "notes.yaml"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	look(true, "")
+	_, before := s.List()
+	if err := os.WriteFile(filepath.Join(dir, "configmaps_shop_x.yaml"), configMap("x", "1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	look(true, "x")
+	if all, after := s.List(); after <= before || !slices.ContainsFunc(all, func(o Object) bool { return o.ID == named("configmaps", "x") }) {
+		t.Errorf("at %d after %d there are %v", after, before, all)
+	}
+}
