@@ -15,12 +15,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/agent/objects"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // Config is what an agent is told.
 type Config struct {
 	Manifests  manifests.Config
+	ObjectsDir string        // of the objects that are made through an API
 	ImageDir   string        // archives found here are imported; empty is none
 	Timeout    time.Duration // of one deed (runtimeRequestTimeout)
 	MaxBackoff time.Duration // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
@@ -40,6 +42,7 @@ type Agent struct {
 	node     *node.Node
 	registry *prometheus.Registry
 	sources  *sources
+	objects  *objects.Store // nil before Run
 	*surroundings
 
 	handing sync.Mutex
@@ -49,7 +52,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory)}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI)}
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
@@ -76,6 +79,7 @@ func (a *Agent) Metrics() prometheus.Gatherer { return a.registry }
 // on, what is no longer wanted is ended. adopted, which may be nil, is called when everything that ran before has its worker.
 func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.ctx = ctx
+	a.objects = objects.Open(objects.Config{Dir: a.cfg.ObjectsDir, Write: node.WriteDurably, Now: time.Now(), Log: a.log})
 	if err := a.awaitRuntime(ctx); err != nil {
 		return nil // stopped before there was anything to do
 	}
@@ -83,9 +87,11 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	if err := a.adopt(ctx); err != nil {
 		return err
 	}
+	a.offer(SourceAPI, a.objects.Set())
 	if adopted != nil {
 		adopted()
 	}
+	a.running.Go(func() { a.watchObjects(ctx) })
 	a.running.Go(func() { a.node.Watch(ctx, a.notice) })
 	if a.cfg.ImageDir != "" {
 		a.running.Go(func() { a.node.ImportImages(ctx, a.cfg.ImageDir, func() { a.forgive(forgiveAll) }) })

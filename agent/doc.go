@@ -18,6 +18,7 @@
 //	sources.go   what each source wants, and what was ruled about it
 //	fits.go      whether a Pod may begin on this node
 //	beside.go    whether it may begin beside those that are there
+//	objects.go   objects that are made through an API
 //	wish.go      what a worker is given, and what a difference between two versions of a Pod means
 //	roster.go    the workers, whose container an id is, claims of UIDs, host ports and places
 //	adopt.go     what earlier agents have left: records, what containerd knows, strays
@@ -27,7 +28,7 @@
 //	look.go      one look at a Pod, what of it is recorded, and what plan gets to see
 //	tend.go      the carriers of output and the probes of the containers that run
 //	deeds.go     one deed a verb: what is recorded before, what is done, what comes of it
-//	refresh.go   files in volumes, which follow the Pod
+//	refresh.go   files in volumes, which follow the Pod and the objects that it refers to
 //	deadline.go  the end of Pods that were active for too long
 //	hooks.go     postStart and preStop
 //	oom.go       deaths for want of memory

@@ -12,8 +12,11 @@ import (
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
-// SourceDirectory is the manifest directory.
-const SourceDirectory = "directory"
+// The sources: the manifest directory, and the objects that are made through an API.
+const (
+	SourceDirectory = "directory"
+	SourceAPI       = "API"
+)
 
 // sources are what each source of wishes wants, as it was told last, and what was ruled about it. Of two sources that name
 // one Pod, the one before the other in order is followed, and the other is refused by name.

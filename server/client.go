@@ -2,12 +2,14 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -24,9 +26,14 @@ import (
 // ErrNoPod says that the agent has no such Pod; it is found by errors.Is.
 var ErrNoPod = errors.New("no such Pod")
 
-// ErrConflict says that a Pod is not in a state for what is asked, ErrInvalid that what is asked is wrong in itself, and
-// ErrBadRequest that there is nothing to answer, for which Kubernetes has this word.
+// ErrConflict says that a Pod is not in a state for what is asked, or that an object is there already, ErrInvalid that what is
+// asked is wrong in itself, and ErrBadRequest that there is nothing to answer, for which Kubernetes has this word. Of objects,
+// ErrNoObject says that there is none, ErrChanged that it is another one by now, and ErrForbidden that it is not for requests to
+// change.
 var (
+	ErrNoObject   = errors.New("no such object")
+	ErrChanged    = errors.New("changed meanwhile")
+	ErrForbidden  = errors.New("forbidden")
 	ErrConflict   = errors.New("not now")
 	ErrInvalid    = errors.New("invalid")
 	ErrBadRequest = errors.New("bad request")
@@ -80,7 +87,7 @@ func (c *Client) Healthy(ctx context.Context) error {
 func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}}
 	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil)
-	return known(err)
+	return known(err, ErrNoPod)
 }
 
 // Shorten has a Pod that ends be over within a time from now, in whole seconds, not later than it would be. The error is
@@ -88,7 +95,7 @@ func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 func (c *Client) Shorten(ctx context.Context, pod types.NamespacedName, grace time.Duration) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}, "gracePeriodSeconds": {strconv.Itoa(int(grace / time.Second))}}
 	_, err := c.do(ctx, http.MethodPost, "/shorten?"+query.Encode(), nil)
-	return known(err)
+	return known(err, ErrNoPod)
 }
 
 // AddEphemeral adds an ephemeral container to a Pod that runs, and answers the Pod with it. The error is [ErrNoPod],
@@ -101,7 +108,7 @@ func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, con
 	path := fmt.Sprintf("/pods/%s/%s/ephemeralcontainers", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name))
 	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
 	if err != nil {
-		return nil, known(err)
+		return nil, known(err, ErrNoPod)
 	}
 	return decode[v1.Pod](body, path)
 }
@@ -112,7 +119,7 @@ func (c *Client) Log(ctx context.Context, pod types.NamespacedName, container st
 	path := fmt.Sprintf("/containerLogs/%s/%s/%s", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name), url.PathEscape(container))
 	res, err := c.send(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
 	if err != nil {
-		return known(err)
+		return known(err, ErrNoPod)
 	}
 	defer res.Body.Close()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, res.Body, make([]byte, logPiece)); err != nil {
@@ -124,15 +131,50 @@ func (c *Client) Log(ctx context.Context, pod types.NamespacedName, container st
 // logPiece is how much of a log is copied at once, in bytes.
 const logPiece = 256 << 10
 
-// known gives an answer that is one of the errors above its kind.
-func known(err error) error {
+// PutObject makes an object, in JSON, be what there is by a name, and answers it. The error is [ErrNoObject], [ErrConflict],
+// [ErrChanged], [ErrForbidden], [ErrInvalid] or [ErrBadRequest], in the agent's words.
+func (c *Client) PutObject(ctx context.Context, id ObjectID, object []byte, want Condition) ([]byte, error) {
+	return c.change(ctx, http.MethodPut, id.path(), bytes.NewReader(object), want)
+}
+
+// DeleteObject removes an object, and answers it as it was, likewise. A Pod has grace to end, or its own time where that is nil.
+func (c *Client) DeleteObject(ctx context.Context, id ObjectID, want Condition, grace *time.Duration) ([]byte, error) {
+	path := id.path()
+	if grace != nil {
+		path += "?gracePeriodSeconds=" + strconv.FormatInt(int64(*grace/time.Second), 10)
+	}
+	return c.change(ctx, http.MethodDelete, path, nil, want)
+}
+
+func (id ObjectID) path() string {
+	return "/objects/" + url.PathEscape(id.Resource) + "/" + url.PathEscape(cmp.Or(id.Namespace, noNamespace)) + "/" + url.PathEscape(id.Name)
+}
+
+func (c *Client) change(ctx context.Context, method, path string, body io.Reader, want Condition) ([]byte, error) {
+	header := http.Header{}
+	if want.New {
+		header.Set("If-None-Match", "*")
+	}
+	if want.Revision != 0 {
+		header.Set("If-Match", strconv.FormatUint(want.Revision, 10))
+	}
+	answer, err := c.do(ctx, method, path, body, header)
+	return bytes.TrimSpace(answer), known(err, ErrNoObject)
+}
+
+// known gives an answer that is one of the errors above its kind; missing is that of one that is not found.
+func known(err, missing error) error {
 	said := (*answer)(nil)
 	if !errors.As(err, &said) {
 		return err
 	}
 	switch said.code {
 	case http.StatusNotFound:
-		return kindOf{said.words, ErrNoPod}
+		return kindOf{said.words, missing}
+	case http.StatusForbidden:
+		return kindOf{said.words, ErrForbidden}
+	case http.StatusPreconditionFailed:
+		return kindOf{said.words, ErrChanged}
 	case http.StatusConflict:
 		return kindOf{said.words, ErrConflict}
 	case http.StatusUnprocessableEntity:
@@ -149,8 +191,11 @@ type kindOf struct {
 	kind  error
 }
 
+// As is an error of one of these kinds, in words of its own.
+func As(kind error, words string) error { return kindOf{words, kind} }
+
 // BadRequest is an [ErrBadRequest] in these words.
-func BadRequest(words string) error { return kindOf{words, ErrBadRequest} }
+func BadRequest(words string) error { return As(ErrBadRequest, words) }
 
 func (e kindOf) Error() string { return e.words }
 
@@ -186,8 +231,8 @@ func (a *answer) Error() string {
 }
 
 // do makes a request and reads the answer. One that is no success is an error of type *answer.
-func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) ([]byte, error) {
-	res, err := c.send(ctx, method, path, asked)
+func (c *Client) do(ctx context.Context, method, path string, asked io.Reader, header ...http.Header) ([]byte, error) {
+	res, err := c.send(ctx, method, path, asked, header...)
 	if err != nil {
 		return nil, err
 	}
@@ -199,10 +244,13 @@ func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) (
 }
 
 // send makes a request. An answer that is no success is an error of type *answer.
-func (c *Client) send(ctx context.Context, method, path string, asked io.Reader) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path string, asked io.Reader, header ...http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://podkeeper"+path, asked)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
+	}
+	for _, h := range header {
+		maps.Copy(req.Header, h)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

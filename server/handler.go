@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +25,10 @@ import (
 // waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a
 // Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
-// where the container is wrong. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the query of
+// where the container is wrong. PUT and DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace),
+// with If-Match: <resourceVersion> or If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, or 404, 409 where
+// there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where it is wrong, 507 where the
+// disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the query of
 // a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. Another path is a 404 and another method a 405, both
 // saying what there is.
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
@@ -40,6 +44,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
+		"/objects/{resource}/{namespace}/{name}":        object(src),
 	}
 	var known []string
 	for path, h := range paths {
@@ -207,10 +212,80 @@ func (f flushed) Write(p []byte) (int, error) {
 	return n, f.Flush()
 }
 
+// maxObject is how large an object may be, in bytes: Kubernetes' limit of a request.
+const maxObject = 3 << 20
+
+// noNamespace stands for the namespace in the paths of objects that are in none.
+const noNamespace = "_"
+
+func object(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id := ObjectID{Resource: r.PathValue("resource"), Name: r.PathValue("name")}
+		if id.Namespace = r.PathValue("namespace"); id.Namespace == noNamespace {
+			id.Namespace = ""
+		}
+		want, grace, err := conditions(r)
+		var answer []byte
+		switch {
+		case err != nil:
+		case r.Method == http.MethodPut:
+			var body []byte
+			if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject)); err != nil {
+				err = BadRequest(fmt.Sprintf("read object: %v", err))
+			} else {
+				answer, err = src.PutObject(id, body, want)
+			}
+		case r.Method == http.MethodDelete:
+			answer, err = src.DeleteObject(id, want, grace)
+		default:
+			w.Header().Set("Allow", "PUT, DELETE")
+			http.Error(w, "objects can be made or changed, with PUT, and removed, with DELETE", http.StatusMethodNotAllowed)
+			return
+		}
+		if err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		writeBody(w, "application/json", append(answer, '\n'))
+	}
+}
+
+// conditions reads what a request wants to hold of an object: If-Match with a revision, or If-None-Match: *; and, in the
+// query, within how many seconds a Pod has to end.
+func conditions(r *http.Request) (want Condition, grace *time.Duration, err error) {
+	if match := r.Header.Get("If-Match"); match != "" {
+		if want.Revision, err = strconv.ParseUint(strings.Trim(match, `"`), 10, 64); err != nil {
+			return want, nil, BadRequest(fmt.Sprintf("If-Match: %s: want a resourceVersion", match))
+		}
+	}
+	switch none := r.Header.Get("If-None-Match"); none {
+	case "":
+	case "*":
+		want.New = true
+	default:
+		return want, nil, BadRequest(fmt.Sprintf("If-None-Match: %s: want *", none))
+	}
+	if text := r.URL.Query().Get("gracePeriodSeconds"); text != "" {
+		seconds, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return want, nil, BadRequest(fmt.Sprintf("gracePeriodSeconds=%s: want a number of seconds", text))
+		}
+		d := time.Duration(seconds) * time.Second
+		grace = &d
+	}
+	return want, grace, nil
+}
+
 func codeOf(err error) int {
 	switch {
-	case errors.Is(err, ErrNoPod):
+	case errors.Is(err, ErrNoPod), errors.Is(err, ErrNoObject):
 		return http.StatusNotFound
+	case errors.Is(err, ErrForbidden):
+		return http.StatusForbidden
+	case errors.Is(err, ErrChanged):
+		return http.StatusPreconditionFailed
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return http.StatusInsufficientStorage
 	case errors.Is(err, ErrConflict):
 		return http.StatusConflict
 	case errors.Is(err, ErrInvalid):

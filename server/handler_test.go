@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +69,27 @@ func (n node) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod,
 	p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	p.Spec.EphemeralContainers = []v1.EphemeralContainer{c}
 	return p, nil
+}
+
+func (n node) PutObject(id ObjectID, body []byte, want Condition) ([]byte, error) {
+	switch {
+	case id.Name == "there" && want.New:
+		return nil, As(ErrConflict, "it is there")
+	case want.Revision == 7:
+		return nil, As(ErrChanged, "it is another one")
+	case id.Name == "file":
+		return nil, As(ErrForbidden, "it comes from a file")
+	case id.Name == "full":
+		return nil, fmt.Errorf("write object: %w", syscall.ENOSPC)
+	}
+	return fmt.Appendf(nil, "%s in %q: %s", id.Resource, id.Namespace, body), nil
+}
+
+func (n node) DeleteObject(id ObjectID, _ Condition, grace *time.Duration) ([]byte, error) {
+	if id.Name == "gone" {
+		return nil, As(ErrNoObject, "it is not there")
+	}
+	return fmt.Appendf(nil, "within %v", *grace), nil
 }
 
 func (n node) Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error) {
@@ -170,7 +193,7 @@ func TestHandler(t *testing.T) {
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /containerLogs/{namespace}/{name}/{container}, /events, /healthz, /manifests, /metrics, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /containerLogs/{namespace}/{name}/{container}, /events, /healthz, /manifests, /metrics, /objects/{resource}/{namespace}/{name}, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
@@ -198,6 +221,42 @@ func TestHandler(t *testing.T) {
 			if kind := res.Header.Get("Content-Type"); res.StatusCode != tt.status || !strings.HasPrefix(kind, tt.kind) ||
 				!strings.HasPrefix(string(body), tt.starts) || !strings.Contains(string(body), tt.holds) {
 				t.Errorf("%d %s\n%s\nwant %d %s\n%s…%s", res.StatusCode, kind, body, tt.status, tt.kind, tt.starts, tt.holds)
+			}
+		})
+	}
+}
+
+func TestObjects(t *testing.T) {
+	t.Parallel()
+	for sentence, c := range map[string]struct {
+		method, path  string
+		header, value string
+		status        int
+		want          string
+	}{
+		"one is made":                      {"PUT", "/objects/pods/shop/web", "", "", 200, `pods in "shop": body`},
+		"one of no namespace":              {"PUT", "/objects/persistentvolumes/_/disk", "", "", 200, `persistentvolumes in "": body`},
+		"one that is to be new and is not": {"PUT", "/objects/pods/shop/there", "If-None-Match", "*", 409, "it is there"},
+		"one that was edited meanwhile":    {"PUT", "/objects/pods/shop/web", "If-Match", `"7"`, 412, "it is another one"},
+		"one of a file":                    {"PUT", "/objects/pods/shop/file", "", "", 403, "it comes from a file"},
+		"a full disk":                      {"PUT", "/objects/pods/shop/full", "", "", 507, "write object: no space left on device"},
+		"a revision that is none":          {"PUT", "/objects/pods/shop/web", "If-Match", "x", 400, "If-Match: x: want a resourceVersion"},
+		"a condition that is none":         {"PUT", "/objects/pods/shop/web", "If-None-Match", "7", 400, "If-None-Match: 7: want *"},
+		"one is removed":                   {"DELETE", "/objects/pods/shop/web?gracePeriodSeconds=3", "", "", 200, "within 3s"},
+		"one that is not there":            {"DELETE", "/objects/pods/shop/gone", "", "", 404, "it is not there"},
+		"a time that is none":              {"DELETE", "/objects/pods/shop/web?gracePeriodSeconds=-1", "", "", 400, "gracePeriodSeconds=-1: want a number of seconds"},
+		"one is not read":                  {"GET", "/objects/pods/shop/web", "", "", 405, "objects can be made or changed, with PUT, and removed, with DELETE"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			req := httptest.NewRequest(c.method, c.path, strings.NewReader("body"))
+			if c.header != "" {
+				req.Header.Set(c.header, c.value)
+			}
+			said := httptest.NewRecorder()
+			Handler(aNode(), prometheus.NewRegistry()).ServeHTTP(said, req)
+			if got := strings.TrimSpace(said.Body.String()); said.Code != c.status || got != c.want {
+				t.Errorf("%d %s, want %d %s", said.Code, got, c.status, c.want)
 			}
 		})
 	}

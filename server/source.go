@@ -38,9 +38,28 @@ type Source interface {
 	// AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs, and answers the Pod. Its
 	// error is [ErrNoPod], [ErrConflict] or [ErrInvalid], in full, or why the agent could not.
 	AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error)
+	// PutObject makes an object, in JSON, be what there is by a name, and answers it in JSON. Its error is [ErrNoObject],
+	// [ErrConflict], [ErrChanged], [ErrForbidden] or [ErrInvalid], in full, or why it could not be written.
+	PutObject(id ObjectID, body []byte, want Condition) ([]byte, error)
+	// DeleteObject removes one, and answers it as it was, likewise. A Pod ends within grace, where that is given, or within
+	// its own.
+	DeleteObject(id ObjectID, want Condition, grace *time.Duration) ([]byte, error)
 	// Log answers what writes the log of a container, as the query of a v1.PodLogOptions asks. Its error is [ErrNoPod],
 	// [ErrInvalid] or [ErrBadRequest], in full.
 	Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error)
+}
+
+// ObjectID names an object as paths of Kubernetes' API do.
+type ObjectID struct {
+	Resource  string // such as pods
+	Namespace string // empty for those that are in none
+	Name      string
+}
+
+// Condition is what must hold of an object for a change of it to be made.
+type Condition struct {
+	New      bool   // there is none
+	Revision uint64 // there is one, last changed then; 0 is whatever there is, or none
 }
 
 // Manifests is the answer to GET /manifests: what the manifest directory holds and what in it has to be mended.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -77,6 +78,7 @@ type Config struct {
 	Dir   string
 	Write func(file string, content []byte) error // replaces a file in one step that is durable, and makes its folder
 	Now   time.Time
+	Log   *slog.Logger
 }
 
 // Store is the objects. Its methods are safe for concurrent use.
@@ -86,6 +88,7 @@ type Store struct {
 	mu       sync.Mutex
 	revision uint64
 	objects  map[ID]*stored
+	unread   error // why the files could not be read at the last look
 }
 
 type stored struct {
@@ -100,37 +103,45 @@ const leap = 1 << 32
 const revisionFile = "revision"
 
 // Open reads the objects that there are. Revisions begin at the time in microseconds, or at what the start before had
-// reserved, whichever is more. An object whose file cannot be read is told of by Set.
-func Open(cfg Config) (*Store, error) {
+// reserved, whichever is more. What cannot be read is told of by Set.
+func Open(cfg Config) *Store {
 	s := &Store{cfg: cfg, objects: map[ID]*stored{}, revision: uint64(cfg.Now.UnixMicro())}
-	mark := filepath.Join(cfg.Dir, revisionFile)
+	if err := s.reserve(); err != nil {
+		cfg.Log.Warn("should the clock be set back, clients may take old objects for new ones", "error", err)
+	}
+	s.Look()
+	return s
+}
+
+// reserve begins revisions, and has the next start begin behind those of this one.
+func (s *Store) reserve() error {
+	mark := filepath.Join(s.cfg.Dir, revisionFile)
 	content, err := os.ReadFile(mark)
-	if err == nil {
-		var reserved uint64
-		if reserved, err = strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64); err == nil {
-			s.revision = max(s.revision, reserved)
-		}
-	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read revision: %w", err)
+		return fmt.Errorf("read revision: %w", err)
 	}
-	if err := cfg.Write(mark, []byte(strconv.FormatUint(s.revision+leap, 10)+"\n")); err != nil {
-		return nil, fmt.Errorf("reserve revisions: %w", err)
+	if reserved, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64); err == nil { // else it was never whole
+		s.revision = max(s.revision, reserved)
 	}
-	_, err = s.Look()
-	return s, err
+	if err := s.cfg.Write(mark, []byte(strconv.FormatUint(s.revision+leap, 10)+"\n")); err != nil {
+		return fmt.Errorf("reserve revisions: %w", err)
+	}
+	return nil
 }
 
 // files are those whose names are objects'.
 func (s *Store) files() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, "*.yaml"))
-	if err != nil {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list objects: %w", err)
 	}
-	return slices.DeleteFunc(files, func(file string) bool {
-		_, ok := idOf(filepath.Base(file))
-		return !ok
-	}), nil
+	var files []string
+	for _, e := range entries {
+		if _, ok := idOf(e.Name()); ok {
+			files = append(files, filepath.Join(s.cfg.Dir, e.Name()))
+		}
+	}
+	return files, nil
 }
 
 // read takes what stands in a file that somebody else has written.
@@ -144,10 +155,11 @@ func (s *Store) read(id ID, content []byte) {
 
 // idOf reads the name of a file.
 func idOf(base string) (ID, bool) {
-	parts := strings.Split(strings.TrimSuffix(base, ".yaml"), "_")
+	name, ok := strings.CutSuffix(base, ".yaml")
+	parts := strings.Split(name, "_")
 	kind, clusterWide := manifests.KindOf(parts[0])
 	switch {
-	case kind == "" || clusterWide && len(parts) != 2 || !clusterWide && len(parts) != 3:
+	case !ok || kind == "" || clusterWide && len(parts) != 2 || !clusterWide && len(parts) != 3:
 		return ID{}, false
 	case clusterWide:
 		return ID{parts[0], types.NamespacedName{Name: parts[1]}}, true
@@ -215,7 +227,7 @@ func (s *Store) List() ([]Object, uint64) {
 	for _, o := range s.objects {
 		all = append(all, o.Object)
 	}
-	slices.SortFunc(all, func(a, b Object) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	slices.SortFunc(all, func(a, b Object) int { return strings.Compare(a.String(), b.String()) })
 	return all, s.revision
 }
 
@@ -335,13 +347,15 @@ func (s *Store) sync() error {
 	return dir.Sync()
 }
 
-// Look reads what others have edited, made or removed of the files, and says whether that was anything.
-func (s *Store) Look() (changed bool, err error) {
+// Look reads what others have edited, made or removed of the files, and says whether that was anything. Of what cannot be read
+// nothing changes.
+func (s *Store) Look() (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	files, err := s.files()
-	if err != nil {
-		return false, err
+	var files []string
+	was := s.unread
+	if files, s.unread = s.files(); s.unread != nil {
+		return was == nil
 	}
 	there := map[ID]bool{}
 	for _, file := range files {
@@ -349,7 +363,8 @@ func (s *Store) Look() (changed bool, err error) {
 		there[id] = true
 		content, err := os.ReadFile(file)
 		if err != nil {
-			return changed, fmt.Errorf("read object: %w", err)
+			s.unread = fmt.Errorf("read object: %w", err)
+			continue
 		}
 		if o := s.objects[id]; o == nil || !bytes.Equal(o.content, content) {
 			s.read(id, content)
@@ -363,14 +378,14 @@ func (s *Store) Look() (changed bool, err error) {
 			changed = true
 		}
 	}
-	return changed, nil
+	return changed || (was == nil) != (s.unread == nil)
 }
 
 // Set is what the objects come to, as those of a manifest directory do.
 func (s *Store) Set() manifests.Set {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all manifests.Set
+	all := manifests.Set{Err: s.unread}
 	for _, id := range slices.SortedFunc(maps.Keys(s.objects), func(a, b ID) int { return strings.Compare(a.String(), b.String()) }) {
 		read := s.objects[id].read
 		all.Pods = append(all.Pods, read.Pods...)

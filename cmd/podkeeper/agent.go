@@ -137,7 +137,8 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		Manifests: manifests.Config{
 			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
-		ImageDir: f.imageDir, Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
+		ObjectsDir: filepath.Join(f.rootDir, "objects"),
+		ImageDir:   f.imageDir, Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
 	}, n)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", n.Network.Describe(), "cgroups", n.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx

@@ -519,7 +519,7 @@ func (n *node) down() error {
 		_ = n.agent.Process.Kill()
 		<-n.ended
 	}
-	if err := errors.Join(os.RemoveAll(n.path("manifests")), os.MkdirAll(n.path("manifests"), 0o755)); err != nil {
+	if err := errors.Join(os.RemoveAll(n.path("manifests")), os.MkdirAll(n.path("manifests"), 0o755), os.RemoveAll(n.path("root", "objects"))); err != nil {
 		return err
 	}
 	n.flags, n.config = nil, ""

@@ -43,7 +43,7 @@ func (b *bench) measureVolumes(ctx context.Context) {
 		if b.agent.broken != nil {
 			return b.agent.broken
 		}
-		defer os.Remove(b.agent.file("objects"))
+		defer func() { _ = os.Remove(b.agent.file("objects")) }()
 		plain, err := b.startWith(ctx, "", "")
 		if err != nil {
 			return err

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// make makes an object through the socket, from YAML, and answers its revision.
+func (n *node) make(id server.ObjectID, text string, want server.Condition) (uint64, error) {
+	n.t.Helper()
+	body, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	answer, err := n.client().PutObject(context.Background(), id, body, want)
+	if err != nil {
+		return 0, err
+	}
+	var made v1.Pod // for what all objects have
+	if err := json.Unmarshal(answer, &made); err != nil {
+		n.t.Fatal(err)
+	}
+	revision, err := strconv.ParseUint(made.ResourceVersion, 10, 64)
+	if err != nil || made.UID == "" {
+		n.t.Errorf("made %s: %v", answer, err)
+	}
+	return revision, nil
+}
+
+// TestObjectsThroughTheSocket makes a Pod and what it refers to through the socket, edits and removes them, with agents killed
+// in between, and beside Pods of the manifest directory.
+func TestObjectsThroughTheSocket(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	pod := func(name string) server.ObjectID {
+		return server.ObjectID{Resource: "pods", Namespace: "default", Name: name}
+	}
+	settingsID := server.ObjectID{Resource: "configmaps", Namespace: "default", Name: "settings"}
+	reads := func(name string, labels string) string {
+		return strings.Replace(simple(name, "while true; do cat /config/colour; echo; sleep 0.1; done", "  volumes: [{name: config, configMap: {name: settings}}]"),
+			"metadata: {name: "+name+"}", "metadata: {name: "+name+", namespace: default, labels: {version: \""+labels+"\"}}", 1) +
+			"    volumeMounts: [{name: config, mountPath: /config}]\n"
+	}
+	n.apply("file.yaml", reads("file", "1"))
+	if _, err := n.make(pod("web"), reads("web", "1"), server.Condition{New: true}); err != nil {
+		t.Fatal(err)
+	}
+	revision, err := n.make(settingsID, strings.Replace(fmt.Sprintf(settings, "blue"), "{name: settings}", "{name: settings, namespace: default}", 1), server.Condition{New: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := n.awaitReady("web")
+	n.says(web, "app", "blue")
+	n.says(n.awaitReady("file"), "app", "blue") // files may refer to what was made here
+
+	for sentence, c := range map[string]struct {
+		id   server.ObjectID
+		text string
+		want server.Condition
+		err  error
+		says string
+	}{
+		"made twice":               {pod("web"), reads("web", "2"), server.Condition{New: true}, server.ErrConflict, "already exists"},
+		"edited after an edit":     {settingsID, fmt.Sprintf(settings, "red"), server.Condition{Revision: revision - 1}, server.ErrChanged, "the object has been modified"},
+		"what stands in a file":    {pod("file"), reads("file", "2"), server.Condition{}, server.ErrForbidden, `pods "file" is forbidden: it comes from the manifest file.yaml:3 on the node: edit that file instead`},
+		"what is wrong":            {pod("bad"), strings.Replace(reads("bad", "1"), "image:", "imgae:", 1), server.Condition{}, server.ErrInvalid, `did you mean "image"?`},
+		"what there is no kind of": {server.ObjectID{Resource: "jobs", Namespace: "default", Name: "x"}, reads("x", "1"), server.Condition{}, server.ErrNoObject, "jobs: there is no such resource"},
+	} {
+		if _, err := n.make(c.id, c.text, c.want); !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", sentence, err, c.says)
+		}
+	}
+
+	n.kill()
+	n.restart()
+	if again := n.awaitReady("web"); again.UID != web.UID || containerStatus(again, "app").RestartCount != 0 {
+		t.Errorf("after a restart it is another one: %+v", containerStatus(again, "app"))
+	}
+	if _, err := n.make(pod("web"), reads("web", "2"), server.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	n.await("web", "has its new label", func(p *v1.Pod) bool { return p.Labels["version"] == "2" && p.UID == web.UID && isReady(p) })
+	n.edit("objects/configmaps_default_settings.yaml", "blue", "green")
+	n.says(web, "app", "green")
+
+	n.kill()
+	n.edit("objects/configmaps_default_settings.yaml", "green", "red")
+	n.restart()
+	n.says(web, "app", "red")
+	begin := time.Now()
+	grace := time.Second
+	if _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, &grace); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitGone("web")
+	t.Logf("it was gone after %v", time.Since(begin).Round(time.Millisecond))
+	if _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, nil); !errors.Is(err, server.ErrNoObject) {
+		t.Errorf("removed twice: %v", err)
+	}
+	n.remove("file.yaml")
+	n.awaitGone("file")
+}
+
+// edit replaces a text in a file below the root directory.
+func (n *node) edit(file, old, text string) {
+	n.t.Helper()
+	path := n.path("root", file)
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, []byte(strings.ReplaceAll(string(content), old, text)), 0o600)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
