@@ -43,6 +43,7 @@ type Agent struct {
 	registry *prometheus.Registry
 	sources  *sources
 	objects  *objects.Store // nil before Run
+	feed     *feed
 	*surroundings
 
 	handing sync.Mutex
@@ -52,7 +53,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI)}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed()}
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
@@ -62,6 +63,8 @@ func New(cfg Config, n *node.Node) *Agent {
 		a.sources.rule(pod, revision, ruling)
 		a.handOut()
 	}
+	a.shown = a.feed.Wake
+	a.events.told = a.feed.Wake
 	a.metrics = newMetrics(a.registry, a)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {
@@ -92,6 +95,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 		adopted()
 	}
 	a.running.Go(func() { a.watchObjects(ctx) })
+	a.running.Go(func() { a.feed.run(ctx, a) })
 	a.running.Go(func() { a.node.Watch(ctx, a.notice) })
 	if a.cfg.ImageDir != "" {
 		a.running.Go(func() { a.node.ImportImages(ctx, a.cfg.ImageDir, func() { a.forgive(forgiveAll) }) })
@@ -146,6 +150,7 @@ func (a *Agent) offer(source string, set manifests.Set) {
 		}
 	}
 	a.handOut()
+	a.feed.Wake()
 }
 
 // Rule says whether a Pod, as it is wanted now, may run. It stands until the Pod is wanted otherwise, or is ruled about anew,

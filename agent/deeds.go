@@ -411,7 +411,7 @@ func (w *worker) teardown(d *deed) {
 		if r.keep {
 			w.inst.TornDown = true
 			w.inst.Status = evictedStatus(w.inst)
-			w.published.Store(withStatus(w.inst))
+			w.show(withStatus(w.inst))
 			return
 		}
 		w.inst = nil // it is reported until its sweep was tried, or a successor takes its place

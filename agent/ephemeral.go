@@ -46,6 +46,6 @@ func (w *worker) addEphemeral(container []byte) error {
 		w.inst.Pod = before
 		return errors.New("the record of the Pod cannot be written")
 	}
-	w.published.Store(withStatus(w.inst))
+	w.show(withStatus(w.inst))
 	return nil
 }

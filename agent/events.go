@@ -23,6 +23,7 @@ const (
 // Events are the latest events of each Pod. One that repeats is counted, not listed again.
 type Events struct {
 	node string
+	told func() // there is another event, or one more of one; may be nil
 
 	mu     sync.Mutex
 	serial int
@@ -52,6 +53,9 @@ func newEvents(node string) *Events {
 
 // add records that something happened to a Pod, or to one of its containers.
 func (e *Events) add(pod *v1.Pod, container, kind, reason, message string) {
+	if e.told != nil {
+		defer e.told()
+	}
 	now := metav1.NewTime(time.Now())
 	key := eventKey{fieldPath: fieldPath(pod, container), kind: kind, reason: reason, message: message}
 	e.mu.Lock()

@@ -75,7 +75,7 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 		return objects.ID{}, server.BadRequest(fmt.Sprintf("%s %q: namespace %q: %s are in a namespace unless they are the whole node's", id.Resource, id.Name, id.Namespace, id.Resource))
 	}
 	key := manifests.Key{Kind: kind, NamespacedName: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}}
-	if file, line := standsIn(a.sources.of(SourceDirectory), key); file != "" {
+	if file, line := standsIn(a.sources.directory(), key); file != "" {
 		return objects.ID{}, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s:%d on the node: edit that file instead",
 			id.Resource, id.Name, filepath.Base(file), line))
 	}

@@ -48,8 +48,17 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	}
 	w.inst.Status = status.Make(w.inst.Pod, facts, now)
 	after := withStatus(w.inst)
-	w.changed(w.published.Swap(after), after)
+	w.changed(w.show(after), after)
 	w.measure()
+}
+
+// show makes a Pod what is reported, nil where there is none, and answers the one before.
+func (w *worker) show(pod *v1.Pod) (before *v1.Pod) {
+	before = w.published.Swap(pod)
+	if w.shown != nil {
+		w.shown()
+	}
+	return before
 }
 
 // withStatus is the Pod as it is reported: a copy of its top only, for neither side changes what is below.

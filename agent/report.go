@@ -68,7 +68,7 @@ func (a *Agent) refused() []manifests.Refusal { return a.sources.refused() }
 
 // Manifests answers what was read from the manifest directory, and what of it was refused.
 func (a *Agent) Manifests() server.Manifests {
-	set := a.sources.of(SourceDirectory)
+	set := a.sources.directory()
 	m := server.Manifests{Directory: a.cfg.Manifests.Dir, Pods: []server.ManifestPod{}, Objects: []server.ManifestObject{}, Refused: []server.Refused{}}
 	if set.Err != nil {
 		m.Error = set.Err.Error()

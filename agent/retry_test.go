@@ -93,7 +93,7 @@ func TestARetryLeavesWhatHasEndedForGood(t *testing.T) {
 
 func TestARetryOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
-	a := &Agent{sources: newSources(SourceDirectory), surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil))}}
+	a := &Agent{sources: newSources(SourceDirectory), feed: newFeed(), surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil))}}
 	web, db := types.NamespacedName{Namespace: "default", Name: "web"}, types.NamespacedName{Namespace: "default", Name: "db"}
 	a.sources.tell(SourceDirectory, manifests.Set{Refused: []manifests.Refusal{{File: "db.yaml", Line: 3, Reason: "no", Of: manifests.PodKey(db)}}})
 	if err := a.Retry(web); err == nil || err.Error() != "there is no Pod default/web" {

@@ -639,7 +639,7 @@ func TestSources(t *testing.T) {
 func TestARefusedManifestTakesNoPodAway(t *testing.T) {
 	t.Parallel()
 	web := types.NamespacedName{Namespace: "default", Name: "web"}
-	a := &Agent{sources: newSources(SourceDirectory), surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil)), events: newEvents("node"), log: discard()}}
+	a := &Agent{sources: newSources(SourceDirectory), feed: newFeed(), surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil)), events: newEvents("node"), log: discard()}}
 	w := newWorker(web, a.surroundings)
 	w.wanted, w.origin = &Wish{Pod: &manifests.Pod{Pod: &v1.Pod{}}}, SourceDirectory // as an earlier agent ran it
 	a.enlist(w)

@@ -52,11 +52,11 @@ func (s *sources) tell(source string, set manifests.Set) {
 	s.sets[source] = set
 }
 
-// of is what a source wants, as it was told last.
-func (s *sources) of(source string) manifests.Set {
+// directory is what the manifest directory wants, as it was told last.
+func (s *sources) directory() manifests.Set {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sets[source]
+	return s.sets[SourceDirectory]
 }
 
 // gone says whether a Pod that no source wants is not wanted any more: the source that it came from has been read in full,

@@ -57,6 +57,7 @@ type surroundings struct {
 	turns             *turns                                                         // of Pods that start something; nil is no limit
 	exits             *turns                                                         // of Pods that are torn down; likewise
 	rule              func(pod types.NamespacedName, revision string, ruling Ruling) // asks that a Pod as it is wanted now be ended
+	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics
 	log               *slog.Logger
@@ -153,7 +154,7 @@ func (w *worker) adopt(inst *instance) {
 	for _, id := range inst.ids() {
 		w.register(id, w)
 	}
-	w.published.Store(withStatus(inst))
+	w.show(withStatus(inst))
 }
 
 // want says what is wanted from now on; nil is nothing.
@@ -395,7 +396,7 @@ func (w *worker) adjust() {
 	case awaiting:
 	case w.inst == nil && wanted == nil:
 		if !slices.ContainsFunc(w.remains, func(r *remains) bool { return !r.tried }) {
-			w.published.Store(nil)
+			w.show(nil)
 		}
 	case w.inst == nil:
 		w.beginInstance(wanted, wantedAt)
@@ -464,7 +465,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		w.told = ruling
 		w.events.add(pod, "", v1.EventTypeWarning, "FailedScheduling", ruling.Message)
 	}
-	w.published.Store(pod)
+	w.show(pod)
 }
 
 // follow makes the instance the version that is wanted, by what the difference between the two means. The defaults of a

@@ -181,6 +181,16 @@ var resources = map[string]string{
 	"pods": KindPod, "configmaps": KindConfigMap, "secrets": KindSecret, "persistentvolumes": KindVolume, "persistentvolumeclaims": KindClaim,
 }
 
+// ResourceOf is the name of a kind in paths of Kubernetes' API, "" where there is none.
+func ResourceOf(kind string) string {
+	for resource, of := range resources {
+		if of == kind {
+			return resource
+		}
+	}
+	return ""
+}
+
 // KindOf is the kind of a resource, such as Pod for pods, and whether its objects are in no namespace; "" where there is none.
 func KindOf(resource string) (kind string, clusterWide bool) {
 	kind = resources[resource]

@@ -131,6 +131,26 @@ func (c *Client) Log(ctx context.Context, pod types.NamespacedName, container st
 // logPiece is how much of a log is copied at once, in bytes.
 const logPiece = 256 << 10
 
+// Follow tells of every object there is, then by a [Bookmark] of the revision at which there were these, then of each change,
+// until ctx ends or tell fails. The error says why it ended: whoever wants to go on begins again.
+func (c *Client) Follow(ctx context.Context, tell func(Change) error) error {
+	res, err := c.send(ctx, http.MethodGet, "/objects", nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	lines := json.NewDecoder(res.Body)
+	for {
+		var change Change
+		if err := lines.Decode(&change); err != nil {
+			return fmt.Errorf("read changes of objects: %w", err)
+		}
+		if err := tell(change); err != nil {
+			return err
+		}
+	}
+}
+
 // PutObject makes an object, in JSON, be what there is by a name, and answers it. The error is [ErrNoObject], [ErrConflict],
 // [ErrChanged], [ErrForbidden], [ErrInvalid] or [ErrBadRequest], in the agent's words.
 func (c *Client) PutObject(ctx context.Context, id ObjectID, object []byte, want Condition) ([]byte, error) {

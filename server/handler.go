@@ -25,7 +25,7 @@ import (
 // waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a
 // Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
-// where the container is wrong. PUT and DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace),
+// where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace),
 // with If-Match: <resourceVersion> or If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, or 404, 409 where
 // there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where it is wrong, 507 where the
 // disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the query of
@@ -44,7 +44,8 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
-		"/objects/{resource}/{namespace}/{name}":        object(src),
+		"/objects":                               readOnly(follow(src)),
+		"/objects/{resource}/{namespace}/{name}": object(src),
 	}
 	var known []string
 	for path, h := range paths {
@@ -210,6 +211,16 @@ func (f flushed) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return n, f.Flush()
+}
+
+func follow(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/jsonl")
+		lines := json.NewEncoder(flushed{w, http.NewResponseController(w)})
+		if src.Follow(r.Context(), func(c Change) error { return lines.Encode(c) }) != nil {
+			panic(http.ErrAbortHandler) // the reader is not to take what it has for all
+		}
+	}
 }
 
 // maxObject is how large an object may be, in bytes: Kubernetes' limit of a request.

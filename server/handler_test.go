@@ -71,6 +71,15 @@ func (n node) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod,
 	return p, nil
 }
 
+func (n node) Follow(_ context.Context, tell func(Change) error) error {
+	for _, c := range []Change{{Type: Added, Resource: "pods", Object: []byte(`{"kind":"Pod"}`), Revision: 7}, {Type: Bookmark, Revision: 8}} {
+		if err := tell(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (n node) PutObject(id ObjectID, body []byte, want Condition) ([]byte, error) {
 	switch {
 	case id.Name == "there" && want.New:
@@ -191,9 +200,10 @@ func TestHandler(t *testing.T) {
 		"no manifests are empty lists":          {sick, "GET", "/manifests", 200, "application/json", `{"directory":"","pods":[],"objects":[],"refused":[]}`, ""},
 		"a healthy agent is ok":                 {well, "GET", "/healthz", 200, "text/plain", "ok", ""},
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
+		"objects are told of line by line":      {well, "GET", "/objects", 200, "application/jsonl", `{"type":"ADDED","resource":"pods","object":{"kind":"Pod"},"revision":7}` + "\n" + `{"type":"BOOKMARK","revision":8}`, ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /containerLogs/{namespace}/{name}/{container}, /events, /healthz, /manifests, /metrics, /objects/{resource}/{namespace}/{name}, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /containerLogs/{namespace}/{name}/{container}, /events, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /retry, /shorten", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},

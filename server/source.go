@@ -9,9 +9,9 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/url"
-
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -38,6 +38,9 @@ type Source interface {
 	// AddEphemeral adds an ephemeral container, a v1.EphemeralContainer in JSON, to a Pod that runs, and answers the Pod. Its
 	// error is [ErrNoPod], [ErrConflict] or [ErrInvalid], in full, or why the agent could not.
 	AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod, error)
+	// Follow tells of every object there is, then by a bookmark of the revision at which there were these, then of each change,
+	// until ctx ends or tell fails. The error says why it ended.
+	Follow(ctx context.Context, tell func(Change) error) error
 	// PutObject makes an object, in JSON, be what there is by a name, and answers it in JSON. Its error is [ErrNoObject],
 	// [ErrConflict], [ErrChanged], [ErrForbidden] or [ErrInvalid], in full, or why it could not be written.
 	PutObject(id ObjectID, body []byte, want Condition) ([]byte, error)
@@ -59,8 +62,27 @@ type ObjectID struct {
 // Condition is what must hold of an object for a change of it to be made.
 type Condition struct {
 	New      bool   // there is none
-	Revision uint64 // there is one, last changed then; 0 is whatever there is, or none
+	Revision uint64 // there is one, and no change of it since; 0 is whatever there is, or none
 }
+
+// Change is one line of the answer to GET /objects.
+type Change struct {
+	Type     ChangeType      `json:"type"`
+	Resource string          `json:"resource,omitempty"` // such as pods
+	Object   json.RawMessage `json:"object,omitempty"`   // with its metadata.resourceVersion; of one that is gone, as it was last
+	Revision uint64          `json:"revision"`
+}
+
+// ChangeType is what a Change is.
+type ChangeType string
+
+// The types of changes. A bookmark says that all there is was told of.
+const (
+	Added    ChangeType = "ADDED"
+	Modified ChangeType = "MODIFIED"
+	Deleted  ChangeType = "DELETED"
+	Bookmark ChangeType = "BOOKMARK"
+)
 
 // Manifests is the answer to GET /manifests: what the manifest directory holds and what in it has to be mended.
 type Manifests struct {

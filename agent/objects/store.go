@@ -63,7 +63,7 @@ func (id ID) file() string {
 // Condition is what must hold of an object for a change of it to be made.
 type Condition struct {
 	New      bool   // there is none
-	Revision uint64 // there is one, last changed then; 0 is whatever there is, or none
+	Revision uint64 // there is one, and no change of it since; 0 is whatever there is, or none
 }
 
 // Object is one object at one moment.
@@ -231,6 +231,24 @@ func (s *Store) List() ([]Object, uint64) {
 	return all, s.revision
 }
 
+// Revision is that of the last change.
+func (s *Store) Revision() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
+}
+
+// Next is a revision for a change of what is not kept here.
+func (s *Store) Next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revision++
+	return s.revision
+}
+
+// IDOf is the ID of an object by its kind.
+func IDOf(key manifests.Key) ID { return ID{manifests.ResourceOf(key.Kind), key.NamespacedName} }
+
 // check says whether a change may be made of what there is.
 func (s *Store) check(id ID, want Condition) error {
 	switch o := s.objects[id]; {
@@ -238,7 +256,7 @@ func (s *Store) check(id ID, want Condition) error {
 		return fmt.Errorf("%s: %w", id, ErrExists)
 	case o == nil && want.Revision != 0:
 		return fmt.Errorf("%s: %w", id, ErrNotFound)
-	case o != nil && want.Revision != 0 && want.Revision != o.Revision:
+	case o != nil && want.Revision != 0 && want.Revision < o.Revision:
 		return fmt.Errorf("%s: %w", id, ErrChanged)
 	}
 	return nil

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +55,32 @@ func TestObjectsThroughTheSocket(t *testing.T) {
 			"metadata: {name: "+name+"}", "metadata: {name: "+name+", namespace: default, labels: {version: \""+labels+"\"}}", 1) +
 			"    volumeMounts: [{name: config, mountPath: /config}]\n"
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	seen := map[string]string{} // type and phase of Pods, where their object stands, as told last
+	go func() {
+		_ = n.client().Follow(ctx, func(c server.Change) error {
+			var o v1.Pod
+			if c.Object != nil && json.Unmarshal(c.Object, &o) == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[c.Resource+"/"+o.Name] = strings.TrimSpace(fmt.Sprintf("%s %s %s", c.Type, o.Status.Phase, filepath.Base(o.Annotations["podkeeper/manifest"])))
+			}
+			return nil
+		})
+	}()
+	told := func(object, want string) {
+		t.Helper()
+		n.eventually("followers are told of "+object, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !strings.HasPrefix(seen[object], want) {
+				return fmt.Errorf("of %v", seen)
+			}
+			return nil
+		})
+	}
 	n.apply("file.yaml", reads("file", "1"))
 	if _, err := n.make(pod("web"), reads("web", "1"), server.Condition{New: true}); err != nil {
 		t.Fatal(err)
@@ -64,6 +92,9 @@ func TestObjectsThroughTheSocket(t *testing.T) {
 	web := n.awaitReady("web")
 	n.says(web, "app", "blue")
 	n.says(n.awaitReady("file"), "app", "blue") // files may refer to what was made here
+	told("pods/web", "MODIFIED Running .")
+	told("pods/file", "MODIFIED Running file.yaml:3")
+	told("configmaps/settings", "ADDED")
 
 	for sentence, c := range map[string]struct {
 		id   server.ObjectID

@@ -1,0 +1,285 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/objects"
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// How many changes a follower may be behind, and for how long changes are gathered.
+const (
+	maxBehind = 10_000
+	gather    = 5 * time.Millisecond
+)
+
+// errBehind says that a follower was too slow to be told of every change.
+var errBehind = errors.New("too slow to be told of every change: begin again")
+
+// manifestAnnotation is where an object stands that is not for requests to change.
+const manifestAnnotation = "podkeeper/manifest"
+
+// feed tells followers of every object that there is, and of every change. While nobody follows it remembers nothing.
+type feed struct {
+	wake chan struct{} // of size 1: something may be another one
+
+	mu        sync.Mutex
+	followers map[chan server.Change]bool
+	known     map[objects.ID]known
+}
+
+// known is what followers were told of an object last.
+type known struct {
+	mark    any
+	content []byte // without the revision
+	change  server.Change
+}
+
+// sighting is an object as it is now, before the work of writing it down.
+type sighting struct {
+	mark  any // another one whenever the object may be
+	write func() (map[string]any, error)
+}
+
+func newFeed() *feed {
+	return &feed{wake: make(chan struct{}, 1), followers: map[chan server.Change]bool{}, known: map[objects.ID]known{}}
+}
+
+// Wake has the feed look for changes soon.
+func (f *feed) Wake() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Follow tells of every object there is, then of the revision at which there were these, then of each change, until ctx ends
+// or tell fails. The error says why it ended.
+func (a *Agent) Follow(ctx context.Context, tell func(server.Change) error) error {
+	changes := make(chan server.Change, maxBehind)
+	for _, c := range a.feed.join(a, changes) {
+		if err := tell(c); err != nil {
+			a.feed.leave(changes)
+			return err
+		}
+	}
+	defer a.feed.leave(changes)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case c, ok := <-changes:
+			if !ok {
+				return errBehind
+			}
+			if err := tell(c); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// join adds a follower, and answers what there is. The first one has the feed begin.
+func (f *feed) join(a *Agent, changes chan server.Change) []server.Change {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look(a)
+	f.followers[changes] = true
+	var all []server.Change
+	for _, id := range slices.SortedFunc(maps.Keys(f.known), func(x, y objects.ID) int { return strings.Compare(x.String(), y.String()) }) {
+		c := f.known[id].change
+		c.Type = server.Added
+		all = append(all, c)
+	}
+	return append(all, server.Change{Type: server.Bookmark, Revision: a.objects.Revision()})
+}
+
+// leave takes a follower off. With the last one the feed forgets everything.
+func (f *feed) leave(changes chan server.Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.followers, changes)
+	if len(f.followers) == 0 {
+		f.known = map[objects.ID]known{}
+	}
+}
+
+// run looks for changes, while somebody follows, until ctx ends.
+func (f *feed) run(ctx context.Context, a *Agent) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.wake:
+		}
+		f.mu.Lock()
+		if len(f.followers) > 0 {
+			f.look(a)
+		}
+		f.mu.Unlock()
+		time.Sleep(gather)
+	}
+}
+
+// look finds what is another one, and tells followers.
+func (f *feed) look(a *Agent) {
+	seen := a.sightings()
+	for id, s := range seen {
+		was, had := f.known[id]
+		if had && was.mark == s.mark {
+			continue
+		}
+		now, err := a.write(id, s)
+		if err != nil {
+			a.log.Error("object cannot be told of", "object", id.String(), "error", err)
+			continue
+		}
+		if had && bytes.Equal(was.content, now.content) {
+			was.mark = s.mark
+			f.known[id] = was
+			continue
+		}
+		if now.change.Type = server.Added; had {
+			now.change.Type = server.Modified
+		}
+		f.known[id] = now
+		f.broadcast(now.change)
+	}
+	for id, was := range f.known {
+		if _, there := seen[id]; !there {
+			delete(f.known, id)
+			was.change.Type, was.change.Revision = server.Deleted, a.objects.Next()
+			f.broadcast(was.change)
+		}
+	}
+}
+
+// broadcast tells all followers; who is too far behind is let go.
+func (f *feed) broadcast(c server.Change) {
+	for follower := range f.followers {
+		select {
+		case follower <- c:
+		default:
+			close(follower)
+			delete(f.followers, follower)
+		}
+	}
+}
+
+// write writes an object down, as a change of the next revision.
+func (a *Agent) write(id objects.ID, s sighting) (known, error) {
+	fields, err := s.write()
+	if err != nil {
+		return known{}, err
+	}
+	metadata, _ := fields["metadata"].(map[string]any)
+	delete(metadata, "resourceVersion")
+	content, err := json.Marshal(fields)
+	if err != nil {
+		return known{}, fmt.Errorf("encode object: %w", err)
+	}
+	revision := a.objects.Next()
+	metadata["resourceVersion"] = fmt.Sprint(revision)
+	object, err := json.Marshal(fields)
+	if err != nil {
+		return known{}, fmt.Errorf("encode object: %w", err)
+	}
+	return known{s.mark, content, server.Change{Resource: id.Resource, Object: object, Revision: revision}}, nil
+}
+
+// sightings are all objects that there are: those of the sources, Pods as they are reported, and events.
+func (a *Agent) sightings() map[objects.ID]sighting {
+	seen := map[objects.ID]sighting{}
+	own, _ := a.objects.List()
+	for _, o := range own {
+		seen[o.ID] = sighting{o.Revision, func() (map[string]any, error) { return runtime.DeepCopyJSON(o.Content), nil }}
+	}
+	for _, o := range a.sources.directory().Objects {
+		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.Kind, o.File, o.Line) }}
+	}
+	for i := range a.sources.directory().Pods {
+		p := &a.sources.directory().Pods[i]
+		id := objects.IDOf(manifests.PodKey(types.NamespacedName{Namespace: p.Namespace, Name: p.Name}))
+		seen[id] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, manifests.KindPod, p.File, p.Line) }}
+	}
+	for _, w := range a.all() {
+		pod := w.published.Load()
+		if pod == nil {
+			continue
+		}
+		id := objects.IDOf(manifests.PodKey(w.key))
+		wanted := seen[id]
+		seen[id] = sighting{[2]any{pod, wanted.mark}, func() (map[string]any, error) {
+			reported := a.reported(pod)
+			return withWanted(&reported, wanted)
+		}}
+	}
+	for _, e := range a.events.List() {
+		id := objects.ID{Resource: "events", NamespacedName: types.NamespacedName{Namespace: e.Namespace, Name: e.Name}}
+		seen[id] = sighting{e.Count, func() (map[string]any, error) {
+			e.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
+			return runtime.DefaultUnstructuredConverter.ToUnstructured(&e)
+		}}
+	}
+	return seen
+}
+
+// fromManifest is an object of the manifest directory, with where it stands.
+func fromManifest(o metav1.Object, kind, file string, line int) (map[string]any, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, err
+	}
+	fields["apiVersion"], fields["kind"] = "v1", kind
+	annotate(fields, manifestAnnotation, fmt.Sprintf("%s:%d", file, line))
+	return fields, nil
+}
+
+// withWanted is a Pod as it is reported, with what its object has besides: annotations of where it stands, and what the API
+// keeps in it.
+func withWanted(pod metav1.Object, wanted sighting) (map[string]any, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(pod)
+	if err != nil || wanted.write == nil {
+		return fields, err
+	}
+	object, err := wanted.write()
+	if err != nil {
+		return nil, err
+	}
+	metadata, _ := fields["metadata"].(map[string]any)
+	asked, _ := object["metadata"].(map[string]any)
+	for name, value := range asked {
+		if _, has := metadata[name]; !has {
+			metadata[name] = value
+		}
+	}
+	annotations, _ := asked["annotations"].(map[string]any)
+	if at, ok := annotations[manifestAnnotation].(string); ok {
+		annotate(fields, manifestAnnotation, at)
+	}
+	return fields, nil
+}
+
+func annotate(fields map[string]any, name, value string) {
+	metadata, _ := fields["metadata"].(map[string]any)
+	annotations, ok := metadata["annotations"].(map[string]any)
+	if !ok {
+		annotations = map[string]any{}
+		metadata["annotations"] = annotations
+	}
+	annotations[name] = value
+}

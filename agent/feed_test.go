@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/agent/objects"
+	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// follower notes what it is told of, as TYPE resource/name value.
+type follower struct {
+	*testing.T
+	changes chan server.Change
+	end     func() error
+}
+
+// follows has an agent with objects of its own, and no Pod that runs.
+func follows(t *testing.T) *Agent {
+	t.Helper()
+	a := &Agent{sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), node: &node.Node{Name: "here"}}
+	a.surroundings = &surroundings{roster: newRoster(node.NewObject("here", nil)), events: newEvents("here"), log: discard()}
+	a.events.told, a.shown = a.feed.Wake, a.feed.Wake
+	a.objects = objects.Open(objects.Config{Dir: t.TempDir(), Now: time.Now(), Log: discard(), Write: func(file string, content []byte) error {
+		return os.WriteFile(file, content, 0o600)
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.feed.run(ctx, a)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return a
+}
+
+func (a *Agent) followed(t *testing.T) *follower {
+	t.Helper()
+	f := &follower{T: t, changes: make(chan server.Change, 100)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Follow(ctx, func(c server.Change) error { f.changes <- c; return nil }) }()
+	f.end = func() error { cancel(); return <-ended }
+	t.Cleanup(func() { _ = f.end })
+	return f
+}
+
+// expect waits for changes, and checks that revisions only grow.
+func (f *follower) expect(want ...string) {
+	f.Helper()
+	last := uint64(0)
+	for _, w := range want {
+		var c server.Change
+		select {
+		case c = <-f.changes:
+		case <-time.After(20 * time.Second):
+			f.Fatalf("nothing was told, want %s", w)
+		}
+		got := string(c.Type)
+		if c.Object != nil {
+			var o v1.ConfigMap
+			if err := json.Unmarshal(c.Object, &o); err != nil {
+				f.Fatal(err)
+			}
+			got += " " + c.Resource + "/" + o.Name
+			if c.Type != server.Deleted {
+				got += strings.TrimRight(" "+o.Data["a"]+o.Labels["version"], " ")
+				if o.ResourceVersion != fmt.Sprint(c.Revision) {
+					f.Errorf("%s: of version %s at revision %d", got, o.ResourceVersion, c.Revision)
+				}
+			}
+		}
+		if got != w {
+			f.Errorf("told of %s, want %s", got, w)
+		}
+		if c.Type != server.Added && c.Revision < last {
+			f.Errorf("%s: revision %d after %d", got, c.Revision, last)
+		}
+		last = c.Revision
+	}
+}
+
+func TestFollowersAreToldOfAllAndOfEveryChange(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	put := func(name, value string) server.ObjectID {
+		t.Helper()
+		id := server.ObjectID{Resource: "configmaps", Namespace: "default", Name: name}
+		body := fmt.Sprintf(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "name": %q}, "data": {"a": %q}}`, name, value)
+		if _, err := a.PutObject(id, []byte(body), server.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	file := configMap("file", "1")
+	file.File, file.Line = "/etc/m/file.yaml", 4
+	a.sources.tell(SourceDirectory, manifests.Set{Objects: []manifests.Object{file}})
+	made := put("made", "1")
+
+	first := a.followed(t)
+	first.expect("ADDED configmaps/file 1", "ADDED configmaps/made 1", "BOOKMARK")
+	put("made", "1") // is no edit, but a new revision of its own
+	put("made", "2")
+	second := a.followed(t)
+	second.expect("ADDED configmaps/file 1", "ADDED configmaps/made 2", "BOOKMARK")
+	first.expect("MODIFIED configmaps/made 2")
+
+	web := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Labels: map[string]string{"version": "1"}}}
+	w := newWorker(types.NamespacedName{Namespace: "default", Name: "web"}, a.surroundings)
+	a.enlist(w)
+	w.show(web)
+	first.expect("ADDED pods/web 1")
+	w.show(web.DeepCopy()) // says the same
+	edited := web.DeepCopy()
+	edited.Labels["version"] = "2"
+	w.show(edited)
+	first.expect("MODIFIED pods/web 2")
+	w.show(nil)
+	first.expect("DELETED pods/web")
+	if _, err := a.DeleteObject(made, server.Condition{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	first.expect("DELETED configmaps/made")
+	second.expect("ADDED pods/web 1", "MODIFIED pods/web 2", "DELETED pods/web", "DELETED configmaps/made")
+	for _, f := range []*follower{first, second} {
+		if err := f.end(); !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+	a.feed.mu.Lock()
+	defer a.feed.mu.Unlock()
+	if len(a.feed.known) > 0 {
+		t.Errorf("with nobody who follows it remembers %d objects", len(a.feed.known))
+	}
+}
+
+func TestASlowFollowerIsLetGo(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	stuck := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- a.Follow(t.Context(), func(c server.Change) error {
+			if c.Type != server.Bookmark {
+				<-stuck
+			}
+			return nil
+		})
+	}()
+	for { // until it follows
+		a.feed.mu.Lock()
+		n := len(a.feed.followers)
+		for f := range a.feed.followers {
+			for range maxBehind + 2 { // it has taken one
+				a.feed.broadcast(server.Change{Type: server.Modified})
+			}
+			if a.feed.followers[f] {
+				t.Error("it is still told")
+			}
+		}
+		a.feed.mu.Unlock()
+		if n > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(stuck)
+	if err := <-ended; !errors.Is(err, errBehind) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestWhereAnObjectStandsIsTold(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	set := manifests.Decode(filepath.Join("/etc/m", "web.yaml"), []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: app, image: demo}]}\n"))
+	a.sources.tell(SourceDirectory, set)
+	w := newWorker(types.NamespacedName{Namespace: "default", Name: "web"}, a.surroundings)
+	a.enlist(w)
+	running := set.Pods[0].DeepCopy()
+	running.UID, running.Status.Phase = "u-1", v1.PodRunning
+	w.show(running)
+	f := a.followed(t)
+	defer func() { _ = f.end() }()
+	c := <-f.changes
+	var pod v1.Pod
+	if err := json.Unmarshal(c.Object, &pod); err != nil {
+		t.Fatal(err)
+	}
+	if pod.Annotations[manifestAnnotation] != "/etc/m/web.yaml:3" || pod.Status.Phase != v1.PodRunning || pod.UID != "u-1" || pod.Kind != "Pod" || pod.Spec.NodeName != "here" {
+		t.Errorf("told of %s", c.Object)
+	}
+	if len(running.Annotations) > 0 {
+		t.Error("what is reported was changed")
+	}
+	if got := slices.Sorted(slices.Values([]string{string(c.Type), c.Resource})); !slices.Equal(got, []string{"ADDED", "pods"}) {
+		t.Errorf("it is %q", got)
+	}
+}
