@@ -92,9 +92,9 @@ type Probe struct {
 }
 
 // Start runs a probe in a goroutine of its own. The first check is made as soon as the initial delay (and cfg.Jitter)
-// have passed, the following ones each period after it; a slow check does not shift those after it, and none overlap. A
-// liveness probe that reached Failure and a startup probe that reached any verdict end by themselves: what comes next
-// is a new instance, or nothing.
+// have passed, the following ones each period after it, but for the 50 ms at most that bring them in time with those of
+// other probes; a slow check does not shift those after it, and none overlap. A liveness probe that reached Failure and a
+// startup probe that reached any verdict end by themselves: what comes next is a new instance, or nothing.
 func Start(ctx context.Context, cfg Config) *Probe {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &Probe{cancel: cancel, done: make(chan struct{})}
@@ -137,10 +137,8 @@ func (p *Probe) run(ctx context.Context, cfg Config) {
 	if !sleep(ctx, untilFirst(cfg, time.Now())) {
 		return
 	}
-	// The ticker keeps at most one tick for a check that took longer than the period, so the next one follows at once
-	// and the rhythm stays.
-	ticker := time.NewTicker(seconds(cfg.Probe.PeriodSeconds, defaultPeriod))
-	defer ticker.Stop()
+	period := seconds(cfg.Probe.PeriodSeconds, defaultPeriod)
+	due := onBeat(time.Now()).Add(period)
 	c := counter{
 		verdict: cfg.Initial,
 		success: int(cmp.Or(cfg.Probe.SuccessThreshold, defaultSuccessThreshold)),
@@ -148,14 +146,21 @@ func (p *Probe) run(ctx context.Context, cfg Config) {
 	}
 	for ctx.Err() == nil {
 		var over bool
-		if c, over = p.round(ctx, cfg, c); over {
+		if c, over = p.round(ctx, cfg, c); over || !sleep(ctx, time.Until(due)) {
 			return
 		}
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		}
+		// After a check that took longer than the period, one that was due follows at once, and the rhythm stays.
+		due = due.Add(period * (1 + time.Since(due)/period))
 	}
+}
+
+// beat is what the checks after the first come in time with, those of all probes.
+const beat = 100 * time.Millisecond
+
+// onBeat is the beat nearest to a time. Checks that come together are cheap: to wake up for each of many by itself costs
+// more than to make them.
+func onBeat(t time.Time) time.Time {
+	return t.Add(t.Round(beat).Sub(t)) // Round's own answer has lost the monotonic clock
 }
 
 // round makes one check, counts it and tells of it. It says whether the probe is over.

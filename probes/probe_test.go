@@ -167,6 +167,14 @@ func TestChecks(t *testing.T) {
 			kind: Readiness, spec: v1.Probe{PeriodSeconds: 1, TimeoutSeconds: 9}, answers: []string{"ok"}, takes: 3*s - s/10, runs: 9 * s,
 			asked: every(0, 3*s-s/10, 4), verdict: Success,
 		},
+		"checks after the first come in time with those of other probes, up to 50 ms sooner": {
+			kind: Readiness, spec: v1.Probe{PeriodSeconds: 10}, jitter: 49 * s / 1000, answers: []string{"ok"}, runs: 25 * s,
+			asked: []time.Duration{49 * s / 1000, 10 * s, 20 * s}, verdict: Success,
+		},
+		"or later": {
+			kind: Readiness, spec: v1.Probe{PeriodSeconds: 10}, jitter: 51 * s / 1000, answers: []string{"ok"}, runs: 25 * s,
+			asked: []time.Duration{51 * s / 1000, 10*s + s/10, 20*s + s/10}, verdict: Success,
+		},
 		"a check that takes longer than its timeout is cut short": {
 			kind: Liveness, spec: v1.Probe{PeriodSeconds: 10, TimeoutSeconds: 2, FailureThreshold: 2}, answers: []string{"ok"}, takes: time.Hour, runs: time.Hour / 2,
 			asked: every(0, 10*s, 2), verdict: Failure, ended: true,
