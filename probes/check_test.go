@@ -232,6 +232,17 @@ func TestHTTPCheckTLSAndHTTP2(t *testing.T) {
 	}
 }
 
+// TestARedirectToHTTPSIsFollowedWithoutVerification has a server that speaks HTTP send its visitors to TLS, as many do.
+func TestARedirectToHTTPSIsFollowedWithoutVerification(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(web())
+	t.Cleanup(secure.Close)
+	plain := httptest.NewServer(http.RedirectHandler(secure.URL+"/status/200", http.StatusMovedPermanently))
+	t.Cleanup(plain.Close)
+	check := mustCheck(t, v1.ProbeHandler{HTTPGet: httpHandler(t, plain, v1.URISchemeHTTP).HTTPGet}, Target{}, nil)
+	expect(t, t.Context(), check, outcome{Success, "secret body", nil})
+}
+
 // TestHTTPCheckTimeout asks a server that begins to answer and never ends.
 func TestHTTPCheckTimeout(t *testing.T) {
 	t.Parallel()

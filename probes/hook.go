@@ -68,22 +68,23 @@ func newHTTPHook(get *v1.HTTPGetAction, t Target) (Hook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make httpGet hook: %w", err)
 	}
+	client := r.client()
 	return func(ctx context.Context) error {
-		err := r.hook(ctx, r.scheme)
+		err := r.hook(ctx, client, r.scheme)
 		if r.scheme == "https" && errors.Is(err, http.ErrSchemeMismatch) {
-			return r.hook(ctx, "http")
+			return r.hook(ctx, client, "http")
 		}
 		return err
 	}, nil
 }
 
 // hook makes the request and reads at most 10 KiB of the answer, which says nothing.
-func (r *requester) hook(ctx context.Context, scheme string) error {
+func (r *requester) hook(ctx context.Context, client *http.Client, scheme string) error {
 	req, err := r.request(ctx, scheme)
 	if err != nil {
 		return err
 	}
-	res, err := r.client(scheme, nil).Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,19 @@ func TestHTTPHooks(t *testing.T) {
 	}
 }
 
+func TestAHookFollowsNoRedirectToAnotherHost(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.RedirectHandler("http://elsewhere.invalid/", http.StatusFound))
+	t.Cleanup(server.Close)
+	hook, err := NewHook(httpHandler(t, server, v1.URISchemeHTTP), Target{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hook(t.Context()); err != nil {
+		t.Errorf("the answer is a success all the same: %v", err)
+	}
+}
+
 func TestHooksThatFail(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())

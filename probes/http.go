@@ -23,12 +23,13 @@ func newHTTPCheck(get *v1.HTTPGetAction, t Target) (Check, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make httpGet probe: %w", err)
 	}
+	client := r.client()
 	return func(ctx context.Context) (Result, string, error) {
 		req, err := r.request(ctx, r.scheme)
 		if err != nil {
 			return Unknown, "", err
 		}
-		return ask(r.client(r.scheme, sameHost), req)
+		return ask(client, req)
 	}, nil
 }
 
@@ -73,9 +74,9 @@ func (r *requester) request(ctx context.Context, scheme string) (*http.Request, 
 	return req, nil
 }
 
-// client is one for a single request: it keeps no connection, so nothing of it is worth keeping for the next.
-func (r *requester) client(scheme string, redirect func(*http.Request, []*http.Request) error) *http.Client {
-	return &http.Client{Transport: transport(scheme, r.h2c), CheckRedirect: redirect}
+// client keeps no connection from one request to the next.
+func (r *requester) client() *http.Client {
+	return &http.Client{Transport: transport(r.h2c), CheckRedirect: sameHost}
 }
 
 // ask makes the request. Whatever goes wrong on the way to the whole answer is a Failure: the container was asked and
@@ -101,21 +102,20 @@ func ask(client *http.Client, req *http.Request) (result Result, output string, 
 }
 
 // transport is how a check speaks HTTP: no proxy of the node, no connection kept, no compression, certificates not
-// verified; HTTP/2 where TLS agrees on it, or where the probe asks for it in clear text.
-func transport(scheme string, h2c bool) *http.Transport {
+// verified, though a redirect leads to them; HTTP/2 where TLS agrees on it, or in clear text where the probe asks for that.
+func transport(h2c bool) *http.Transport {
 	t := &http.Transport{
 		DialContext:        dial,
 		DisableKeepAlives:  true,
 		DisableCompression: true, // it would send Accept-Encoding
 	}
-	switch {
-	case scheme == "https":
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as Kubernetes documents it
-		t.ForceAttemptHTTP2 = true
-	case h2c:
+	if h2c {
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetUnencryptedHTTP2(true)
+		return t
 	}
+	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as Kubernetes documents it
+	t.ForceAttemptHTTP2 = true
 	return t
 }
 
