@@ -134,7 +134,7 @@ func TestFollowersAreToldOfAllAndOfEveryChange(t *testing.T) {
 	first.expect("MODIFIED pods/web 2")
 	w.show(nil)
 	first.expect("DELETED pods/web")
-	if _, err := a.DeleteObject(made, server.Condition{}, nil); err != nil {
+	if _, _, err := a.DeleteObject(made, server.Condition{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	first.expect("DELETED configmaps/made")

@@ -26,21 +26,52 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	return a.changed(o, err)
 }
 
-// DeleteObject removes an object. A Pod ends as one whose manifest was removed does, within grace where that is less.
-func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *time.Duration) ([]byte, error) {
+// DeleteObject removes an object. A Pod ends as one whose manifest was removed does, within grace where that is less. One
+// that stands in the manifest directory begins anew.
+func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *time.Duration) (answer []byte, warning string, err error) {
 	key, err := a.changeable(id)
+	switch {
+	case errors.Is(err, server.ErrForbidden) && id.Resource == podResource:
+		if answer, err = a.beginAnew(key.NamespacedName); err != nil {
+			return nil, "", err
+		}
+		warning = "it is started again, for it comes from a manifest on the node: remove that to be rid of it"
+	case err != nil:
+		return nil, "", err
+	default:
+		o, err := a.objects.Delete(key, objects.Condition(want))
+		if answer, err = a.changed(o, err); err != nil {
+			return nil, "", err
+		}
+	}
+	if grace != nil && key.Resource == podResource {
+		// It may have ended by now, or have no worker: then there is nothing to hasten.
+		if err := a.Shorten(key.NamespacedName, *grace); err != nil && !errors.Is(err, server.ErrNoPod) && !errors.Is(err, server.ErrConflict) {
+			return nil, "", err
+		}
+	}
+	return answer, warning, nil
+}
+
+// podResource is what Pods are called in paths.
+const podResource = "pods"
+
+// beginAnew ends the instance of a Pod that is wanted, so that another one follows, and answers the Pod as it was.
+func (a *Agent) beginAnew(pod types.NamespacedName) ([]byte, error) {
+	was, err := a.askOf(pod, func(w *worker) error {
+		if w.inst != nil && w.inst.Ending == nil {
+			w.end("it was deleted", Ruling{})
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.objects.Delete(key, objects.Condition(want))
-	answer, err := a.changed(o, err)
-	if err == nil && grace != nil && key.Resource == "pods" {
-		// It may have ended by now, or have no worker: then there is nothing to hasten.
-		if err := a.Shorten(key.NamespacedName, *grace); err != nil && !errors.Is(err, server.ErrNoPod) && !errors.Is(err, server.ErrConflict) {
-			return nil, err
-		}
+	answer, err := json.Marshal(a.reported(was))
+	if err != nil {
+		return nil, fmt.Errorf("encode object: %w", err)
 	}
-	return answer, err
+	return answer, nil
 }
 
 // changed answers a change, and hands it out.
@@ -65,7 +96,8 @@ func (a *Agent) changed(o objects.Object, err error) ([]byte, error) {
 	return answer, nil
 }
 
-// changeable finds what an ID means. The error says that there is no such resource, or that the object stands in a manifest.
+// changeable finds what an ID means. The error says that there is no such resource, or, with what it means, that the object
+// stands in a manifest.
 func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 	kind, clusterWide := manifests.KindOf(id.Resource)
 	switch {
@@ -75,11 +107,12 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 		return objects.ID{}, server.BadRequest(fmt.Sprintf("%s %q: namespace %q: %s are in a namespace unless they are the whole node's", id.Resource, id.Name, id.Namespace, id.Resource))
 	}
 	key := manifests.Key{Kind: kind, NamespacedName: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}}
+	found := objects.ID{Resource: id.Resource, NamespacedName: key.NamespacedName}
 	if file, line := standsIn(a.sources.directory(), key); file != "" {
-		return objects.ID{}, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s:%d on the node: edit that file instead",
+		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s:%d on the node: edit that file instead",
 			id.Resource, id.Name, filepath.Base(file), line))
 	}
-	return objects.ID{Resource: id.Resource, NamespacedName: key.NamespacedName}, nil
+	return found, nil
 }
 
 // standsIn is where an object stands in a Set, "" for nowhere.

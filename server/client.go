@@ -157,7 +157,7 @@ func (c *Client) PutObject(ctx context.Context, id ObjectID, object []byte, want
 	return c.change(ctx, http.MethodPut, id.path(), bytes.NewReader(object), want)
 }
 
-// DeleteObject removes an object, and answers it as it was, likewise. A Pod has grace to end, or its own time where that is nil.
+// DeleteObject removes an object, and answers it as it was, likewise; a Pod that stands in a manifest begins anew. A Pod has grace to end, or its own time where that is nil.
 func (c *Client) DeleteObject(ctx context.Context, id ObjectID, want Condition, grace *time.Duration) ([]byte, error) {
 	path := id.path()
 	if grace != nil {

@@ -26,7 +26,8 @@ import (
 // Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
 // where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace),
-// with If-Match: <resourceVersion> or If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, or 404, 409 where
+// with If-Match: <resourceVersion> or If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, and a Warning where
+// a Pod stands in a manifest and begins anew, or 404, 409 where
 // there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where it is wrong, 507 where the
 // disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the query of
 // a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. Another path is a 404 and another method a 405, both
@@ -247,7 +248,10 @@ func object(src Source) http.HandlerFunc {
 				answer, err = src.PutObject(id, body, want)
 			}
 		case r.Method == http.MethodDelete:
-			answer, err = src.DeleteObject(id, want, grace)
+			var warning string
+			if answer, warning, err = src.DeleteObject(id, want, grace); warning != "" {
+				w.Header().Set("Warning", fmt.Sprintf("299 - %q", warning)) // as an API server has it (RFC 7234, 5.5)
+			}
 		default:
 			w.Header().Set("Allow", "PUT, DELETE")
 			http.Error(w, "objects can be made or changed, with PUT, and removed, with DELETE", http.StatusMethodNotAllowed)

@@ -94,11 +94,14 @@ func (n node) PutObject(id ObjectID, body []byte, want Condition) ([]byte, error
 	return fmt.Appendf(nil, "%s in %q: %s", id.Resource, id.Namespace, body), nil
 }
 
-func (n node) DeleteObject(id ObjectID, _ Condition, grace *time.Duration) ([]byte, error) {
-	if id.Name == "gone" {
-		return nil, As(ErrNoObject, "it is not there")
+func (n node) DeleteObject(id ObjectID, _ Condition, grace *time.Duration) ([]byte, string, error) {
+	switch id.Name {
+	case "gone":
+		return nil, "", As(ErrNoObject, "it is not there")
+	case "file":
+		return []byte("as it was"), `it "begins" anew`, nil
 	}
-	return fmt.Appendf(nil, "within %v", *grace), nil
+	return fmt.Appendf(nil, "within %v", *grace), "", nil
 }
 
 func (n node) Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error) {
@@ -269,6 +272,15 @@ func TestObjects(t *testing.T) {
 				t.Errorf("%d %s, want %d %s", said.Code, got, c.status, c.want)
 			}
 		})
+	}
+}
+
+func TestAPodThatBeginsAnewIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	said := httptest.NewRecorder()
+	Handler(aNode(), prometheus.NewRegistry()).ServeHTTP(said, httptest.NewRequest(http.MethodDelete, "/objects/pods/shop/file", nil))
+	if got := said.Header().Get("Warning"); said.Code != http.StatusOK || got != `299 - "it \"begins\" anew"` {
+		t.Errorf("%d with the warning %s", said.Code, got)
 	}
 }
 

@@ -140,6 +140,11 @@ func TestObjectsThroughTheSocket(t *testing.T) {
 	if _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, nil); !errors.Is(err, server.ErrNoObject) {
 		t.Errorf("removed twice: %v", err)
 	}
+	file := n.awaitReady("file")
+	if _, err := n.client().DeleteObject(context.Background(), pod("file"), server.Condition{}, &grace); err != nil {
+		t.Fatal(err)
+	}
+	n.await("file", "begins anew", func(p *v1.Pod) bool { return p.UID != file.UID && isReady(p) })
 	n.remove("file.yaml")
 	n.awaitGone("file")
 }
