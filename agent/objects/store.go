@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -78,6 +79,7 @@ type Config struct {
 	Dir   string
 	Write func(file string, content []byte) error // replaces a file in one step that is durable, and makes its folder
 	Now   time.Time
+	Node  string // the name of the node that Pods are for
 	Log   *slog.Logger
 }
 
@@ -263,7 +265,7 @@ func (s *Store) check(id ID, want Condition) error {
 }
 
 // Put makes an object, in JSON, be what there is by this name, and answers it. It gets a UID and a creation time where it has
-// none. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
+// none, and a Pod its node. An edit must be one that Kubernetes' API allows. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
 func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 	var fields map[string]any
 	if err := utiljson.Unmarshal(body, &fields); err != nil {
@@ -280,8 +282,14 @@ func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 		return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
 	}
 	file := filepath.Join(s.cfg.Dir, id.file())
-	if err := judge(id, manifests.Decode(file, content)); err != nil {
+	read := manifests.Decode(file, content)
+	if err := judge(id, read); err != nil {
 		return Object{}, err
+	}
+	if was := s.objects[id]; was != nil && only(was.read) != nil {
+		if err := manifests.CheckEdit(only(read), only(was.read)); err != nil {
+			return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
+		}
 	}
 	if err := s.cfg.Write(file, content); err != nil {
 		return Object{}, fmt.Errorf("write %s: %w", id, err)
@@ -306,6 +314,20 @@ func (s *Store) complete(id ID, fields map[string]any) {
 		}
 	}
 	fields["metadata"] = metadata
+	if spec, ok := fields["spec"].(map[string]any); ok && id.Resource == "pods" && spec["nodeName"] == nil {
+		spec["nodeName"] = s.cfg.Node // there is nothing to schedule
+	}
+}
+
+// only is the one object that a file has, nil where it cannot be used.
+func only(read manifests.Set) metav1.Object {
+	switch {
+	case len(read.Pods) > 0:
+		return read.Pods[0].Pod
+	case len(read.Objects) > 0:
+		return read.Objects[0].Object
+	}
+	return nil
 }
 
 // judge says what is wrong with a file that is to hold one object.

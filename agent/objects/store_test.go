@@ -22,7 +22,7 @@ var errFull = errors.New("no space left on device")
 // open opens the objects of a folder; while full is set nothing can be written.
 func open(t *testing.T, dir string, now time.Time, full *bool) *Store {
 	t.Helper()
-	return Open(Config{Dir: dir, Now: now, Log: slog.New(slog.DiscardHandler), Write: func(file string, content []byte) error {
+	return Open(Config{Dir: dir, Now: now, Node: "here", Log: slog.New(slog.DiscardHandler), Write: func(file string, content []byte) error {
 		if full != nil && *full {
 			return errFull
 		}
@@ -170,6 +170,43 @@ func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 	}
 	if !s.Look() || show(s.Set()) != "web=demo:1" || s.Set().Err != nil {
 		t.Errorf("mended there are %s: %v", show(s.Set()), s.Set().Err)
+	}
+}
+
+func TestEditsThatKubernetesAllows(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), time.UnixMicro(1), nil)
+	put := func(id ID, body []byte) error {
+		_, err := s.Put(id, body, Condition{})
+		return err
+	}
+	web, settings := named("pods", "web"), named("configmaps", "settings")
+	frozen := func(value string) []byte {
+		return []byte(strings.Replace(string(configMap("settings", value)), `"kind"`, `"immutable": true, "kind"`, 1))
+	}
+	labelled := []byte(strings.Replace(string(pod("web", "demo:2")), `"name": "web"}`, `"name": "web", "labels": {"a": "b"}}`, 1))
+	for _, step := range []struct {
+		does string
+		err  error
+		want string
+	}{
+		{"a Pod is made", put(web, pod("web", "demo:1")), ""},
+		{"its image is edited", put(web, pod("web", "demo:2")), ""},
+		{"its labels are", put(web, labelled), ""},
+		{"its command is", put(web, []byte(strings.Replace(string(labelled), `"image"`, `"command": ["x"], "image"`, 1))), "spec: Forbidden: pod updates may not change fields other than"},
+		{"its node is", put(web, []byte(strings.Replace(string(labelled), `"containers"`, `"nodeName": "there", "containers"`, 1))), "spec: Forbidden: pod updates may not change fields other than"},
+		{"a ConfigMap is made", put(settings, frozen("1")), ""},
+		{"one that is immutable is edited", put(settings, frozen("2")), "data: Forbidden: field is immutable when `immutable` is set"},
+	} {
+		if step.want == "" && step.err == nil {
+			continue
+		}
+		if !errors.Is(step.err, ErrInvalid) || !strings.Contains(step.err.Error(), step.want) {
+			t.Errorf("%s: %v, want %s", step.does, step.err, step.want)
+		}
+	}
+	if o, err := s.Get(web); err != nil || o.Content["spec"].(map[string]any)["nodeName"] != "here" {
+		t.Errorf("the Pod is %v: %v", o.Content, err)
 	}
 }
 
