@@ -103,31 +103,34 @@ func (n *next) last(verb Verb) {
 }
 
 // stopInOrder stops containers and says whether none runs any more: all but the sidecars at once, then the sidecars in
-// reverse order, each when everything that started after it is gone, or when the time is up
+// reverse order, each when the main containers and the sidecars after it are gone, or when the time is up
 // (kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_termination_order.go). A container that does not run never
-// holds up another.
+// holds up another; nor does an init container that is no sidecar, or an ephemeral one.
 func (n *next) stopInOrder(why Why, since, deadline time.Time) bool {
 	n.deadline = deadline
 	// Whole seconds that have passed are taken off, so that the first container gets the whole period.
 	grace := max(deadline.Sub(since)-n.now.Sub(since).Truncate(time.Second), minGrace)
-	gone := true
+	ordered, others := true, true // those that sidecars wait for are gone, and those that nothing waits for
 	for _, c := range n.pod.Spec.Containers {
-		gone = n.stopOne(c.Name, why, grace) && gone
+		ordered = n.stopOne(c.Name, why, grace) && ordered
 	}
 	for _, c := range ephemeral(n.pod) {
-		gone = n.stopOne(c.Name, why, grace) && gone
+		others = n.stopOne(c.Name, why, grace) && others
 	}
 	for i := len(n.pod.Spec.InitContainers) - 1; i >= 0; i-- {
 		c := &n.pod.Spec.InitContainers[i]
-		if IsSidecar(c) && !gone && n.now.Before(n.deadline) {
+		switch {
+		case !IsSidecar(c):
+			others = n.stopOne(c.Name, why, grace) && others
+		case !ordered && n.now.Before(n.deadline):
 			n.plan.wake(n.deadline)
 			n.preStop(c.Name, why, grace) // the order is that of the signals
 			n.killWhenDue(c.Name)
-			continue
+		default:
+			ordered = n.stopOne(c.Name, why, grace) && ordered
 		}
-		gone = n.stopOne(c.Name, why, grace) && gone
 	}
-	return gone
+	return ordered && others
 }
 
 // stopOne stops one container and says whether it has ended.

@@ -70,10 +70,11 @@ func finished(s int) with  { return func(c *Container) { c.FinishedAt = at(float
 func createdAt(s int) with { return func(c *Container) { c.CreatedAt = at(float64(s)) } }
 func retry(s int) with     { return func(c *Container) { c.RetryAt = at(float64(s)) } }
 func failed(why Why) with  { return func(c *Container) { c.Failed = why } }
+func stop(why Why, since, grace float64) *Stop {
+	return &Stop{Why: why, Since: at(since), Grace: time.Duration(grace * float64(time.Second))}
+}
 func told(why Why, since, grace float64) with {
-	return func(c *Container) {
-		c.Stop = &Stop{Why: why, Since: at(since), Grace: time.Duration(grace * float64(time.Second))}
-	}
+	return func(c *Container) { c.Stop = stop(why, since, grace) }
 }
 func unknown(c *Container)    { c.State = Unknown }
 func lost(c *Container)       { c.Lost = true }
@@ -103,7 +104,7 @@ func show(a Action) string {
 	if a.Verb == Create && a.Backoff > 0 {
 		s += fmt.Sprintf(", then after %v", a.Backoff)
 	}
-	if a.Verb == Terminate {
+	if a.Verb == Terminate || a.Verb == PreStop {
 		s += fmt.Sprintf(" within %v", a.Grace)
 	}
 	return s
@@ -163,6 +164,7 @@ func TestSandboxAndStart(t *testing.T) {
 		"a start that was cut off is made again, as the same attempt": {pod: always("a"),
 			seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared, attempt(3), backoff(40), createdAt(-5))}},
 			want: []string{"create a (attempt 3), then after 40s"}},
+		"under Never, too":    {pod: never("a"), seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared, createdAt(-5))}}, want: []string{"create a"}},
 		"what is made starts": {pod: always("a"), seen: Seen{Sandbox: box, Containers: all{"a": fresh(prepared, created, createdAt(0))}}, want: []string{"start a"}},
 		"before the network is there containers are made": {pod: always("a", "b"),
 			seen: Seen{Sandbox: Sandbox{State: Running}, Containers: all{"a": fresh(prepared)}}, want: []string{"attach", "create a", "prepare b"}},
@@ -522,10 +524,50 @@ func TestEnd(t *testing.T) {
 		"so is its network":                          {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: Sandbox{State: Running, Attaching: true}}},
 		"a sandbox that is being made is awaited":    {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: Sandbox{Busy: true}}},
 		"tearing down is tried again in time":        {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: Sandbox{State: Exited, RetryAt: at(8)}}, wake: 8},
-		"an init container that runs is stopped": {pod: always("side1", "init1", "a"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"side1": up(), "init1": up()}},
-			want: []string{"stop init1 (pod ends) within 30s"}, wake: 30},
+		"an init container that runs has no place in the order": {pod: always("side1", "init1", "a"), seen: Seen{Ending: ending(0), Sandbox: box, Containers: all{"side1": up(), "init1": up()}},
+			want: []string{"stop init1 (pod ends) within 30s", "stop side1 (pod ends) within 30s"}},
+		"nor does a sidecar wait for one that was told": {pod: always("side1", "init1", "side2", "a"),
+			seen: Seen{Ending: ending(-5), Sandbox: box, Containers: all{"side1": up(), "init1": up(stopping), "side2": ended(0)}},
+			want: []string{"stop side1 (pod ends) within 25s"}, wake: 25},
+		"nor for an ephemeral container": {pod: changed(always("side1", "a"), func(p *v1.Pod) {
+			p.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "look"}}}
+		}), seen: Seen{Ending: ending(-5), Sandbox: box, Containers: all{"side1": up(), "a": ended(0), "look": up(stopping)}},
+			want: []string{"stop side1 (pod ends) within 25s"}, wake: 25},
+		"but nothing is torn down under them": {pod: always("side1", "init1", "a"),
+			seen: Seen{Ending: ending(-5), Sandbox: box, Containers: all{"side1": ended(0), "init1": up(stopping)}}, wake: 25},
 		"a Pod that is done ends like any other":    {pod: never("a"), seen: Seen{Ending: ending(0), Sandbox: gone, Containers: all{"a": ended(0)}}, want: []string{"tear down"}},
 		"a broken sandbox does not matter any more": {pod: always("a"), seen: Seen{Ending: ending(0), Sandbox: broken, Containers: all{"a": up()}}, want: []string{"stop a (pod ends) within 30s"}},
+	})
+}
+
+func TestPreStop(t *testing.T) {
+	hooked := func(c *Container) { c.PreStopDue = true }
+	under := func(c *Container) { c.PreStopDue, c.Hooking = true, true }
+	begun := func(why Why, since, grace float64) with {
+		return func(c *Container) { c.PreStop = stop(why, since, grace) }
+	}
+	end := func(since float64, c all) Seen { return Seen{Ending: ending(since), Sandbox: box, Containers: c} }
+	check(t, map[string]row{
+		"it comes before the signal, with the whole period": {pod: always("a"), seen: end(0, all{"a": up(hooked)}),
+			want: []string{"preStop of a (pod ends) within 30s"}, wake: 30},
+		"of sidecars, too, which wait for their turn with the signal alone": {pod: always("side1", "side2", "a"),
+			seen: end(0, all{"side1": up(hooked), "side2": up(hooked), "a": up(hooked)}),
+			want: []string{"preStop of a (pod ends) within 30s", "preStop of side2 (pod ends) within 30s", "preStop of side1 (pod ends) within 30s"}, wake: 30},
+		"a sidecar whose turn it is gets what is left": {pod: always("side1", "a"),
+			seen: end(-6.5, all{"side1": up(begun(PodEnds, -6.5, 30)), "a": ended(0)}), want: []string{"stop side1 (pod ends) within 24s"}},
+		"while it runs there is no signal": {pod: always("a"), seen: end(-4, all{"a": up(under, begun(PodEnds, -4, 30))}), wake: 26},
+		"the whole seconds that it took are taken off": {pod: always("a"), seen: Seen{Sandbox: box, Containers: all{"a": up(begun(LivenessFailed, -3.7, 30))}},
+			want: []string{"stop a (liveness failed) within 27s"}},
+		"when the period is over the signal comes, and two seconds": {pod: always("a"), seen: end(-30, all{"a": up(under, begun(PodEnds, -30, 30))}),
+			want: []string{"stop a (pod ends) within 2s"}},
+		"one that took all but a second leaves two": {pod: always("a"), seen: end(-29, all{"a": up(begun(PodEnds, -29, 30))}),
+			want: []string{"stop a (pod ends) within 2s"}},
+		"a probe's own period bounds it": {pod: changed(always("a"), func(p *v1.Pod) {
+			p.Spec.Containers[0].LivenessProbe = &v1.Probe{TerminationGracePeriodSeconds: ptr(int64(5))}
+		}), seen: Seen{Sandbox: box, Containers: all{"a": up(hooked, failed(LivenessFailed))}}, want: []string{"preStop of a (liveness failed) within 5s"}, wake: 5},
+		"what was told to end has had its time for it": {pod: always("a"), seen: end(-1, all{"a": up(hooked, told(PodEnds, -1, 30))}), wake: 29},
+		"what has ended has none":                      {pod: always("a"), seen: end(0, all{"a": ended(0, hooked)}), want: []string{"tear down"}},
+		"nor has what is lost":                         {pod: always("a"), seen: end(0, all{"a": up(hooked, lost)}), want: []string{"kill a"}},
 	})
 }
 
