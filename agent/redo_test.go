@@ -43,7 +43,7 @@ func TestAnExitRestartsAllContainers(t *testing.T) {
 		if got := a.condition(v1.AllContainersRestarting); got != v1.ConditionFalse {
 			t.Errorf("the condition is %q", got)
 		}
-		if got := a.condition(v1.PodInitialized); got != v1.ConditionFalse {
+		if got := a.condition(v1.PodInitialized); got != v1.ConditionTrue {
 			t.Errorf("initialized is %q", got)
 		}
 		s := a.status("watch")

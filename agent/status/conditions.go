@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -78,11 +79,18 @@ func (m *maker) initialized(s *v1.PodStatus) v1.PodCondition {
 	switch {
 	case s.Phase == v1.PodSucceeded:
 		c.Reason = "PodCompleted"
+	case m.wasInitialized(): // it stays so, though all containers restart
 	case len(pending) > 0 && !m.mainStarted():
 		c.Status, c.Reason = v1.ConditionFalse, "ContainersNotInitialized"
 		c.Message = fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(pending, " "))
 	}
 	return c
+}
+
+func (m *maker) wasInitialized() bool {
+	return slices.ContainsFunc(m.facts.Previous.Conditions, func(c v1.PodCondition) bool {
+		return c.Type == v1.PodInitialized && c.Status == v1.ConditionTrue
+	})
 }
 
 func (m *maker) containersReady(s *v1.PodStatus) v1.PodCondition {

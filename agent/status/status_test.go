@@ -92,6 +92,25 @@ func forEdit(c one) one {
 	return c
 }
 
+func forProbe(c one) one {
+	c.seen.Stop = &plan.Stop{Why: plan.LivenessFailed}
+	return c
+}
+
+// own gives the first container, or init container, a restart policy and rules of its own; onExit is a rule that restarts it.
+func own(pod *v1.Pod, policy v1.ContainerRestartPolicy, rules ...v1.ContainerRestartRule) *v1.Pod {
+	c := plan.Containers(pod)[0]
+	c.RestartPolicy, c.RestartPolicyRules = &policy, rules
+	return pod
+}
+
+func onExit(code int32) v1.ContainerRestartRule {
+	return v1.ContainerRestartRule{
+		Action:    v1.ContainerRestartRuleActionRestart,
+		ExitCodes: &v1.ContainerRestartRuleOnExitCodes{Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{code}},
+	}
+}
+
 func faulty(c one, reason, message string) one {
 	c.facts.Waiting = &Fault{reason, message}
 	return c
@@ -150,6 +169,17 @@ func TestPhase(t *testing.T) {
 		"Never: init was stopped for its image":              {never("init1", "a"), facts(all{"init1": forEdit(ended(143))}), v1.PodPending},
 		"and that is so if it ended with 0":                  {never("init1", "a"), facts(all{"init1": forEdit(ended(0))}), v1.PodPending},
 		"Never: so was a container":                          {never("a"), facts(all{"a": forEdit(ended(143))}), v1.PodRunning},
+		"Never, but Always of its own: exit 0 is no end":     {own(never("a"), v1.ContainerRestartPolicyAlways), facts(all{"a": ended(0)}), v1.PodRunning},
+		"Always, but Never of its own: one in failure":       {own(always("a"), v1.ContainerRestartPolicyNever), facts(all{"a": ended(1)}), v1.PodFailed},
+		"and one that has succeeded":                         {own(always("a"), v1.ContainerRestartPolicyNever), facts(all{"a": ended(0)}), v1.PodSucceeded},
+		"beside one that restarts":                           {own(always("a", "b"), v1.ContainerRestartPolicyNever), facts(all{"a": ended(1), "b": crashing(1)}), v1.PodRunning},
+		"Never: a rule of its own restarts it":               {own(never("a"), v1.ContainerRestartPolicyNever, onExit(42)), facts(all{"a": ended(42)}), v1.PodRunning},
+		"and does not after another exit code":               {own(never("a"), v1.ContainerRestartPolicyNever, onExit(42)), facts(all{"a": ended(1)}), v1.PodFailed},
+		"Always, but Never of the init container's own":      {own(always("init1", "a"), v1.ContainerRestartPolicyNever), facts(all{"init1": ended(1)}), v1.PodFailed},
+		"Never, but OnFailure of the init container's own":   {own(never("init1", "a"), v1.ContainerRestartPolicyOnFailure), facts(all{"init1": crashing(1)}), v1.PodPending},
+		"a sidecar crashes before the rest has begun":        {always("side1", "a"), facts(all{"side1": crashing(1)}), v1.PodPending},
+		"Never: exit 0 when a probe asked for it is success": {never("a"), facts(all{"a": forProbe(ended(0))}), v1.PodSucceeded},
+		"OnFailure: it restarts":                             {onFailure("a"), facts(all{"a": forProbe(ended(0))}), v1.PodRunning},
 		"Succeeded is never left":                            {never("a"), before(v1.PodSucceeded, facts(nil)), v1.PodSucceeded},
 		"Failed is never left":                               {always("a"), before(v1.PodFailed, facts(all{"a": up()})), v1.PodFailed},
 		"Pending is":                                         {always("a"), before(v1.PodPending, facts(all{"a": up()})), v1.PodRunning},
@@ -448,5 +478,37 @@ func TestAPodInWhichAllRestart(t *testing.T) {
 	}
 	if c, s := told(facts(all{"init1": ended(0), "a": ended(1)})); c.Reason != "PodFailed" || s.Phase != v1.PodFailed {
 		t.Errorf("in the end: %+v, %s", c, s.Phase)
+	}
+}
+
+// Once a Pod is initialised it stays so, though its init containers run again (kubernetes/kubernetes pkg/kubelet/status,
+// GeneratePodInitializedCondition).
+func TestWhatIsInitializedStaysSo(t *testing.T) {
+	t.Parallel()
+	redo := ended(88)
+	redo.seen.Redo = true
+	for sentence, r := range map[string]struct {
+		before v1.ConditionStatus
+		want   string
+	}{
+		"it was":           {v1.ConditionTrue, "True"},
+		"it was not":       {v1.ConditionFalse, "False ContainersNotInitialized"},
+		"it is told first": {"", "False ContainersNotInitialized"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			f := facts(all{"init1": up(), "a": redo})
+			if r.before != "" {
+				f.Previous.Conditions = []v1.PodCondition{{Type: v1.PodInitialized, Status: r.before, LastTransitionTime: metav1.NewTime(t0)}}
+			}
+			s := Make(never("init1", "a"), f, t0.Add(time.Hour))
+			c := s.Conditions[1]
+			if got := strings.TrimSpace(string(c.Status) + " " + c.Reason); c.Type != v1.PodInitialized || got != r.want {
+				t.Errorf("%s is %s, want %s", c.Type, got, r.want)
+			}
+			if ready := s.Conditions[2]; ready.Status != v1.ConditionFalse {
+				t.Errorf("%s is %s", ready.Type, ready.Status)
+			}
+		})
 	}
 }
