@@ -525,17 +525,36 @@ func (w *worker) failPull(name string, err error) {
 		reason = known.Reason
 	}
 	message := strings.TrimPrefix(err.Error(), reason+": ")
-	w.event(name, v1.EventTypeWarning, "Failed", "Failed to pull image: "+message)
+	image := w.target(name).Container.Image
+	if of := (*node.VolumeImageError)(nil); errors.As(err, &of) {
+		image = of.Image
+	}
+	event, text := imageFailed(reason, image, message)
+	w.event(name, v1.EventTypeWarning, event, text)
 	w.event(name, v1.EventTypeWarning, "Failed", "Error: "+reason)
 	repeated := w.faults[name] != nil
 	f := w.delay(name, firstPullRetry, maxPullRetry)
 	f.reason, f.message, f.away = reason, message, false
 	if repeated && reason == node.ErrImagePull {
-		image := w.target(name).Container.Image
-		if of := (*node.VolumeImageError)(nil); errors.As(err, &of) {
-			image = of.Image
-		}
 		f.reason, f.message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: %s: %s", image, reason, message)
 		w.event(name, v1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", image))
+		w.event(name, v1.EventTypeWarning, "Failed", "Error: "+f.reason)
+	}
+}
+
+// imageFailed tells people of an image that is not to be had, in the kubelet's words (kubernetes/kubernetes
+// pkg/kubelet/images/image_manager.go). Messages of other reasons than a failed pull name the image themselves.
+func imageFailed(reason, image, message string) (event, text string) {
+	switch reason {
+	case node.ErrImagePull:
+		return "Failed", fmt.Sprintf("Failed to pull image %q: %s", image, message)
+	case node.ErrImageNeverPull:
+		return reason, message
+	case node.InvalidImageName:
+		return "InspectFailed", "Failed to apply default image tag " + message
+	case node.ImageInspectError:
+		return "InspectFailed", "Failed to inspect " + message
+	default:
+		return "Failed", message
 	}
 }

@@ -38,6 +38,7 @@ type pretended struct {
 	attach   func(ctx context.Context) error                // before the network is there
 	prepare  func(ctx context.Context, t node.Target) error // before an image is there
 	pulled   func(told node.Pulling)                        // before that
+	pull     node.Pull                                      // what it comes to
 	start    func(ctx context.Context, t node.Target) error // before a container is
 	started  func(t node.Target)                            // after it is, under no lock
 	signal   func(ctx context.Context, t node.Target, kill bool) error
@@ -241,7 +242,9 @@ func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pullin
 			return node.Pull{}, err
 		}
 	}
-	return node.Pull{Image: node.Image{Name: "docker.io/" + t.Container.Image}}, ctx.Err()
+	pull := held(h, &h.pull)
+	pull.Image.Name = "docker.io/" + t.Container.Image
+	return pull, ctx.Err()
 }
 
 func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) (*v1.ContainerUser, error) {

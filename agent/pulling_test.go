@@ -1,6 +1,10 @@
 package agent
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,4 +35,65 @@ func TestPeopleAreToldHowFarAPullIs(t *testing.T) {
 			t.Errorf("in the end: %+v", s.State)
 		}
 	})
+}
+
+func TestPullsAreToldInTheKubeletsWords(t *testing.T) {
+	for sentence, r := range map[string]struct {
+		pull node.Pull
+		want string
+	}{
+		"an image that is there": {node.Pull{}, `Container image "app:1" already present on machine`},
+		"one that was pulled": {node.Pull{Pulled: true, Took: 1200*time.Millisecond + 345*time.Microsecond, Waiting: 1300 * time.Millisecond, Image: node.Image{Size: 5 << 20}},
+			`Successfully pulled image "app:1" in 1.2s (1.3s including waiting). Image size: 5242880 bytes.`},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				a.host.pulled = func(told node.Pulling) {
+					if r.pull.Pulled {
+						told.Begin("app:1")
+					}
+				}
+				a.host.pull = r.pull
+				a.wantPod(a.pod("app"))
+				a.pass(1)
+				if got := a.reasons("Pulled"); !slices.Equal(got, []string{r.want}) {
+					t.Errorf("got %q, want %q", got, r.want)
+				}
+				if got := a.reasons("Pulling"); slices.Equal(got, []string{`Pulling image "app:1"`}) != r.pull.Pulled {
+					t.Errorf("before, people are told %q", got)
+				}
+			})
+		})
+	}
+}
+
+func TestImagesThatAreNotToBeHad(t *testing.T) {
+	for sentence, r := range map[string]struct {
+		err         error
+		event, want string
+	}{
+		"it must not be pulled":  {fmt.Errorf("%s: %s", node.ErrImageNeverPull, "Container image is not present"), "ErrImageNeverPull", "Container image is not present"},
+		"its name is none":       {fmt.Errorf("%s: %q: no name", node.InvalidImageName, "A:1"), "InspectFailed", `Failed to apply default image tag "A:1": no name`},
+		"it cannot be read":      {fmt.Errorf("%s: image %q: disk", node.ImageInspectError, "app:1"), "InspectFailed", `Failed to inspect image "app:1": disk`},
+		"it is not the registry": {fmt.Errorf("%s: no space", node.CreateContainerError), "Failed", "no space"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				reason, message, _ := strings.Cut(r.err.Error(), ": ")
+				a.host.prepare = func(context.Context, node.Target) error { return &node.Fault{Reason: reason, Err: r.err} }
+				a.wantPod(a.pod("app"))
+				a.pass(25)
+				if got := a.reasons(r.event); len(got) == 0 || got[0] != r.want {
+					t.Errorf("people are told %q, want %q", got, r.want)
+				}
+				if got := a.reasons("Failed"); got[len(got)-1] != "Error: "+reason {
+					t.Errorf("people are told %q, which does not end in %s", got, reason)
+				}
+				if s := a.status("app").State.Waiting; s == nil || s.Reason != reason || s.Message != message {
+					t.Errorf("it waits as %+v", s)
+				}
+				a.expect("prepare", "0 prepare app 0", "10 prepare app 0")
+			})
+		})
+	}
 }

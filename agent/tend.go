@@ -143,7 +143,7 @@ func handler(probe *v1.Probe) string {
 func (w *worker) report(pod *v1.Pod, container string, r probes.Report) {
 	switch {
 	case r.Err != nil:
-		w.events.add(pod, container, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe errored: %v", r.Kind, r.Err))
+		w.events.add(pod, container, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe errored and resulted in unknown state: %v", r.Kind, r.Err))
 	case r.Result == probes.Warning:
 		w.events.add(pod, container, v1.EventTypeWarning, "ProbeWarning", fmt.Sprintf("%s probe warning: %s", r.Kind, r.Output))
 	case r.Result == probes.Failure:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/probes"
 )
 
 func TestPodComesUp(t *testing.T) {
@@ -61,6 +62,9 @@ func TestCrashLoopWaitsExactly(t *testing.T) {
 		}
 		if got := a.w.published.Load().Status.Phase; got != v1.PodRunning {
 			t.Errorf("phase %s", got)
+		}
+		if got, want := a.reasons("BackOff"), fmt.Sprintf("Back-off restarting failed container app in pod web_default(%s)", a.w.published.Load().UID); !slices.Equal(got, []string{want}) {
+			t.Errorf("people are told %q, want %q", got, want)
 		}
 		a.pass(1000)
 		a.expect("start", "0 start app 0", "1 start app 1", "12 start app 2", "33 start app 3", "74 start app 4", "155 start app 5",
@@ -162,6 +166,63 @@ func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 		}
 		a.expect("term")
 	})
+}
+
+// The startup probe is asked until it has passed and never again, by the next agent neither; the others are asked at once then.
+func TestTheOthersAreProbedOnceTheStartupProbeHasPassed(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		var up atomic.Bool
+		a.host.command = func(_ context.Context, _ node.Target, command []string) (int, error) {
+			if command[0] == "started" && !up.Load() {
+				return 1, nil
+			}
+			return 0, nil
+		}
+		probe := func(command string, period int32) *v1.Probe {
+			p := execProbe(period, 10)
+			p.Exec.Command = []string{command}
+			return p
+		}
+		p := a.pod("app")
+		c := &p.Spec.Containers[0]
+		c.StartupProbe, c.ReadinessProbe, c.LivenessProbe = probe("started", 3), probe("ready", 20), probe("alive", 10)
+		a.wantPod(p)
+		a.pass(5)
+		up.Store(true)
+		a.pass(27)
+		a.expect("exec", "0 exec app started", "3 exec app started", "6 exec app started",
+			"6 exec app ready", "6 exec app alive", "16 exec app alive", "26 exec app ready", "26 exec app alive")
+		a.succeed()
+		a.pass(60)
+		if got := a.host.noted("exec app started"); len(got) != 3 || !a.ready() {
+			t.Errorf("the startup probe was asked at %q, ready: %v", got, a.ready())
+		}
+	})
+}
+
+func TestPeopleAreToldOfChecks(t *testing.T) {
+	for sentence, r := range map[string]struct {
+		report       probes.Report
+		reason, want string
+	}{
+		"that failed":             {probes.Report{Kind: probes.Readiness, Result: probes.Failure, Output: "no"}, "Unhealthy", "Readiness probe failed: no"},
+		"that were led elsewhere": {probes.Report{Kind: probes.Liveness, Result: probes.Warning, Output: "there"}, "ProbeWarning", "Liveness probe warning: there"},
+		"that could not be made": {probes.Report{Kind: probes.Startup, Result: probes.Unknown, Err: errors.New("no shim")},
+			"Unhealthy", "Startup probe errored and resulted in unknown state: no shim"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				p := a.pod("app")
+				a.w.report(p, "app", r.report)
+				if got := a.reasons(r.reason); !slices.Equal(got, []string{r.want}) {
+					t.Errorf("got %q, want %q", got, r.want)
+				}
+				if e := a.w.events.List()[0]; e.Type != v1.EventTypeWarning || e.InvolvedObject.FieldPath != "spec.containers{app}" {
+					t.Errorf("it is a %s event of %s", e.Type, e.InvolvedObject.FieldPath)
+				}
+			})
+		})
+	}
 }
 
 func TestStartupFailureRestarts(t *testing.T) {
@@ -372,7 +433,8 @@ func TestTaskLostWhileNoAgentRan(t *testing.T) {
 		a.employ(a.written())
 		a.pass(6)
 		last := a.status("app").LastTerminationState.Terminated
-		if last == nil || last.ExitCode != 137 || last.Reason != "ContainerStatusUnknown" {
+		if last == nil || last.ExitCode != 137 || last.Reason != "ContainerStatusUnknown" ||
+			last.Message != "The container could not be located when the pod was terminated" {
 			t.Errorf("%+v", last)
 		}
 		a.expect("start", "0 start app 0", "5 start app 1")
@@ -532,10 +594,26 @@ func TestImagePullBackOff(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		a.expect("prepare", "0 prepare app 0", "10 prepare app 0", "30 prepare app 0", "70 prepare app 0")
+		a.pass(1000)
+		want := []string{"70 prepare app 0", "150 prepare app 0", "310 prepare app 0", "610 prepare app 0", "910 prepare app 0"}
+		if got := a.host.noted("prepare"); !slices.Equal(got[3:], want) {
+			t.Errorf("then it is tried at %q, want %q", got[3:], want)
+		}
+		for reason, want := range map[string][]string{
+			"Failed":  {`Failed to pull image "app:1": no such host`, "Error: ErrImagePull", "Error: ImagePullBackOff"},
+			"BackOff": {`Back-off pulling image "app:1"`},
+		} {
+			got := a.reasons(reason)
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("people are told %q, want %q", got, want)
+			}
+		}
 		a.host.set(func() { a.host.prepare = nil })
 		a.w.Forgive(forgiveAll)
-		a.pass(76)
-		a.expect("start", "75 start app 0")
+		a.pass(1001)
+		a.expect("start", "1000 start app 0")
 	})
 }
 

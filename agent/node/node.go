@@ -99,9 +99,14 @@ const (
 	CreateContainerError       = "CreateContainerError"
 )
 
-// ErrImagePull is the reason of a Fault when the registry did not give the image (kubernetes/kubernetes
-// pkg/kubelet/images/types.go).
-const ErrImagePull = "ErrImagePull"
+// The reasons of a Fault when an image is not to be had (kubernetes/kubernetes pkg/kubelet/images/types.go): the registry did
+// not give it, it is not there and must not be pulled, its name is none, and what is there of it cannot be read.
+const (
+	ErrImagePull      = "ErrImagePull"
+	ErrImageNeverPull = "ErrImageNeverPull"
+	InvalidImageName  = "InvalidImageName"
+	ImageInspectError = "ImageInspectError"
+)
 
 // IsAway says whether an error is that containerd does not answer: it is about no Pod.
 func IsAway(err error) bool { return runtime.IsUnavailable(err) }
