@@ -94,6 +94,30 @@ func TestAFailingPostStartKills(t *testing.T) {
 	})
 }
 
+// A container that is stopped because its hook failed says so until it has ended; its preStop hook is run.
+func TestAFailedPostStartIsToldUntilTheEnd(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		p := a.pod("app")
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: execHandler("greet"), PreStop: sleepHandler(2)}
+		a.host.command = func(_ context.Context, t node.Target, _ []string) (int, error) { return 1 - min(t.Attempt, 1), nil }
+		a.host.deaf = true
+		a.wantPod(p)
+		for _, at := range []float64{1, 29} {
+			a.pass(at)
+			if s := a.status("app"); s.State.Waiting == nil || s.State.Waiting.Reason != "PostStartHookError" || *s.Started {
+				t.Errorf("after %v s it is told as %+v", at, s.State)
+			}
+		}
+		a.pass(31)
+		a.expect("term", "2 term app 0")
+		a.expect("kill", "30 kill app 0")
+		a.expect("start", "0 start app 0", "30 start app 1")
+		if s := a.status("app"); s.State.Running == nil || s.RestartCount != 1 {
+			t.Errorf("then it is %+v", s)
+		}
+	})
+}
+
 func TestAPostStartThatHangsHidesNoExitAndBlocksNoEnd(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		p := a.pod("app")

@@ -131,3 +131,25 @@ func TestInstanceThatLacksARecordGetsOne(t *testing.T) {
 		t.Errorf("%+v: %v", whole, err)
 	}
 }
+
+func TestWhichSignalStops(t *testing.T) {
+	t.Parallel()
+	asked := v1.SIGUSR1
+	for sentence, r := range map[string]struct {
+		image string
+		pod   *v1.Signal
+		want  string
+	}{
+		"neither says: it is SIGTERM":  {"", nil, ""},
+		"the image's":                  {"SIGQUIT", nil, "SIGQUIT"},
+		"the Pod's":                    {"", &asked, "SIGUSR1"},
+		"the Pod's before the image's": {"SIGQUIT", &asked, "SIGUSR1"},
+	} {
+		inst := recorded(t.TempDir())
+		inst.Containers["app"] = &record{StopSignal: r.image}
+		inst.Pod.Spec.Containers[0].Lifecycle = &v1.Lifecycle{StopSignal: r.pod}
+		if got := inst.target("app").StopSignal; got != r.want {
+			t.Errorf("%s: got %q, want %q", sentence, got, r.want)
+		}
+	}
+}

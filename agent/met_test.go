@@ -147,11 +147,15 @@ func TestInTheEndReadinessAloneIsProbed(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.host.exec = func(t node.Target) (int, error) {
 			a.host.note("probe %s", t.Container.Name)
+			if t.Container.Name == "begun" { // it never has
+				return 1, nil
+			}
 			return 0, nil
 		}
-		p := a.pod("ready", "alive")
+		p := a.pod("ready", "alive", "begun")
 		p.Spec.Containers[0].ReadinessProbe = execProbe(2, 1)
 		p.Spec.Containers[1].LivenessProbe = execProbe(2, 1)
+		p.Spec.Containers[2].StartupProbe = execProbe(2, 100)
 		a.wantPod(p)
 		a.pass(5)
 		a.host.set(func() { a.host.deaf = true })
@@ -161,8 +165,8 @@ func TestInTheEndReadinessAloneIsProbed(t *testing.T) {
 			noted := a.host.noted(prefix)
 			return seconds(t, noted[len(noted)-1])
 		}
-		if alive, ready := last("probe alive"), last("probe ready"); alive > 5 || ready < 30 {
-			t.Errorf("the last check of liveness was at %v, of readiness at %v", alive, ready)
+		if alive, begun, ready := last("probe alive"), last("probe begun"), last("probe ready"); alive > 5 || begun > 5 || ready < 30 {
+			t.Errorf("the last check of liveness was at %v, of startup at %v, of readiness at %v", alive, begun, ready)
 		}
 	})
 }

@@ -318,6 +318,24 @@ func TestWhatIsLostIsKilledBeforeItIsStartedAgain(t *testing.T) {
 	})
 }
 
+// Kubernetes starts what its runtime cannot tell of again under every policy. It did run, so under Never that was it.
+func TestWhatIsLostUnderNeverHasFailed(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		p := a.pod("app")
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+		a.wantPod(p)
+		a.pass(5)
+		a.host.set(func() { a.host.lost = "app" })
+		a.w.Wake()
+		a.pass(100)
+		a.expect("kill", "5 kill app 0")
+		a.expect("start", "0 start app 0")
+		if phase := a.w.published.Load().Status.Phase; phase != v1.PodFailed {
+			t.Errorf("the Pod is %s", phase)
+		}
+	})
+}
+
 func TestDeadlineDoesNotCountTheWaitForATurn(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.w.turn.turns = newTurns(1)
