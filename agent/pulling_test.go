@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,4 +98,48 @@ func TestImagesThatAreNotToBeHad(t *testing.T) {
 			})
 		})
 	}
+}
+
+// refusing has the registry refuse an image when told to.
+func (a *agency) refusing(image string, refused *atomic.Bool) {
+	a.host.prepare = func(_ context.Context, t node.Target) error {
+		if t.Container.Image == image && refused.Load() {
+			return &node.Fault{Reason: node.ErrImagePull, Err: errors.New("no such host")}
+		}
+		return nil
+	}
+}
+
+func TestAnotherImageDoesNotWaitForThePullOfTheOneBefore(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		var refused atomic.Bool
+		refused.Store(true)
+		a.refusing("app:1", &refused)
+		p := a.pod("app")
+		a.wantPod(p)
+		a.pass(15)
+		mended := p.DeepCopy()
+		mended.Spec.Containers[0].Image = "app:2"
+		a.wish(mended, "2")
+		a.pass(16)
+		a.expect("prepare", "0 prepare app 0", "10 prepare app 0", "15 prepare app 0")
+		a.expect("start", "15 start app 0")
+	})
+}
+
+// A pull that succeeds ends the back-off of those that failed, where the kubelet remembers it for ten minutes.
+func TestTheBackoffOfPullsStartsOverWithASuccess(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		var refused atomic.Bool
+		refused.Store(true)
+		a.refusing("app:1", &refused)
+		a.want("1", "app")
+		a.pass(25)
+		refused.Store(false)
+		a.pass(40)
+		refused.Store(true)
+		a.host.exit("app", 1)
+		a.pass(55)
+		a.expect("prepare", "0 prepare app 0", "10 prepare app 0", "30 prepare app 0", "40 prepare app 1", "50 prepare app 1")
+	})
 }

@@ -81,15 +81,36 @@ func TestDefaultsAreThoseOfKubernetes(t *testing.T) {
 		*pod.Spec.EnableServiceLinks, pod.Spec.Volumes[0].EmptyDir != nil, c.ImagePullPolicy, c.TerminationMessagePath,
 		c.Ports[0].HostPort, c.Resources.Requests.Cpu().String(), c.Resources.Requests.Memory().String(),
 		c.ReadinessProbe.PeriodSeconds, c.ReadinessProbe.FailureThreshold, c.ReadinessProbe.HTTPGet.Path,
+		c.ReadinessProbe.TimeoutSeconds, c.ReadinessProbe.SuccessThreshold, c.ReadinessProbe.InitialDelaySeconds, c.ReadinessProbe.HTTPGet.Scheme,
 	}
 	want := []any{
 		"Pod", "v1", pod.UID, v1.RestartPolicyAlways, int64(30), v1.DNSClusterFirst,
 		true, true, v1.PullIfNotPresent, "/dev/termination-log",
 		int32(80), "1", "64Mi",
 		int32(10), int32(3), "/",
+		int32(1), int32(1), int32(0), v1.URISchemeHTTP,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || pod.UID != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+}
+
+func TestThePullPolicyFollowsTheImagesName(t *testing.T) {
+	t.Parallel()
+	digest := "@sha256:" + strings.Repeat("a", 64)
+	for image, want := range map[string]v1.PullPolicy{
+		"shop":                                  v1.PullAlways,
+		"shop:latest":                           v1.PullAlways,
+		"registry.example:5000/shop":            v1.PullAlways,
+		"shop:1":                                v1.PullIfNotPresent,
+		"registry.example:5000/shop:latest-1":   v1.PullIfNotPresent,
+		"shop" + digest:                         v1.PullIfNotPresent,
+		"registry.example/shop:latest" + digest: v1.PullAlways, // its tag is latest all the same
+	} {
+		pod := decodeOne(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"`+image+`"}]}}`)
+		if got := pod.Spec.Containers[0].ImagePullPolicy; got != want {
+			t.Errorf("%s: got %s, want %s", image, got, want)
+		}
 	}
 }
 
