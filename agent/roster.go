@@ -140,8 +140,8 @@ func (r *roster) reserve(uid types.UID) bool {
 }
 
 // claim takes the UID, the host's ports and the place of an instance that begins, all of them or, where one is taken, none.
-// It answers who holds what in the way, in the scheduler's words; the worker is woken when it may try again.
-func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
+// self is the node with what it has of what the Pod asks for. It answers who holds what in the way, in the scheduler's words; the worker is woken when it may try again.
+func (r *roster) claim(w *worker, pod *v1.Pod, self *v1.Node) (Ruling, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if holder, taken := r.uids[pod.UID]; taken {
@@ -159,7 +159,7 @@ func (r *roster) claim(w *worker, pod *v1.Pod) (Ruling, bool) {
 				p.number, p.protocol, held.key)}, false
 		}
 	}
-	if why := beside(pod, r.standing(), r.self); why != "" {
+	if why := beside(pod, r.standing(), self); why != "" {
 		r.refused[w] = true
 		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 " + why}, false
 	}

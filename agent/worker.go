@@ -61,10 +61,11 @@ type surroundings struct {
 	events            *Events
 	metrics           *metrics
 	log               *slog.Logger
-	rest              *time.Timer // strikes when nothing was done for a while; may be nil
-	recursiveReadOnly bool        // the node can make all that is mounted below a mount read-only
-	appArmor          error       // why no AppArmor profile can be set on the node; nil where one can
-	started           time.Time   // of the agent: probes that it takes over are spread over their first period
+	rest              *time.Timer                     // strikes when nothing was done for a while; may be nil
+	recursiveReadOnly bool                            // the node can make all that is mounted below a mount read-only
+	appArmor          error                           // why no AppArmor profile can be set on the node; nil where one can
+	hugePages         func() (v1.ResourceList, error) // of the node, now
+	started           time.Time                       // of the agent: probes that it takes over are spread over their first period
 }
 
 // safetyLook is how often a Pod is looked at when nothing happens.
@@ -444,7 +445,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		pod.CreationTimestamp = metav1.NewTime(time.Now())
 		pod.Status = v1.PodStatus{}
 		var ok bool
-		if ruling, ok = w.claim(w, pod); ok { // from here on others read it
+		if ruling, ok = w.claim(w, pod, w.here(pod)); ok { // from here on others read it
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source = wanted.Source
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
@@ -466,6 +467,20 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		w.events.add(pod, "", v1.EventTypeWarning, "FailedScheduling", ruling.Message)
 	}
 	w.show(pod)
+}
+
+// here is the node as a Pod may ask for it. How many huge pages it has is looked up each time, for that may change.
+func (w *worker) here(pod *v1.Pod) *v1.Node {
+	if len(hugePages(pod)) == 0 {
+		return w.self
+	}
+	pages, err := w.hugePages()
+	if err != nil {
+		w.log.Warn("the node is taken to have no huge pages", "error", err)
+	}
+	self := w.self.DeepCopy()
+	self.Status.Allocatable = pages
+	return self
 }
 
 // follow makes the instance the version that is wanted, by what the difference between the two means. The defaults of a

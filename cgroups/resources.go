@@ -3,12 +3,10 @@ package cgroups
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/kubectl/pkg/util/qos"
 )
@@ -83,7 +81,7 @@ func ContainerResources(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxRe
 	}
 	out := &specs.LinuxResources{
 		CPU:            cpu(request.MilliValue(), limit.Cpu().MilliValue(), cfg),
-		HugepageLimits: hugepages(limit),
+		HugepageLimits: hugepages(limit, cfg),
 	}
 	out.Memory = memoryLimit(limit.Memory().Value(), cfg)
 	out.Unified = unifiedOnly(cfg)
@@ -124,17 +122,17 @@ func memoryLimit(limit int64, cfg Config) *specs.LinuxMemory {
 // one, for else the sum would bind a container that is meant to be free.
 func PodResources(pod *v1.Pod, cfg Config) *specs.LinuxResources {
 	class := Class(pod)
-	shares := uint64(minShares)
-	if class == v1.PodQOSBestEffort {
-		return &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}}
-	}
 	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+	if class == v1.PodQOSBestEffort {
+		shares := uint64(minShares)
+		return &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}, HugepageLimits: hugepages(requests, cfg)}
+	}
 	limits := resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{})
 	var milliCPU int64
 	if class == v1.PodQOSGuaranteed || limited(pod, v1.ResourceCPU) {
 		milliCPU = limits.Cpu().MilliValue()
 	}
-	out := &specs.LinuxResources{CPU: cpu(requests.Cpu().MilliValue(), milliCPU, cfg)}
+	out := &specs.LinuxResources{CPU: cpu(requests.Cpu().MilliValue(), milliCPU, cfg), HugepageLimits: hugepages(requests, cfg)}
 	if class == v1.PodQOSGuaranteed || limited(pod, v1.ResourceMemory) {
 		out.Memory = memoryLimit(limits.Memory().Value(), cfg)
 	}
@@ -188,23 +186,4 @@ func limited(pod *v1.Pod, name v1.ResourceName) bool {
 		}
 	}
 	return true
-}
-
-// hugepages are the limits named hugepages-<size>, in the order of their sizes' names. The OCI spec writes 2Mi as 2MB.
-func hugepages(limits v1.ResourceList) []specs.LinuxHugepageLimit {
-	var out []specs.LinuxHugepageLimit
-	for name, quantity := range limits {
-		size, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
-		if !ok {
-			continue
-		}
-		if _, err := resource.ParseQuantity(size); err != nil {
-			continue // refused by validation: no such page exists
-		}
-		out = append(out, specs.LinuxHugepageLimit{
-			Pagesize: strings.TrimSuffix(size, "i") + "B", Limit: uint64(max(quantity.Value(), 0)),
-		})
-	}
-	slices.SortFunc(out, func(a, b specs.LinuxHugepageLimit) int { return strings.Compare(a.Pagesize, b.Pagesize) })
-	return out
 }

@@ -158,11 +158,22 @@ func TestContainerResources(t *testing.T) {
 			container(nil, list("memory", "32Mi")), nil, Config{NoSwap: true},
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Memory: &specs.LinuxMemory{Limit: ptr.To[int64](32 << 20), Swap: ptr.To[int64](32 << 20)}},
 		},
-		"huge pages": {
-			container(nil, list("hugepages-2Mi", "4Mi", "hugepages-1Gi", "1Gi")), nil, enforced,
+		"huge pages: of what is not asked for there is nothing": {
+			container(nil, list("hugepages-2Mi", "4Mi")), nil, Config{PageSizes: []int64{64 << 10, 2 << 20, 1 << 30}},
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), HugepageLimits: []specs.LinuxHugepageLimit{
-				{Pagesize: "1GB", Limit: 1 << 30}, {Pagesize: "2MB", Limit: 4 << 20},
+				{Pagesize: "64KB", Limit: 0}, {Pagesize: "2MB", Limit: 4 << 20}, {Pagesize: "1GB", Limit: 0},
 			}},
+		},
+		"a size that is written in another way": {
+			container(nil, list("hugepages-2048Ki", "4Mi")), nil, Config{PageSizes: []int64{2 << 20}},
+			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}}},
+		},
+		"the pod's huge pages where the container has none": {
+			container(nil, nil), &v1.ResourceRequirements{Limits: list("hugepages-2Mi", "6Mi")}, Config{PageSizes: []int64{2 << 20}},
+			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 6 << 20}}},
+		},
+		"a kernel that cannot limit huge pages": {
+			container(nil, list("hugepages-2Mi", "4Mi")), nil, enforced, specs.LinuxResources{CPU: linuxCPU(2, 0, 0)},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -236,6 +247,62 @@ func TestPodResources(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestHugePagesOfAPod(t *testing.T) {
+	t.Parallel()
+	asking := func(kv ...string) v1.Container {
+		c := both("1", "64Mi")
+		for name, quantity := range list(kv...) {
+			c.Resources.Requests[name], c.Resources.Limits[name] = quantity, quantity
+		}
+		return c
+	}
+	for sentence, c := range map[string]struct {
+		pod   *v1.Pod
+		class v1.PodQOSClass
+		want  []specs.LinuxHugepageLimit
+	}{
+		"the sums":                            {pod(asking("hugepages-2Mi", "4Mi"), asking("hugepages-2Mi", "2Mi")), v1.PodQOSGuaranteed, []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 6 << 20}, {Pagesize: "1GB"}}},
+		"the greatest init container counts":  {withInit(pod(asking("hugepages-2Mi", "4Mi")), asking("hugepages-1Gi", "1Gi")), v1.PodQOSGuaranteed, []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}, {Pagesize: "1GB", Limit: 1 << 30}}},
+		"a Pod that asks for nothing at all":  {pod(container(nil, nil)), v1.PodQOSBestEffort, []specs.LinuxHugepageLimit{{Pagesize: "2MB"}, {Pagesize: "1GB"}}},
+		"huge pages make no Pod's class less": {pod(asking("hugepages-2Mi", "2Mi"), both("1", "1Mi")), v1.PodQOSGuaranteed, []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 2 << 20}, {Pagesize: "1GB"}}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			if got := Class(c.pod); got != c.class {
+				t.Errorf("got class %s, want %s", got, c.class)
+			}
+			r := PodResources(c.pod, Config{PageSizes: []int64{2 << 20, 1 << 30}})
+			if diff := cmp.Diff(c.want, r.HugepageLimits); diff != "" {
+				t.Error(diff)
+			}
+			files := map[string]uint64{}
+			for _, e := range *unified(r).HugeTlb {
+				files[e.HugePageSize] = e.Limit
+			}
+			if len(files) != 2 || files["2MB"] != c.want[0].Limit || files["1GB"] != c.want[1].Limit {
+				t.Errorf("on v2: got %v, want %v", files, c.want)
+			}
+		})
+	}
+}
+
+func TestHugePagesOfTheNode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, number := range map[string]string{"hugepages-2048kB": "7\n", "hugepages-1048576kB": "0\n", "hugepages-64kB": "3\n"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, name), 0o755), os.WriteFile(filepath.Join(dir, name, "nr_hugepages"), []byte(number), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := hugePagesIn(dir)
+	if want := list("hugepages-2Mi", "14Mi", "hugepages-1Gi", "0", "hugepages-64Ki", "192Ki"); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("got %v (%v), want %v", got, err, want)
+	}
+	if got, err := hugePagesIn(filepath.Join(dir, "none")); len(got) > 0 || err != nil {
+		t.Errorf("a kernel without them: got %v, %v", got, err)
 	}
 }
 

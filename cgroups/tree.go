@@ -52,6 +52,7 @@ type Config struct {
 	SingleProcessOOMKill bool          // on v2, let the kernel kill one process of a container instead of all (singleProcessOOMKill)
 	Unified              bool          // the host has cgroup v2 only; Open sets it
 	NoSwap               bool          // what has a memory limit may not swap beyond it; Open sets it where the kernel counts swap
+	PageSizes            []int64       // in bytes, of the huge pages that are limited; Open sets those that the kernel can limit
 }
 
 // Tree is the host's tree of Pod cgroups. All its methods are safe for concurrent use, and another agent may share
@@ -85,6 +86,10 @@ func Open(cfg Config) (*Tree, error) {
 		return nil, fmt.Errorf("open cgroups: nothing is mounted at %s: mount cgroup2 there", mountpoint)
 	}
 	t.cfg.NoSwap = t.countsSwap()
+	var err error
+	if t.cfg.PageSizes, err = t.pageSizes(); err != nil {
+		return nil, err
+	}
 	return t, t.chooseDriver(util.IsRunningSystemd())
 }
 
@@ -179,6 +184,11 @@ func (t *Tree) create(driver Driver, pod *v1.Pod, r *specs.LinuxResources) error
 	if err != nil {
 		return err
 	}
+	if driver == Systemd && len(r.HugepageLimits) > 0 { // a controller that systemd does not know
+		if err := m.ToggleControllers([]string{"hugetlb"}, cgroup2.Enable); err != nil {
+			return err
+		}
+	}
 	return m.Update(unified(r))
 }
 
@@ -210,6 +220,12 @@ func unified(r *specs.LinuxResources) *cgroup2.Resources {
 		if r.Memory.Swap != nil { // v1 counts memory and swap together: as much as the limit is no swap
 			none := int64(0)
 			out.Memory.Swap = &none
+		}
+	}
+	if len(r.HugepageLimits) > 0 {
+		out.HugeTlb = &cgroup2.HugeTlb{}
+		for _, l := range r.HugepageLimits {
+			*out.HugeTlb = append(*out.HugeTlb, cgroup2.HugeTlbEntry{HugePageSize: l.Pagesize, Limit: l.Limit})
 		}
 	}
 	return out

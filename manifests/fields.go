@@ -28,6 +28,14 @@ type rule struct {
 
 func (r rule) dropped() bool { return r.verdict == drop }
 
+// allows says whether a value is among those that work. One that ends with a star is all that begin so.
+func (r rule) allows(value string) bool {
+	return slices.ContainsFunc(r.values, func(v string) bool {
+		start, many := strings.CutSuffix(v, "*")
+		return v == value || many && strings.HasPrefix(value, start)
+	})
+}
+
 func only(values ...string) rule { return rule{verdict: some, values: values} }
 
 // rules is the one place that says which fields of an object work. The rest of podkeeper relies on it: one that passed
@@ -47,16 +55,16 @@ var rules = func() map[string]rule {
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
 
 		"ContainerResizePolicy.restartPolicy":                only("NotRequired"),
-		"ResourceRequirements.limits":                        only("cpu", "memory"),
-		"ResourceRequirements.requests":                      only("cpu", "memory"),
-		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "requests.cpu", "requests.memory"),
+		"ResourceRequirements.limits":                        only("cpu", "memory", "hugepages-*"),
+		"ResourceRequirements.requests":                      only("cpu", "memory", "hugepages-*"),
+		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.hugepages-*"),
 		"PersistentVolumeSpec.persistentVolumeReclaimPolicy": only(string(v1.PersistentVolumeReclaimRetain)),
 		"PersistentVolumeSpec.volumeMode":                    only(string(v1.PersistentVolumeFilesystem)),
 		"PersistentVolumeClaimSpec.volumeMode":               only(string(v1.PersistentVolumeFilesystem)),
 		"PersistentVolumeSpec.capacity":                      only("storage"),
 		"VolumeResourceRequirements.requests":                only("storage"),
 		"VolumeResourceRequirements.limits":                  only("storage"),
-		"EmptyDirVolumeSource.medium":                        only("Memory"),
+		"EmptyDirVolumeSource.medium":                        only("Memory", "HugePages", "HugePages-*"),
 		"ObjectFieldSelector.apiVersion":                     only("v1"),
 		"PodSecurityContext.seLinuxChangePolicy":             {verdict: no},
 	}
@@ -321,9 +329,9 @@ func (r rule) others(v reflect.Value, at *field.Path) []fault {
 	if v.Kind() == reflect.Map {
 		var faults []fault
 		for _, key := range v.MapKeys() {
-			if !slices.Contains(r.values, key.String()) {
+			if !r.allows(key.String()) {
 				faults = append(faults, fault{
-					field: at.Key(key.String()).String(), reason: "not supported: only " + strings.Join(r.values, " and ") + " are",
+					field: at.Key(key.String()).String(), reason: "not supported: only " + listed(r.values) + " are",
 				})
 			}
 		}
@@ -331,7 +339,7 @@ func (r rule) others(v reflect.Value, at *field.Path) []fault {
 		return faults
 	}
 	value := fmt.Sprint(reflect.Indirect(v).Interface())
-	if value == "" || slices.Contains(r.values, value) {
+	if value == "" || r.allows(value) {
 		return nil
 	}
 	quoted := make([]string, len(r.values))
@@ -345,15 +353,23 @@ func (r rule) others(v reflect.Value, at *field.Path) []fault {
 	return []fault{{field: at.String(), reason: fmt.Sprintf("%q: not supported: supported values: %s", value, strings.Join(quoted, ", "))}}
 }
 
+// listed writes several things as a sentence has them: a, b and c.
+func listed(of []string) string {
+	if len(of) < 2 {
+		return strings.Join(of, "")
+	}
+	return strings.Join(of[:len(of)-1], ", ") + " and " + of[len(of)-1]
+}
+
 // oddPod finds what cannot be told from one field alone.
 func oddPod(pod *v1.Pod, at *field.Path) []fault {
 	var faults []fault
 	spec := at.Child("spec")
 	for i, volume := range pod.Spec.Volumes {
-		if dir := volume.EmptyDir; dir != nil && dir.SizeLimit != nil && dir.Medium != v1.StorageMediumMemory {
+		if dir := volume.EmptyDir; dir != nil && dir.SizeLimit != nil && dir.Medium == v1.StorageMediumDefault {
 			faults = append(faults, fault{
 				field:  spec.Child("volumes").Index(i).Child("emptyDir", "sizeLimit").String(),
-				reason: "not supported on disk: only with medium: Memory",
+				reason: "not supported on disk: only with medium: Memory or HugePages",
 			})
 		}
 	}

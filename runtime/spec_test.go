@@ -238,14 +238,16 @@ func TestMounts(t *testing.T) {
 func TestCgroup(t *testing.T) {
 	t.Parallel()
 	memory := &specs.LinuxMemory{Limit: new(int64(1 << 20)), Swap: new(int64(1 << 20))}
+	pages := []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}, {Pagesize: "1GB"}}
 	cfg := configured(func(c *ContainerConfig) {
-		c.CgroupsPath, c.Resources = "/pods/x", &specs.LinuxResources{Memory: memory}
+		c.CgroupsPath, c.Resources = "/pods/x", &specs.LinuxResources{Memory: memory, HugepageLimits: pages}
 	})
 	s := written(t, cfg, withCgroup)
 	if s.Linux.CgroupsPath != "/pods/x" || len(s.Linux.Resources.Devices) == 0 || cfg.Resources.Devices != nil {
 		t.Errorf("%+v", s.Linux.Resources)
 	}
 	same(t, memory, s.Linux.Resources.Memory)
+	same(t, pages, s.Linux.Resources.HugepageLimits)
 	same(t, map[string]string{groupAnnotation: "box"}, s.Annotations)
 }
 

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
+	"k8s.io/utils/ptr"
 )
 
 // emptyDirMode lets every user of the Pod write.
@@ -42,8 +44,9 @@ func (v *Volumes) medium(pod *v1.Pod, source *v1.EmptyDirVolumeSource) (fileSyst
 	case source.Medium == v1.StorageMediumMemory:
 		return tmpfs(memorySize(pod, source, v.memory)), nil
 	case source.Medium == v1.StorageMediumHugePages || huge:
-		size, err := hugePageSize(pod, source.Medium)
-		return hugetlbfs(size), err
+		page, err := hugePageSize(pod, source.Medium)
+		limit := ptr.Deref(source.SizeLimit, resource.Quantity{})
+		return hugetlbfs(page, limit.Value()), err
 	default:
 		return fileSystem{}, fmt.Errorf("emptyDir medium %q is not supported: "+
 			"use \"\" (disk), Memory, HugePages or HugePages-<size>", source.Medium)

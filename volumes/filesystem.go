@@ -29,12 +29,17 @@ func tmpfs(size int64) fileSystem {
 	}
 }
 
-// hugetlbfs has pages of this many bytes.
-func hugetlbfs(page int64) fileSystem {
-	return fileSystem{
+// hugetlbfs has pages of this many bytes, and room for as many bytes as the limit says, in whole pages; 0 is no limit but that of
+// the cgroup.
+func hugetlbfs(page, limit int64) fileSystem {
+	f := fileSystem{
 		kind: "hugetlbfs", options: map[string]string{"pagesize": strconv.FormatInt(page, 10)},
 		refusal: fmt.Sprintf("the node may have no huge pages of %s", resource.NewQuantity(page, resource.BinarySI)),
 	}
+	if limit > 0 {
+		f.options["size"] = strconv.FormatInt(limit, 10)
+	}
+	return f
 }
 
 // mount mounts the file system on a folder where nothing is mounted yet. It is there with its mode and group, or not at

@@ -67,12 +67,21 @@ func TestAnEmptyDirOfHugePages(t *testing.T) {
 	if _, err := os.Stat("/sys/kernel/mm/hugepages/hugepages-2048kB"); err != nil {
 		t.Skipf("the kernel has no huge pages of 2 MiB: %v", err)
 	}
-	for _, medium := range []v1.StorageMedium{"HugePages", "HugePages-2Mi"} {
-		t.Run(string(medium), func(t *testing.T) {
+	limit := resource.MustParse("7Mi")
+	for sentence, c := range map[string]struct {
+		medium v1.StorageMedium
+		limit  *resource.Quantity
+		pages  uint64
+	}{
+		"of the one size that is asked for": {"HugePages", nil, 0},
+		"of a size":                         {"HugePages-2Mi", nil, 0},
+		"of so many bytes, in whole pages":  {"HugePages-2Mi", &limit, 3},
+	} {
+		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			v := open(t)
 			volume := emptyDir("data")
-			volume.EmptyDir.Medium = medium
+			volume.EmptyDir.Medium, volume.EmptyDir.SizeLimit = c.medium, c.limit
 			p := withGroup(podWith(volume), 4711)
 			p.Spec.Containers = []v1.Container{asking("2Mi")}
 			must(t, v.Setup(t.Context(), p, Given{}), v.Setup(t.Context(), p, Given{}))
@@ -83,6 +92,9 @@ func TestAnEmptyDirOfHugePages(t *testing.T) {
 			must(t, unix.Statfs(v.folder("data"), &st))
 			if st.Type != unix.HUGETLBFS_MAGIC || st.Bsize != 2<<20 {
 				t.Errorf("got type %x with pages of %d bytes", st.Type, st.Bsize)
+			}
+			if st.Blocks != c.pages {
+				t.Errorf("got room for %d pages, want %d", st.Blocks, c.pages)
 			}
 			wantOwned(t, v.folder("data"), 0o2777, 4711)
 			must(t, v.Teardown(context.Background(), podUID))

@@ -22,8 +22,8 @@ func TestEnvironment(t *testing.T) {
 	pod.Spec.ServiceAccountName = "builder"
 	pod.Spec.Containers = []v1.Container{
 		{Name: "app", Resources: v1.ResourceRequirements{
-			Limits:   v1.ResourceList{v1.ResourceMemory: resource.MustParse("100Mi")},
-			Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse("250m")},
+			Limits:   v1.ResourceList{v1.ResourceMemory: resource.MustParse("100Mi"), "hugepages-2Mi": resource.MustParse("6Mi")},
+			Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse("250m"), "hugepages-2Mi": resource.MustParse("6Mi")},
 		}},
 		{Name: "other", Resources: v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceCPU: resource.MustParse("1500m")}}},
 	}
@@ -53,6 +53,8 @@ func TestEnvironment(t *testing.T) {
 		"a limit":                                 {[]v1.EnvVar{{Name: "M", ValueFrom: of("", "limits.memory", "")}, {Name: "MM", ValueFrom: of("", "limits.memory", "1Mi")}}, []string{"M=104857600", "MM=100"}},
 		"another container's, rounded up":         {[]v1.EnvVar{{Name: "C", ValueFrom: of("other", "limits.cpu", "")}}, []string{"C=2"}},
 		"a request with a divisor":                {[]v1.EnvVar{{Name: "C", ValueFrom: of("", "requests.cpu", "1m")}}, []string{"C=250"}},
+		"huge pages":                              {[]v1.EnvVar{{Name: "L", ValueFrom: of("", "limits.hugepages-2Mi", "")}, {Name: "R", ValueFrom: of("", "requests.hugepages-2Mi", "1Mi")}}, []string{"L=6291456", "R=6"}},
+		"huge pages that are not asked for":       {[]v1.EnvVar{{Name: "L", ValueFrom: of("other", "limits.hugepages-2Mi", "")}}, []string{"L=0"}},
 		"no limit is what the node has":           {[]v1.EnvVar{{Name: "M", ValueFrom: of("other", "limits.memory", "1Gi")}}, []string{"M=8"}},
 		"what comes from elsewhere may be quoted": {[]v1.EnvVar{{Name: "N", ValueFrom: field("metadata.name")}, {Name: "U", Value: "http://$(N)/"}}, []string{"N=web", "U=http://web/"}},
 	} {

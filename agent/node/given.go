@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
+	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/runtime"
 	"github.com/podkeeper/podkeeper/volumes"
@@ -64,6 +65,9 @@ func RecursiveReadOnly() bool { return volumes.RecursiveReadOnly() }
 
 // AppArmor says why no AppArmor profile can be set on this host, nil where one can.
 func AppArmor() error { return runtime.AppArmor() }
+
+// HugePages are the bytes that this host has in huge pages, by the names of the resources.
+func HugePages() (v1.ResourceList, error) { return cgroups.HugePages() }
 
 // Refresh brings the files in the Pod's volumes up to date with the Pod, as containers see them.
 func (n *Node) Refresh(_ context.Context, t Target) error {
