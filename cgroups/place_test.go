@@ -53,6 +53,11 @@ func in(t *testing.T, tree *Tree, pid int) []string {
 		if fields[1] == "" && !tree.cfg.Unified && tree.Version() != "hybrid" {
 			continue // v2's hierarchy is there, but mounted nowhere
 		}
+		if name := strings.TrimPrefix(fields[1], "name="); name != "" {
+			if _, err := os.Stat(filepath.Join(tree.mount, name)); err != nil {
+				continue // somebody has mounted it elsewhere
+			}
+		}
 		groups = append(groups, fields[2])
 	}
 	return groups
