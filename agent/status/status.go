@@ -189,11 +189,11 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(seen.StartedAt)}
 	case plan.Exited:
 		m.exited(c, &s)
-		if isInit && !plan.IsSidecar(c) {
-			s.Ready = s.State.Terminated != nil && succeeded(seen)
-		}
 	case plan.None:
 		s.State.Waiting = m.waiting(facts, seen.Redo || m.facts.Seen.Restarting)
+	}
+	if isInit && !plan.IsSidecar(c) {
+		s.Ready = s.State.Terminated != nil && succeeded(seen)
 	}
 	return s
 }
@@ -220,13 +220,14 @@ func (m *maker) volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
 // exited reports an instance that has ended: as terminated, or, while its restart waits, as waiting with the end behind it.
 func (m *maker) exited(c *v1.Container, s *v1.ContainerStatus) {
 	seen, facts := m.facts.Seen.Containers[c.Name], m.facts.Containers[c.Name]
+	due := plan.BackingOff(m.pod, m.facts.Seen, c, m.now)
 	switch {
 	case facts.Waiting != nil && plan.Restarts(m.pod, m.facts.Seen, c) && !plan.Done(m.pod, m.facts.Seen):
 		s.LastTerminationState.Terminated = facts.Exit
 		s.State.Waiting = &v1.ContainerStateWaiting{Reason: facts.Waiting.Reason, Message: facts.Waiting.Message}
-	case !plan.BackingOff(m.pod, m.facts.Seen, c, m.now).IsZero():
+	case !due.IsZero():
 		s.LastTerminationState.Terminated = facts.Exit
-		s.State.Waiting = &v1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: BackoffMessage(m.pod, c.Name, seen.Backoff)}
+		s.State.Waiting = &v1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: BackoffMessage(m.pod, c.Name, due.Sub(seen.FinishedAt))}
 	default:
 		s.State.Terminated = facts.Exit
 	}

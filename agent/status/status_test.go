@@ -224,6 +224,7 @@ func tell(s v1.ContainerStatus) string {
 
 func TestContainers(t *testing.T) {
 	t.Parallel()
+	bounded := func(longest time.Duration, f Facts) Facts { f.Seen.Backoff.Max = longest; return f }
 	for sentence, r := range map[string]struct {
 		pod   *v1.Pod
 		facts Facts
@@ -240,17 +241,20 @@ func TestContainers(t *testing.T) {
 		"a fault of one that runs is not its state":          {always("a"), facts(all{"a": faulty(up(), "RuntimeError", "x")}), []string{"running, started, ready"}},
 		"CrashLoopBackOff has the end behind it": {always("a"), facts(all{"a": crashing(1)}),
 			[]string{"waiting CrashLoopBackOff: back-off 40s restarting failed container=a pod=web_default(u-1), last terminated, restarts 3"}},
-		"one that cannot be told of is as it was":           {always("a", "b"), facts(all{"a": hidden(up()), "b": hidden(notReady())}), []string{"running, started, ready", "running, started"}},
-		"and counts its restarts":                           {always("a"), facts(all{"a": hidden(one{plan.Container{Attempt: 2, Started: true, StartedAt: t0}, Container{Ready: true, Last: exit(1)}})}), []string{"running, last terminated, started, ready, restarts 2"}},
-		"unless its start was cut off":                      {always("a"), facts(all{"a": hidden(again())}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
-		"an init container that was stopped for its image":  {always("init1", "a"), facts(all{"init1": forEdit(ended(0))}), []string{"terminated", "waiting PodInitializing"}},
-		"an exit that is due for its restart is terminated": {always("a"), facts(all{"a": ended(1)}), []string{"terminated"}},
-		"a restart that is being made is not counted yet":   {always("a"), facts(all{"a": again()}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
-		"a restart whose image is gone":                     {always("a"), facts(all{"a": faulty(ended(1), "ErrImagePull", "gone")}), []string{"waiting ErrImagePull: gone, last terminated"}},
-		"an end for good is terminated":                     {never("a", "b"), facts(all{"a": crashing(1), "b": up()}), []string{"terminated, restarts 3", "running, started, ready"}},
-		"and stays so, whatever fault":                      {never("a", "b"), facts(all{"a": faulty(ended(0), "RuntimeError", "x"), "b": up()}), []string{"terminated", "running, started, ready"}},
-		"an init container that succeeded is ready":         {always("init1", "a"), facts(all{"init1": ended(0), "a": up()}), []string{"terminated, ready", "running, started, ready"}},
-		"one that failed is not":                            {never("init1", "a"), facts(all{"init1": ended(1)}), []string{"terminated", "waiting PodInitializing"}},
+		"one that cannot be told of is as it was":                   {always("a", "b"), facts(all{"a": hidden(up()), "b": hidden(notReady())}), []string{"running, started, ready", "running, started"}},
+		"and counts its restarts":                                   {always("a"), facts(all{"a": hidden(one{plan.Container{Attempt: 2, Started: true, StartedAt: t0}, Container{Ready: true, Last: exit(1)}})}), []string{"running, last terminated, started, ready, restarts 2"}},
+		"unless its start was cut off":                              {always("a"), facts(all{"a": hidden(again())}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
+		"an init container that was stopped for its image":          {always("init1", "a"), facts(all{"init1": forEdit(ended(0))}), []string{"terminated", "waiting PodInitializing"}},
+		"an exit that is due for its restart is terminated":         {always("a"), facts(all{"a": ended(1)}), []string{"terminated"}},
+		"a restart that is being made is not counted yet":           {always("a"), facts(all{"a": again()}), []string{"waiting ContainerCreating, last terminated, restarts 3"}},
+		"a restart whose image is gone":                             {always("a"), facts(all{"a": faulty(ended(1), "ErrImagePull", "gone")}), []string{"waiting ErrImagePull: gone, last terminated"}},
+		"an end for good is terminated":                             {never("a", "b"), facts(all{"a": crashing(1), "b": up()}), []string{"terminated, restarts 3", "running, started, ready"}},
+		"and stays so, whatever fault":                              {never("a", "b"), facts(all{"a": faulty(ended(0), "RuntimeError", "x"), "b": up()}), []string{"terminated", "running, started, ready"}},
+		"an init container that runs has started, and is not ready": {always("init1", "a"), facts(all{"init1": up()}), []string{"running, started", "waiting PodInitializing"}},
+		"a wait that was cut is told as it is": {always("a"), bounded(20*time.Second, facts(all{"a": crashing(1)})),
+			[]string{"waiting CrashLoopBackOff: back-off 20s restarting failed container=a pod=web_default(u-1), last terminated, restarts 3"}},
+		"an init container that succeeded is ready": {always("init1", "a"), facts(all{"init1": ended(0), "a": up()}), []string{"terminated, ready", "running, started, ready"}},
+		"one that failed is not":                    {never("init1", "a"), facts(all{"init1": ended(1)}), []string{"terminated", "waiting PodInitializing"}},
 		"Init:CrashLoopBackOff": {onFailure("init1", "a"), facts(all{"init1": crashing(1)}),
 			[]string{"waiting CrashLoopBackOff: back-off 40s restarting failed container=init1 pod=web_default(u-1), last terminated, restarts 3", "waiting PodInitializing"}},
 		"a sidecar counts like a container": {always("side1", "a"), facts(all{"side1": up(), "a": up()}), []string{"running, started, ready", "running, started, ready"}},
@@ -275,6 +279,7 @@ func TestConditions(t *testing.T) {
 	creating := facts(nil)
 	creating.Seen.Sandbox = plan.Sandbox{State: plan.None, Busy: true}
 	sandboxed := func(s plan.Sandbox) Facts { f := facts(nil); f.Seen.Sandbox = s; return f }
+	unboxed := func(f Facts) Facts { f.Seen.Sandbox = plan.Sandbox{}; return f }
 	blind := func(f Facts) Facts { f.Seen.Sandbox.State = plan.Unknown; return f }
 	const unready, uninitialized = "ContainersNotReady: containers with unready status: ", "ContainersNotInitialized: containers with incomplete status: "
 	for sentence, r := range map[string]struct {
@@ -299,8 +304,10 @@ func TestConditions(t *testing.T) {
 		"a sidecar's readiness counts":  {never("side1", "a"), facts(all{"side1": notReady(), "a": up()}), []string{"True", "True", "False " + unready + "[side1]", "True"}},
 		"several are not ready":         {always("a", "b"), facts(all{"a": notReady(), "b": crashing(1)}), []string{"True", "True", "False " + unready + "[a b]", "True"}},
 		"the Pod has succeeded":         {never("init1", "a"), facts(all{"init1": ended(0), "a": ended(0)}), []string{"True", "True PodCompleted: ", "False PodCompleted: ", "True"}},
-		"the Pod has failed":            {never("a"), facts(all{"a": ended(1)}), []string{"True", "True", "False PodFailed: ", "True"}},
-		"init has failed":               {never("init1", "a"), facts(all{"init1": ended(1)}), []string{"True", "False " + uninitialized + "[init1]", "False PodFailed: ", "True"}},
+		"and its sandbox is gone": {never("a"), unboxed(facts(all{"a": ended(0)})),
+			[]string{"False PodSandboxNotReady: pod sandbox is not ready", "True PodCompleted: ", "False PodCompleted: ", "True"}},
+		"the Pod has failed": {never("a"), facts(all{"a": ended(1)}), []string{"True", "True", "False PodFailed: ", "True"}},
+		"init has failed":    {never("init1", "a"), facts(all{"init1": ended(1)}), []string{"True", "False " + uninitialized + "[init1]", "False PodFailed: ", "True"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
