@@ -36,6 +36,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	items, inUse := a.ours(items, instances)
 	instances = append(instances, a.rebuild(items, instances)...)
 	strays := strays(items, instances)
+	endExecs := a.node.LeftExecs() // before a worker runs any
 	for _, all := range byKey(instances) {
 		w := newWorker(key(all[0].Pod), a.surroundings)
 		w.adopt(all[0])
@@ -55,6 +56,9 @@ func (a *Agent) adopt(ctx context.Context) error {
 	}
 	a.running.Go(func() {
 		a.removeStrays(ctx, strays)
+		if err := endExecs(ctx); err != nil {
+			a.log.Warn("commands of an earlier agent are not ended", "error", err)
+		}
 		a.node.EndLostShims(func() []string { return append(a.registered(), inUse...) })
 		a.collectNetworks(ctx)
 	})

@@ -38,6 +38,7 @@
 //	requests.go  what others ask of a worker
 //	ephemeral.go ephemeral containers, added to a Pod that runs
 //	logs.go      which log is meant
+//	streams.go   who may talk to which container
 //	publish.go   what is reported of a Pod
 //	events.go    v1.Events, a share of them a Pod
 //	report.go    what server tells

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -31,33 +32,61 @@ const execCleanup = 10 * time.Second
 // stdout and stderr. When ctx ends first, the command and what it has started are killed and the error is ErrExecTimeout.
 // dir is a folder for the pipe of the output.
 func (r *Runtime) Exec(ctx context.Context, id, dir string, command []string, limit int64) (int, []byte, error) {
-	execID := uuid.NewString()
-	process, err := r.execProcess(ctx, id, execID, command)
+	e := newExecution(id)
+	process, err := r.execProcess(ctx, e, command, false)
 	if err != nil {
 		return 0, nil, err
 	}
-	pipe := filepath.Join(dir, execID)
+	pipe := e.pipe(dir, "out")
 	output, err := collect(pipe, limit)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer func() { _ = os.Remove(pipe) }()
+	req := &tasks.ExecProcessRequest{ContainerID: id, ExecID: e.id, Spec: process, Stdout: pipe, Stderr: pipe}
+	code, err := r.execute(ctx, req, func(context.Context) <-chan struct{} { return nothing })
+	return code, output.end(), err
+}
+
+// execution is a command in a container beside its main process: the container's id, and its own.
+type execution struct{ container, id string }
+
+func newExecution(container string) execution { return execution{container, uuid.NewString()} }
+
+// pipe is the path of a pipe of the command. Its name says whose it is, for who finds it when the agent was killed.
+func (e execution) pipe(dir, end string) string {
+	return filepath.Join(dir, e.container+"."+e.id+"."+end)
+}
+
+// mark is what the command and all that it starts have in their environment.
+func (e execution) mark() string { return execMark + "=" + e.id }
+
+// nothing is what has ended from the start.
+var nothing = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// execute makes a command, runs it to its end, and removes what the shim has of it.
+func (r *Runtime) execute(ctx context.Context, req *tasks.ExecProcessRequest, begun func(context.Context) <-chan struct{}) (int, error) {
 	// What was begun is never given up half-way, or the shim would keep something of it.
 	lasting, cancel := outlasting(ctx, execCleanup)
 	defer cancel()
 	service := r.client.TaskService()
 	code := 0
-	_, err = service.Exec(lasting, &tasks.ExecProcessRequest{ContainerID: id, ExecID: execID, Spec: process, Stdout: pipe, Stderr: pipe})
+	_, err := service.Exec(lasting, req)
 	if err != nil {
 		err = fmt.Errorf("exec: %w", errgrpc.ToNative(err))
 	} else {
-		code, err = r.runExec(ctx, lasting, id, execID)
+		code, err = r.runExec(ctx, lasting, execution{req.ContainerID, req.ExecID}, begun)
 	}
-	if _, gone := service.DeleteProcess(lasting, &tasks.DeleteProcessRequest{ContainerID: id, ExecID: execID}); gone != nil &&
-		!errdefs.IsNotFound(errgrpc.ToNative(gone)) {
-		err = errors.Join(err, fmt.Errorf("clean up exec: %w", errgrpc.ToNative(gone)))
+	return code, errors.Join(err, r.forgetExec(lasting, execution{req.ContainerID, req.ExecID}))
+}
+
+// forgetExec removes what the shim has of a command that has ended.
+func (r *Runtime) forgetExec(ctx context.Context, e execution) error {
+	_, err := r.client.TaskService().DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: e.container, ExecID: e.id})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("clean up exec: %w", err)
 	}
-	return code, output.end(), err
+	return nil
 }
 
 // outlasting is a context that ends some time after ctx does.
@@ -68,8 +97,8 @@ func outlasting(ctx context.Context, by time.Duration) (context.Context, context
 }
 
 // execProcess is the container's own process with another command, marked.
-func (r *Runtime) execProcess(ctx context.Context, id, execID string, command []string) (*anypb.Any, error) {
-	record, err := r.client.ContainerService().Get(ctx, id)
+func (r *Runtime) execProcess(ctx context.Context, e execution, command []string, terminal bool) (*anypb.Any, error) {
+	record, err := r.client.ContainerService().Get(ctx, e.container)
 	if err != nil {
 		return nil, fmt.Errorf("exec: %w", err)
 	}
@@ -79,11 +108,14 @@ func (r *Runtime) execProcess(ctx context.Context, id, execID string, command []
 	}
 	spec, ok := decoded.(*specs.Spec)
 	if !ok || spec.Process == nil {
-		return nil, fmt.Errorf("exec: container %s has no process", id)
+		return nil, fmt.Errorf("exec: container %s has no process", e.container)
 	}
 	process := *spec.Process
-	process.Args, process.Terminal = command, false
-	process.Env = append(slices.Clone(process.Env), execMark+"="+execID)
+	process.Args, process.Terminal, process.ConsoleSize = command, terminal, nil
+	process.Env = append(slices.Clone(process.Env), e.mark())
+	if terminal { // as under containerd's CRI
+		process.Env = append(slices.DeleteFunc(process.Env, func(v string) bool { return strings.HasPrefix(v, "TERM=") }), "TERM=xterm")
+	}
 	encoded, err := typeurl.MarshalAnyToProto(&process)
 	if err != nil {
 		return nil, fmt.Errorf("exec: encode process: %w", err)
@@ -91,17 +123,19 @@ func (r *Runtime) execProcess(ctx context.Context, id, execID string, command []
 	return encoded, nil
 }
 
-// runExec starts what was made by Exec and waits for its end. It kills it when ctx ends first, or nobody can tell its end.
-func (r *Runtime) runExec(ctx, lasting context.Context, id, execID string) (int, error) {
+// runExec starts what was made of a command, and waits for its end and for that of what begun answers, which is called once it
+// runs. It kills it when ctx ends first, or nobody can tell its end.
+func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(context.Context) <-chan struct{}) (int, error) {
 	// Without a deadline that containerd would see: it may be a little ahead of ours.
 	waiting, cancel := outlasting(ctx, 0)
 	defer cancel()
 	service := r.client.TaskService()
-	started, err := service.Start(lasting, &tasks.StartRequest{ContainerID: id, ExecID: execID})
+	started, err := service.Start(lasting, &tasks.StartRequest{ContainerID: e.container, ExecID: e.id})
 	if err == nil {
 		main, gone := hold(int(started.Pid))
+		output := begun(waiting)
 		var ended *tasks.WaitResponse
-		ended, err = service.Wait(waiting, &tasks.WaitRequest{ContainerID: id, ExecID: execID})
+		ended, err = service.Wait(waiting, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
 		if gone == nil {
 			if err != nil {
 				main.killTree()
@@ -109,20 +143,30 @@ func (r *Runtime) runExec(ctx, lasting context.Context, id, execID string) (int,
 			main.release()
 		}
 		if err == nil {
-			return int(ended.ExitStatus), nil
+			select { // what it has left behind may write on
+			case <-output:
+				return int(ended.ExitStatus), nil
+			case <-waiting.Done():
+			}
 		}
 	}
 	if ctx.Err() != nil {
 		err = ErrExecTimeout
 	} else {
-		err = fmt.Errorf("exec %s: %w", execID, errgrpc.ToNative(err))
+		err = fmt.Errorf("exec %s: %w", e.id, errgrpc.ToNative(err))
 	}
-	_, _ = service.Kill(lasting, &tasks.KillRequest{ContainerID: id, ExecID: execID, Signal: uint32(syscall.SIGKILL)})
-	left := killMarked(lasting, execMark+"="+execID, func(ctx context.Context) ([]int, error) { return r.pids(ctx, id) })
-	if started != nil {
-		_, _ = service.Wait(lasting, &tasks.WaitRequest{ContainerID: id, ExecID: execID})
+	return 0, errors.Join(err, r.killExec(lasting, e, started != nil))
+}
+
+// killExec kills a command and all that it has started, and waits for its end where it was started.
+func (r *Runtime) killExec(ctx context.Context, e execution, started bool) error {
+	service := r.client.TaskService()
+	_, _ = service.Kill(ctx, &tasks.KillRequest{ContainerID: e.container, ExecID: e.id, Signal: uint32(syscall.SIGKILL)})
+	left := killMarked(ctx, e.mark(), func(ctx context.Context) ([]int, error) { return r.pids(ctx, e.container) })
+	if started {
+		_, _ = service.Wait(ctx, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
 	}
-	return 0, errors.Join(err, left)
+	return left
 }
 
 // collector reads a pipe until it is told to end, and keeps the beginning of what came.
@@ -136,11 +180,8 @@ type collector struct {
 }
 
 func collect(path string, limit int64) (*collector, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("create exec pipe: %w", err)
-	}
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		return nil, fmt.Errorf("create exec pipe: %w", err)
+	if err := makeFIFO(path); err != nil {
+		return nil, err
 	}
 	pipe, err := openPipe(path)
 	if err != nil {
@@ -155,6 +196,18 @@ func collect(path string, limit int64) (*collector, error) {
 		_ = c.raw.Read(func(fd uintptr) bool { c.empty(int(fd)); return false })
 	}()
 	return c, nil
+}
+
+// makeFIFO makes the pipe of a command, and its folder.
+func makeFIFO(path string) error {
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = syscall.Mkfifo(path, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("create exec pipe: %w", err)
+	}
+	return nil
 }
 
 // execPipe is what the pipe of a command's output holds.

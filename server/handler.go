@@ -25,12 +25,15 @@ import (
 // waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a
 // Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
-// where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace),
-// with If-Match: <resourceVersion> or If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, and a Warning where
-// a Pod stands in a manifest and begins anew, or 404, 409 where
-// there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where it is wrong, 507 where the
-// disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the query of
-// a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. Another path is a 404 and another method a 405, both
+// where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and
+// DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace), with If-Match: <resourceVersion> or
+// If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, and a Warning where a Pod stands in a manifest and
+// begins anew, or 404, 409 where there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where
+// it is wrong, 507 where the disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the
+// query of a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. POST or GET
+// /exec/<namespace>/<pod>/<container> runs a command in a container that runs, with the kubelet's query (command, input, output,
+// error, tty) and its protocols, SPDY or WebSocket (channel.k8s.io, up to v5): 404, or 500 where the container does not run,
+// in the kubelet's words. The command ends with the connection. Another path is a 404 and another method a 405, both
 // saying what there is.
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
@@ -47,6 +50,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
 		"/objects":                               readOnly(follow(src)),
 		"/objects/{resource}/{namespace}/{name}": object(src),
+		"/exec/{namespace}/{name}/{container}":   execute(src),
 	}
 	var known []string
 	for path, h := range paths {

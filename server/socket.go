@@ -103,15 +103,25 @@ func (s *socket) Close() error { return s.close() }
 // Serve answers requests until the context ends, then lets those that are being answered end (for 5 seconds) and
 // returns nil. It closes l.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	var answering sync.WaitGroup // those, too, that are streams by now: of these the server knows nothing any more
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTime,
-		BaseContext: func(net.Listener) context.Context { return ctx }, // who follows a log is let go of
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answering.Add(1)
+			defer answering.Done()
+			h.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: headerTime,
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // who follows a log is let go of
 	}
 	down := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 		defer cancel()
-		down <- srv.Shutdown(ctx)
+		err := srv.Shutdown(ctx)
+		if err == nil { // so that none begins any more
+			err = await(ctx, answering.Wait)
+		}
+		down <- err
 	})
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		stop()
@@ -121,4 +131,16 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return errors.Join(fmt.Errorf("end requests: %w", err), srv.Close())
 	}
 	return nil
+}
+
+// await returns when wait does, or with an error when ctx ends.
+func await(ctx context.Context, wait func()) error {
+	ended := make(chan struct{})
+	go func() { wait(); close(ended) }()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

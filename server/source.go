@@ -3,8 +3,8 @@
 //
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
-// It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, and an
-// ephemeral container. It changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
+// It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, an
+// ephemeral container, and a command in one. It changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
 package server
 
 import (
@@ -50,6 +50,9 @@ type Source interface {
 	// Log answers what writes the log of a container, as the query of a v1.PodLogOptions asks. Its error is [ErrNoPod],
 	// [ErrInvalid] or [ErrBadRequest], in full.
 	Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error)
+	// Exec answers what runs a command in a container until its end or that of ctx, and answers its exit code. Its error is
+	// [ErrNoPod], or why the container cannot run one, in full.
+	Exec(pod types.NamespacedName, container string, command []string) (func(context.Context, Streams) (int, error), error)
 }
 
 // ObjectID names an object as paths of Kubernetes' API do.

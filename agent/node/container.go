@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -204,7 +203,7 @@ const maxExecOutput = 10 << 10
 // Exec runs a command in a container. One that does not end before ctx does is killed, and the error is
 // context.DeadlineExceeded.
 func (n *Node) Exec(ctx context.Context, t Target, command []string) (int, []byte, error) {
-	code, output, err := n.Runtime.Exec(ctx, t.ID(), filepath.Join(n.runDir(t.Pod), "exec"), command, maxExecOutput)
+	code, output, err := n.Runtime.Exec(ctx, t.ID(), n.execDir(t.Pod), command, maxExecOutput)
 	if errors.Is(err, runtime.ErrExecTimeout) {
 		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	}

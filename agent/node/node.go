@@ -15,6 +15,7 @@
 //	given.go      what the files in its volumes say
 //	etc.go        hosts, hostname, resolv.conf
 //	logs.go       its output on the way to its log
+//	streams.go    who talks to what runs in it
 //	exit.go       what is told of its end
 //	find.go       what earlier agents have left
 //	durable.go    when an instance's record is on disk

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/ptr"
 
@@ -115,6 +116,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	if err := containerdlog.SetLevel("error"); err != nil {
 		return fmt.Errorf("set log level: %w", err)
 	}
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // as Kubernetes' do, of streams
 	cfg, err := readConfig(f.config)
 	if err != nil {
 		return err

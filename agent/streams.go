@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// Exec answers what runs a command in a container, and answers its exit code. The error is server.ErrNoPod, or that the
+// container does not run, in the kubelet's words (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go, GetExec).
+func (a *Agent) Exec(pod types.NamespacedName, container string, command []string) (func(context.Context, server.Streams) (int, error), error) {
+	t, runs, err := a.runningTarget(pod, container)
+	if err == nil && !runs {
+		err = fmt.Errorf("container not found (%q)", container)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, s server.Streams) (int, error) {
+		return a.node.ExecStreams(ctx, t, command, node.Streams(s))
+	}, nil
+}
+
+// runningTarget is the instance of a container that runs.
+func (a *Agent) runningTarget(pod types.NamespacedName, container string) (t node.Target, runs bool, err error) {
+	err = a.ask(pod, func(w *worker) error { t, runs = w.runningTarget(container); return nil })
+	return t, runs, err
+}
+
+func (w *worker) runningTarget(container string) (node.Target, bool) {
+	if w.inst == nil {
+		return node.Target{}, false
+	}
+	rec := w.inst.Containers[container]
+	if rec == nil || !rec.Launched || rec.Exit != nil || rec.StartedAt.IsZero() {
+		return node.Target{}, false
+	}
+	t := w.target(container)
+	return t, t.Container != nil
+}
