@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -24,6 +25,28 @@ func (a *Agent) Exec(pod types.NamespacedName, container string, command []strin
 		return a.node.ExecStreams(ctx, t, command, node.Streams(s))
 	}, nil
 }
+
+// PortForward answers what connects a stream with a port of a Pod. The error is server.ErrNoPod, or that nothing of the Pod runs,
+// in the kubelet's words (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go, GetPortForward).
+func (a *Agent) PortForward(pod types.NamespacedName) (func(ctx context.Context, port int32, stream io.ReadWriter) error, error) {
+	var t node.Target
+	err := a.ask(pod, func(w *worker) error {
+		if w.inst == nil || w.inst.TornDown || !w.inst.Sandbox.Made || !w.inst.Sandbox.Ready {
+			return fmt.Errorf("pod not found (%q)", fullName(pod))
+		}
+		t = w.target("")
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, port int32, stream io.ReadWriter) error {
+		return a.node.PortForward(ctx, t, port, stream)
+	}, nil
+}
+
+// fullName is how the kubelet names a Pod in such errors.
+func fullName(pod types.NamespacedName) string { return pod.Name + "_" + pod.Namespace }
 
 // runningTarget is the instance of a container that runs.
 func (a *Agent) runningTarget(pod types.NamespacedName, container string) (t node.Target, runs bool, err error) {

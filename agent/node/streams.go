@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"path/filepath"
 
 	v1 "k8s.io/api/core/v1"
@@ -25,4 +28,41 @@ func (n *Node) ExecStreams(ctx context.Context, t Target, command []string, s St
 func (n *Node) LeftExecs() (end func(context.Context) error) {
 	dirs, _ := filepath.Glob(filepath.Join(PodsDir(n.RunDir), "*", "exec"))
 	return n.Runtime.LeftExecs(dirs)
+}
+
+// PortForward connects a stream with a TCP port of the Pod's loopback until the Pod has closed the connection, or ctx ends. The
+// end of what the stream sends is passed on. The error has the words of containerd's CRI.
+func (n *Node) PortForward(ctx context.Context, t Target, port int32, stream io.ReadWriter) error {
+	id, place := t.SandboxID(), n.Network.NetNS(t.SandboxID())
+	if t.Pod.Spec.HostNetwork {
+		id, place = "", "host"
+	}
+	conn, err := n.Network.DialLocalhost(ctx, id, port)
+	if err == nil {
+		err = forward(ctx, conn, stream)
+	}
+	if err != nil {
+		return fmt.Errorf("failed to execute portforward in network namespace %q: %w", place, err)
+	}
+	return nil
+}
+
+// forward copies both ways, and closes the connection.
+func forward(ctx context.Context, conn net.Conn, stream io.ReadWriter) error {
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	go func() {
+		// What cannot be sent is the Pod's end, of which the other way tells.
+		if _, err := io.Copy(struct{ io.Writer }{conn}, stream); err == nil {
+			if half, ok := conn.(interface{ CloseWrite() error }); ok {
+				_ = half.CloseWrite()
+			}
+		}
+	}()
+	_, err := io.Copy(stream, struct{ io.Reader }{conn})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
