@@ -26,6 +26,22 @@ func (a *Agent) Exec(pod types.NamespacedName, container string, command []strin
 	}, nil
 }
 
+// Attach answers whether a container has a terminal, and what connects streams with its main process. The error is
+// server.ErrNoPod, or that the container does not run, in the kubelet's words (kubernetes/kubernetes
+// pkg/kubelet/kubelet_pods.go, GetAttach).
+func (a *Agent) Attach(pod types.NamespacedName, container string) (tty bool, attach func(context.Context, server.Streams) error, err error) {
+	t, runs, err := a.runningTarget(pod, container)
+	if err == nil && !runs {
+		err = fmt.Errorf("container %s not found in pod %s", container, fullName(pod))
+	}
+	if err != nil {
+		return false, nil, err
+	}
+	return t.Container.TTY, func(ctx context.Context, s server.Streams) error {
+		return a.node.AttachStreams(ctx, t, node.Streams(s))
+	}, nil
+}
+
 // PortForward answers what connects a stream with a port of a Pod. The error is server.ErrNoPod, or that nothing of the Pod runs,
 // in the kubelet's words (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go, GetPortForward).
 func (a *Agent) PortForward(pod types.NamespacedName) (func(ctx context.Context, port int32, stream io.ReadWriter) error, error) {

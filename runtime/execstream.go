@@ -94,7 +94,7 @@ func passOn(outputs []*outlet, cancel context.CancelCauseFunc) <-chan struct{} {
 
 // feedExec writes what comes to the pipe of a command's input, and then its end.
 func (r *Runtime) feedExec(ctx context.Context, e execution, pipe string, from io.Reader) {
-	if feed(ctx, pipe, from) == nil {
+	if feed(ctx, func() (*os.File, error) { return openToWrite(ctx, pipe) }, from) == nil {
 		// The shim holds the pipe open, too.
 		_, _ = r.client.TaskService().CloseIO(ctx, &tasks.CloseIORequest{ContainerID: e.container, ExecID: e.id, Stdin: true})
 	}
@@ -199,10 +199,10 @@ const (
 	lastReaderPause  = 100 * time.Millisecond
 )
 
-// feed writes what is read to a pipe that somebody reads, or is about to, until that ends. An end of ctx, or of the reader,
+// feed writes what is read to a pipe until that ends. An end of ctx, or of the reader,
 // is an error; what comes then is thrown away, so that it holds up nothing that comes the same way.
-func feed(ctx context.Context, pipe string, from io.Reader) error {
-	to, err := openToWrite(ctx, pipe)
+func feed(ctx context.Context, open func() (*os.File, error), from io.Reader) error {
+	to, err := open()
 	if err == nil {
 		// It is closed at once, also while nothing is to be written: the shim waits for that.
 		stop := context.AfterFunc(ctx, func() { _ = to.Close() })
@@ -220,7 +220,7 @@ func feed(ctx context.Context, pipe string, from io.Reader) error {
 	return nil
 }
 
-// openToWrite opens a pipe when it has a reader.
+// openToWrite opens a pipe once it has a reader.
 func openToWrite(ctx context.Context, pipe string) (*os.File, error) {
 	for pause := firstReaderPause; ; pause = min(2*pause, lastReaderPause) {
 		to, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)

@@ -26,6 +26,10 @@ type Log struct {
 	file    *logFile
 	streams []*logStream
 	done    sync.WaitGroup
+
+	followed  atomic.Bool // by anybody
+	mu        sync.Mutex
+	followers map[*follower]bool // nil once no more will come
 }
 
 // OpenLog starts to carry what is in the pipes, and what comes, to the file. The pipes must exist.
@@ -34,12 +38,13 @@ func (r *Runtime) OpenLog(stdout, stderr, file string) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{file: out}
+	l := &Log{file: out, followers: map[*follower]bool{}}
 	for name, pipe := range map[string]string{"stdout": stdout, "stderr": stderr} {
 		s, err := openLogStream(name, pipe, out, r.scratch)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
+		s.show = func(text []byte) { l.show(s.name, text) }
 		l.streams = append(l.streams, s)
 		l.done.Go(s.run)
 	}
@@ -63,6 +68,12 @@ func (l *Log) Close() error {
 		errs = append(errs, s.pipe.SetReadDeadline(time.Unix(1, 0)))
 	}
 	l.done.Wait()
+	l.mu.Lock()
+	for f := range l.followers {
+		f.end()
+	}
+	l.followers = nil
+	l.mu.Unlock()
 	for _, s := range l.streams {
 		errs = append(errs, s.pipe.Close())
 	}
@@ -72,12 +83,47 @@ func (l *Log) Close() error {
 // Grown answers a channel that is closed when there is more in the file than at the call, or nil where no more will be written.
 func (l *Log) Grown() <-chan struct{} { return l.file.grown() }
 
+// follow begins to copy what comes for somebody who attaches.
+func (l *Log) follow() *follower {
+	f := &follower{ready: make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.followers == nil {
+		f.end()
+		return f
+	}
+	l.followers[f] = true
+	l.followed.Store(true)
+	return f
+}
+
+func (l *Log) unfollow(f *follower) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.followers, f)
+	l.followed.Store(len(l.followers) > 0)
+}
+
+// show copies some output for all who follow.
+func (l *Log) show(stream string, text []byte) {
+	if !l.followed.Load() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for f := range l.followers {
+		f.push(stream, text)
+	}
+}
+
 // logStream is one pipe on its way to the file.
 type logStream struct {
 	name    string
 	pipe    *os.File
 	out     *logFile
 	scratch chan *scratch
+	show    func([]byte) // to who follows
+	shown   int          // bytes at the head of the pipe that were: a line that is not whole yet is shown, and stays there
 	closing atomic.Bool
 	final   atomic.Bool // the writer is gone: a last line without newline is whole
 }
@@ -95,7 +141,7 @@ func openLogStream(name, pipe string, out *logFile, scratch chan *scratch) (*log
 		// A smaller pipe is no fault: the system may limit its size.
 		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeCapacity)
 	})
-	return &logStream{name: name, pipe: f, out: out, scratch: scratch}, nil
+	return &logStream{name: name, pipe: f, out: out, scratch: scratch, show: func([]byte) {}}, nil
 }
 
 // run carries until it is stopped; an idle stream holds no buffer.
@@ -139,6 +185,10 @@ func (s *logStream) step(pipe int, final bool) (taken int) {
 		if err != nil {
 			return line
 		}
+		if s.shown < len(seen) {
+			s.show(seen[s.shown:])
+			s.shown = len(seen)
+		}
 		var entries []entry
 		entries, taken = splitLines(seen, final)
 		return appendEntries(line, now, s.name, entries)
@@ -151,6 +201,7 @@ func (s *logStream) step(pipe int, final bool) (taken int) {
 	if buffer.drop(pipe, taken) != nil {
 		return 0
 	}
+	s.shown -= taken
 	return taken
 }
 

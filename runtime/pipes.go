@@ -24,18 +24,26 @@ func Pipes(sandboxDir, container string, attempt int) (stdout, stderr string) {
 	return base + ".out", base + ".err"
 }
 
-// InputPipe is the named pipe that an instance of a container with stdin reads from. As long as somebody holds it open nothing
-// comes, and no end.
+// InputPipe is the named pipe that an instance of a container with stdin reads from. The shim holds it open: while nobody writes
+// nothing comes, and no end until the shim is told to close it.
 func InputPipe(sandboxDir, container string, attempt int) string {
 	return filepath.Join(sandboxDir, pipesDir, fmt.Sprintf("%s.%d.in", container, attempt%pipePairs))
 }
 
-// AllPipes are those of all instances of a container.
-func AllPipes(sandboxDir string, c *v1.Container) []string {
+// OutputPipes are those for the output of all instances of a container.
+func OutputPipes(sandboxDir string, c *v1.Container) []string {
 	var pipes []string
 	for attempt := range pipePairs {
 		stdout, stderr := Pipes(sandboxDir, c.Name, attempt)
 		pipes = append(pipes, stdout, stderr)
+	}
+	return pipes
+}
+
+// AllPipes are those of all instances of a container.
+func AllPipes(sandboxDir string, c *v1.Container) []string {
+	pipes := OutputPipes(sandboxDir, c)
+	for attempt := range pipePairs {
 		if c.Stdin {
 			pipes = append(pipes, InputPipe(sandboxDir, c.Name, attempt))
 		}

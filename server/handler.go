@@ -33,7 +33,8 @@ import (
 // query of a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. POST or GET
 // /exec/<namespace>/<pod>/<container> runs a command in a container that runs, with the kubelet's query (command, input, output,
 // error, tty) and its protocols, SPDY or WebSocket (channel.k8s.io, up to v5): 404, or 500 where the container does not run,
-// in the kubelet's words. The command ends with the connection. POST or GET
+// in the kubelet's words. The command ends with the connection. The same at
+// /attach/<namespace>/<pod>/<container> connects with the main process; without stdinOnce the end of the input detaches. POST or GET
 // /portForward/<namespace>/<pod> does the same with TCP ports of the Pod's loopback: SPDY, which may be inside of a WebSocket
 // (SPDY/3.1+portforward.k8s.io), or WebSocket with ?port=. Another path is a 404 and another method a 405, both
 // saying what there is.
@@ -54,6 +55,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/objects/{resource}/{namespace}/{name}": object(src),
 		"/exec/{namespace}/{name}/{container}":   execute(src),
 		"/portForward/{namespace}/{name}":        portForward(src),
+		"/attach/{namespace}/{name}/{container}": attach(src),
 	}
 	var known []string
 	for path, h := range paths {

@@ -27,10 +27,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The heart of a client of WebSocket beats on until it fails.
+// The heart of a client of WebSocket beats on until it fails, and the SPDY library waits for a second to be asked how it ended.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/client-go/tools/remotecommand.(*heartbeat).start"),
-		// It waits up to a second for somebody to ask how a connection was closed.
 		goleak.IgnoreTopFunction("github.com/moby/spdystream.(*Connection).shutdown"))
 }
 
@@ -212,7 +211,7 @@ func TestHandler(t *testing.T) {
 		"objects are told of line by line":      {well, "GET", "/objects", 200, "application/jsonl", `{"type":"ADDED","resource":"pods","object":{"kind":"Pod"},"revision":7}` + "\n" + `{"type":"BOOKMARK","revision":8}`, ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},

@@ -100,9 +100,14 @@ func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix
 // Close stops listening, removes the socket and lets another agent have the run directory. It may be called again.
 func (s *socket) Close() error { return s.close() }
 
+// errStops is why requests end with the agent.
+var errStops = errors.New("the agent stops")
+
 // Serve answers requests until the context ends, then lets those that are being answered end (for 5 seconds) and
 // returns nil. It closes l.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
 	var answering sync.WaitGroup // those, too, that are streams by now: of these the server knows nothing any more
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -111,10 +116,11 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 			h.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTime,
-		BaseContext:       func(net.Listener) context.Context { return ctx }, // who follows a log is let go of
+		BaseContext:       func(net.Listener) context.Context { return base }, // who follows a log is let go of
 	}
 	down := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
+		end(errStops)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 		defer cancel()
 		err := srv.Shutdown(ctx)

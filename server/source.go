@@ -4,7 +4,8 @@
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
 // It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, an
-// ephemeral container, a command in one, and a port of a Pod. It changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
+// ephemeral container, a command in one, its streams, and a port of a Pod. It changes nothing itself, and knows nothing of how
+// the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
 package server
 
 import (
@@ -53,6 +54,9 @@ type Source interface {
 	// Exec answers what runs a command in a container until its end or that of ctx, and answers its exit code. Its error is
 	// [ErrNoPod], or why the container cannot run one, in full.
 	Exec(pod types.NamespacedName, container string, command []string) (func(context.Context, Streams) (int, error), error)
+	// Attach answers whether a container has a terminal, and what connects streams with its main process until that ends, Stdin
+	// or ctx, whose cause is context.Canceled only where the agent ends. Its error is [ErrNoPod], or why there is none, in full.
+	Attach(pod types.NamespacedName, container string) (tty bool, attach func(context.Context, Streams) error, err error)
 	// PortForward answers what connects a stream with a TCP port of a Pod's loopback until one of them or ctx ends. Its error is
 	// [ErrNoPod], or why there is none, in full.
 	PortForward(pod types.NamespacedName) (func(ctx context.Context, port int32, stream io.ReadWriter) error, error)

@@ -32,6 +32,9 @@ type Streams struct {
 	Resize         <-chan remotecommand.TerminalSize
 }
 
+// errHungUp is why a stream ends that its client has left.
+var errHungUp = errors.New("the client has hung up")
+
 // upgrades answers the requests that a connection is made of, about a Pod.
 func upgrades(serve func(w http.ResponseWriter, r *http.Request, pod types.NamespacedName)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -40,9 +43,16 @@ func upgrades(serve func(w http.ResponseWriter, r *http.Request, pod types.Names
 			http.Error(w, fmt.Sprintf("%s is for streams, with POST or GET", r.URL.Path), http.StatusMethodNotAllowed)
 			return
 		}
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		watched := &watchedWriter{ResponseWriter: w, gone: cancel}
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+		defer cancel(nil)
+		defer context.AfterFunc(r.Context(), func() { // which ends, too, when the end of the connection is read
+			if errors.Is(context.Cause(r.Context()), errStops) {
+				cancel(context.Canceled)
+			} else {
+				cancel(errHungUp)
+			}
+		})()
+		watched := &watchedWriter{ResponseWriter: w, gone: func() { cancel(errHungUp) }}
 		defer watched.stop()
 		serve(watched, r.WithContext(ctx), types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")})
 	}
@@ -107,39 +117,76 @@ func execute(src Source) http.HandlerFunc {
 			refuseStream(w, err)
 			return
 		}
-		serveSession(w, r, options, func(ctx context.Context, s Streams) error {
+		serveSession(w, r, options, session{what: "executing command in", run: func(ctx context.Context, s Streams) error {
 			code, err := run(ctx, s)
 			if err == nil && code != 0 { // in the words of containerd's CRI
 				return exec.CodeExitError{Err: fmt.Errorf("error executing command %v, exit code %d", command, code), Code: code}
 			}
 			return err
-		})
+		}})
+	})
+}
+
+func attach(src Source) http.HandlerFunc {
+	return upgrades(func(w http.ResponseWriter, r *http.Request, pod types.NamespacedName) {
+		options, err := remotecommand.NewOptions(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		var do func(context.Context, Streams) error
+		options.TTY, do, err = src.Attach(pod, r.PathValue("container")) // what it is cannot be changed once it runs
+		if err == nil && options.TTY && options.Stderr {
+			err = errors.New("tty and stderr cannot both be true") // in CRI's words
+		}
+		if err != nil {
+			refuseStream(w, err)
+			return
+		}
+		serveSession(w, r, options, session{what: "attaching to", attach: true, run: do})
 	})
 }
 
 // session is what is done with the streams of a client.
-type session func(ctx context.Context, s Streams) error
+type session struct {
+	what   string // to a container, for errors
+	attach bool
+	run    func(ctx context.Context, s Streams) error
+}
 
 // serveSession makes of a request the streams that it asks for, over SPDY or WebSocket.
-func serveSession(w http.ResponseWriter, r *http.Request, options *remotecommand.Options, do session) {
+func serveSession(w http.ResponseWriter, r *http.Request, options *remotecommand.Options, of session) {
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		serveV5(w, r, options, do)
+		serveV5(w, r, options, of)
 		return
 	}
-	remotecommand.ServeExec(w, r, executor{options, do}, "", "", "", nil, options, streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
+	if of.attach {
+		remotecommand.ServeAttach(w, r, executor{options, of}, "", "", "", options, streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
+		return
+	}
+	remotecommand.ServeExec(w, r, executor{options, of}, "", "", "", nil, options, streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
 }
 
 // executor does a session as the library asks for it.
 type executor struct {
 	options *remotecommand.Options
-	do      session
+	of      session
 }
 
 // ExecInContainer does the session.
 //
 //nolint:revive // argument-limit: the library's interface
-func (e executor) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, errs io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	return e.do(ctx, streamsOf(e.options, in, out, errs, resize))
+func (e executor) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, errs io.WriteCloser, _ bool,
+	resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
+	return e.of.run(ctx, streamsOf(e.options, in, out, errs, resize))
+}
+
+// AttachContainer does the session.
+//
+//nolint:revive // argument-limit: the library's interface
+func (e executor) AttachContainer(ctx context.Context, _, _, _ string, in io.Reader, out, errs io.WriteCloser, _ bool,
+	resize <-chan remotecommand.TerminalSize) error {
+	return e.of.run(ctx, streamsOf(e.options, in, out, errs, resize))
 }
 
 // streamsOf leaves out what was not asked for.

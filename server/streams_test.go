@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/websocket"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
@@ -49,6 +50,39 @@ func (n node) Exec(pod types.NamespacedName, container string, command []string)
 			return 0, ctx.Err()
 		}
 		return 3, nil
+	}, nil
+}
+
+// Attach is to a main process that echoes its input. That of the container "tty" has a terminal.
+func (n node) Attach(pod types.NamespacedName, container string) (bool, func(context.Context, Streams) error, error) {
+	switch {
+	case pod.Name == "gone":
+		return false, nil, fmt.Errorf("%w: %s", ErrNoPod, pod)
+	case container == "waits":
+		return false, nil, errors.New("container waits not found in pod web_shop")
+	}
+	return container == "tty", func(ctx context.Context, s Streams) error {
+		switch container {
+		case "broken":
+			return errors.New("it broke")
+		case "hangs":
+			if _, err := io.WriteString(s.Stdout, "began"); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			n.ended <- context.Cause(ctx).Error()
+			return ctx.Err()
+		case "tty":
+			said, err := io.ReadAll(s.Stdin) // first: over a WebSocket a size may wait behind it
+			if err != nil {
+				return err
+			}
+			size := <-s.Resize
+			_, err = fmt.Fprintf(s.Stdout, "%dx%d %v %s", size.Width, size.Height, s.TTY, said)
+			return err
+		}
+		_, err := echo(s)
+		return err
 	}, nil
 }
 
@@ -150,6 +184,51 @@ func TestExec(t *testing.T) {
 	}
 }
 
+func TestAttach(t *testing.T) {
+	t.Parallel()
+	for protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			src := node{ended: make(chan string, 1)}
+			at := streamServer(t, src)
+			var out, errs bytes.Buffer
+			err := stream(t, protocol, at, "/attach/shop/web/broken?output=1", remotecommand.StreamOptions{Stdout: &out})
+			if err == nil || !strings.Contains(err.Error(), "Internal error occurred: error attaching to container: it broke") {
+				t.Errorf("one that breaks: %v", err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			u, err := url.Parse(at + "/attach/shop/web/hangs?output=1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := protocols[protocol](&rest.Config{Host: at}, http.MethodPost, u)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: vanishing{cancel}}); !errors.Is(err, context.Canceled) {
+				t.Errorf("a client that goes away: %v", err)
+			}
+			if got := <-src.ended; got != "the client has hung up" {
+				t.Errorf("it ended because of %q", got)
+			}
+			if protocol == "WebSocket v4" {
+				return // it has no end of input
+			}
+			err = stream(t, protocol, at, "/attach/shop/web/app?input=1&output=1&error=1",
+				remotecommand.StreamOptions{Stdin: strings.NewReader("said"), Stdout: &out, Stderr: &errs})
+			if err != nil || out.String() != "said" || errs.String() != "complaint" {
+				t.Errorf("%q, %q, %v", out.String(), errs.String(), err)
+			}
+			out.Reset()
+			err = stream(t, protocol, at, "/attach/shop/web/tty?input=1&output=1&tty=1",
+				remotecommand.StreamOptions{Stdin: strings.NewReader("said"), Stdout: &out, Tty: true, TerminalSizeQueue: newSize(123, 45)})
+			if err != nil || out.String() != "123x45 true said" {
+				t.Errorf("a terminal: %q, %v", out.String(), err)
+			}
+		})
+	}
+}
+
 func TestStreamsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	at := streamServer(t, node{})
@@ -162,6 +241,10 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		"a command in a container that waits":     {"POST", "/exec/shop/web/waits?command=ls&output=1", 500, `container not found ("waits")`},
 		"a command without a stream":              {"GET", "/exec/shop/web/app?command=ls", 400, "you must specify at least 1 of stdin, stdout, stderr"},
 		"a command that nobody makes streams for": {"POST", "/exec/shop/web/app?command=ls&output=1", 400, "unable to upgrade"},
+		"who attaches to a Pod that is not there": {"POST", "/attach/shop/gone/app?output=1", 404, "pod does not exist"},
+		"who attaches to a container that waits":  {"POST", "/attach/shop/web/waits?output=1", 500, "container waits not found in pod web_shop"},
+		"who attaches to nothing of a container":  {"POST", "/attach/shop/web/app", 400, "you must specify at least 1 of stdin, stdout, stderr"},
+		"who wants of a terminal what it has not": {"POST", "/attach/shop/web/tty?output=1&error=1", 500, "tty and stderr cannot both be true"},
 		"a method that makes no stream":           {"PUT", "/exec/shop/web/app?command=ls&output=1", 405, "/exec/shop/web/app is for streams, with POST or GET"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -262,5 +345,45 @@ func TestAHangupIsSeenBehindWhatIsUnread(t *testing.T) {
 	h.stop()
 	if _, err := watchHangup(struct{ net.Conn }{near}, nil); err == nil {
 		t.Error("what is no socket can be watched")
+	}
+}
+
+// TestStreamsEndWithTheAgent tells that end from one by the client.
+func TestStreamsEndWithTheAgent(t *testing.T) {
+	t.Parallel()
+	dir, src := runDir(t), node{ended: make(chan string, 1)}
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, Handler(src, prometheus.NewRegistry())) }()
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	config, err := websocket.NewConfig("ws://podkeeper/attach/shop/web/hangs?output=1", "http://podkeeper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Protocol = []string{"v4.channel.k8s.io"}
+	ws, err := websocket.NewClient(config, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\x01", "\x01began"} {
+		var got []byte
+		if err := websocket.Message.Receive(ws, &got); err != nil || string(got) != want {
+			t.Fatalf("%q, %v, want %q", got, err, want)
+		}
+	}
+	cancel()
+	if got := <-src.ended; got != "context canceled" {
+		t.Errorf("it ended because of %q", got)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // serveV5 does a session over WebSocket with v5.channel.k8s.io, which unlike v4 can say that the input has ended. The library
 // leaves that to a proxy of the API server, which speaks to it over SPDY.
-func serveV5(w http.ResponseWriter, r *http.Request, options *remotecommand.Options, do session) {
+func serveV5(w http.ResponseWriter, r *http.Request, options *remotecommand.Options, of session) {
 	kinds := make([]wsstream.ChannelType, remotecommand.StreamResize+1)
 	kinds[remotecommand.StreamStdIn] = channel(options.Stdin, wsstream.ReadChannel)
 	kinds[remotecommand.StreamStdOut] = channel(options.Stdout, wsstream.WriteChannel)
@@ -46,8 +46,8 @@ func serveV5(w http.ResponseWriter, r *http.Request, options *remotecommand.Opti
 	defer cancel()
 	resize := make(chan remotecommand.TerminalSize)
 	go sizes(ctx, channels[remotecommand.StreamResize], resize)
-	err = do(ctx, streamsOf(options, channels[remotecommand.StreamStdIn], channels[remotecommand.StreamStdOut], channels[remotecommand.StreamStdErr], resize))
-	if status, err := json.Marshal(outcome(err)); err == nil {
+	err = of.run(ctx, streamsOf(options, channels[remotecommand.StreamStdIn], channels[remotecommand.StreamStdOut], channels[remotecommand.StreamStdErr], resize))
+	if status, err := json.Marshal(of.outcome(err)); err == nil {
 		_, _ = channels[remotecommand.StreamErr].Write(status)
 	}
 }
@@ -79,7 +79,7 @@ func sizes(ctx context.Context, from io.Reader, to chan<- remotecommand.Terminal
 }
 
 // outcome is what a client is told of the end of a session, as the kubelet does.
-func outcome(err error) metav1.Status {
+func (s session) outcome(err error) metav1.Status {
 	var exited exec.ExitError
 	switch {
 	case err == nil:
@@ -91,5 +91,5 @@ func outcome(err error) metav1.Status {
 			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: remotecommand.ExitCodeCauseType, Message: strconv.Itoa(exited.ExitStatus())}}},
 		}
 	}
-	return apierrors.NewInternalError(fmt.Errorf("error executing command in container: %w", err)).Status()
+	return apierrors.NewInternalError(fmt.Errorf("error %s container: %w", s.what, err)).Status()
 }

@@ -67,13 +67,16 @@ func (n *Node) Attach(ctx context.Context, t Target) ([]string, error) {
 	return texts(ips), n.writeHosts(t.Pod, ips)
 }
 
-// startPause starts the pause process, with the pipes of all containers open.
+// startPause starts the pause process, with the pipes for the output of all containers open. Input is not to be held: it may
+// have to end.
 func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) error {
 	dir, spec := n.runDir(t.Pod), &t.Pod.Spec
+	var pipes []string
 	for _, c := range plan.Containers(t.Pod) {
-		cfg.Pipes = append(cfg.Pipes, runtime.AllPipes(dir, c)...)
+		pipes = append(pipes, runtime.AllPipes(dir, c)...)
+		cfg.Pipes = append(cfg.Pipes, runtime.OutputPipes(dir, c)...)
 	}
-	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, cfg.Pipes); err != nil {
+	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, pipes); err != nil {
 		return err
 	}
 	var err error

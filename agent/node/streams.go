@@ -24,6 +24,20 @@ func (n *Node) ExecStreams(ctx context.Context, t Target, command []string, s St
 	return n.Runtime.ExecStreams(ctx, t.ID(), n.execDir(t.Pod), command, s)
 }
 
+// AttachStreams connects streams with the main process of a container until that has ended, ctx or Stdin. Where ctx ends with
+// another cause than context.Canceled, which is that the agent ends, a stdin that the container has once is closed.
+func (n *Node) AttachStreams(ctx context.Context, t Target, s Streams) error {
+	carried, err := n.carried(t)
+	if err != nil {
+		return err
+	}
+	to := runtime.Attachment{ID: t.ID(), Log: carried, StdinOnce: t.Container.StdinOnce}
+	if t.Container.Stdin {
+		to.Stdin = runtime.InputPipe(n.runDir(t.Pod), t.Container.Name, t.Attempt)
+	}
+	return n.Runtime.AttachStreams(ctx, to, s)
+}
+
 // LeftExecs looks for commands of an agent that was killed, and answers what ends them.
 func (n *Node) LeftExecs() (end func(context.Context) error) {
 	dirs, _ := filepath.Glob(filepath.Join(PodsDir(n.RunDir), "*", "exec"))

@@ -108,6 +108,7 @@ type heard struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
 	waits map[string]func()
+	each  func(text string) // called with all of it when there is more; may be nil
 }
 
 func (h *heard) Write(p []byte) (int, error) {
@@ -119,6 +120,9 @@ func (h *heard) Write(p []byte) (int, error) {
 			then()
 			delete(h.waits, text)
 		}
+	}
+	if h.each != nil {
+		h.each(h.text.String())
 	}
 	return len(p), nil
 }
