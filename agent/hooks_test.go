@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -284,6 +285,33 @@ func TestAHookThatCannotBeRunIsTriedAgain(t *testing.T) {
 }
 
 // TestAnEndCanBeShortened has a hook that sleeps, and one container whose stop is under way.
+func TestWhoAsksMeetsWhatIsWantedNow(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.deaf = true
+		p := a.pod("app")
+		p.Name, p.Spec.TerminationGracePeriodSeconds = "other", new(int64(100))
+		for range 20 { // of two that come while the worker looks, the first that it hears of is chance
+			w := a.another("other")
+			w.want(wishFor(p, "1"))
+			synctest.Wait()
+			asked := make(chan error)
+			a.host.set(func() {
+				a.host.looked = func() {
+					w.want(nil)
+					go func() { asked <- w.request(func() error { return w.shorten(time.Second) }) }()
+					time.Sleep(time.Millisecond) // until it asks
+				}
+			})
+			w.Wake()
+			if err := <-asked; err != nil {
+				t.Fatalf("one that is not wanted any more: %v", err)
+			}
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+		}
+	})
+}
+
 func TestAnEndCanBeShortened(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		grace := int64(100)

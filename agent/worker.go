@@ -248,6 +248,7 @@ func (w *worker) run(ctx context.Context) {
 			return
 		case <-w.wake:
 		case r := <-w.requests:
+			w.adjust() // who asks means the Pod as it is wanted by now
 			r.answer <- r.do()
 		case <-timer.C:
 		case r := <-w.results:
