@@ -20,10 +20,12 @@ func HasFiles(volume *v1.Volume) bool {
 	return volume.ConfigMap != nil || volume.Secret != nil || volume.DownwardAPI != nil || volume.Projected != nil
 }
 
-// Files are those of each volume that consists of files, by its name. An error names the volume, as the kubelet does. The
-// facts are about no container of their own: a resourceFieldRef names one.
+// Files are those of each volume that consists of files, by its name. The error is about volumes of which they cannot be told,
+// and names them as the kubelet does; the others are there. The facts are about no container of their own: a resourceFieldRef
+// names one.
 func Files(f Facts) (map[string][]File, error) {
 	all := map[string][]File{}
+	var errs []error
 	for i := range f.Pod.Spec.Volumes {
 		volume := &f.Pod.Spec.Volumes[i]
 		if !HasFiles(volume) {
@@ -31,11 +33,12 @@ func Files(f Facts) (map[string][]File, error) {
 		}
 		files, err := f.files(volume)
 		if err != nil {
-			return nil, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", volume.Name, err)
+			errs = append(errs, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", volume.Name, err))
+			continue
 		}
 		all[volume.Name] = files
 	}
-	return all, nil
+	return all, errors.Join(errs...)
 }
 
 // projections are what a volume that has files has them from; one that is not projected has one.

@@ -204,6 +204,24 @@ func TestFilesFromObjects(t *testing.T) {
 	}
 }
 
+func TestAVolumeWithoutItsObjectHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	volume := func(name, of string) v1.Volume {
+		return v1.Volume{Name: name, VolumeSource: v1.VolumeSource{ConfigMap: &v1.ConfigMapVolumeSource{LocalObjectReference: named(of)}}}
+	}
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, Spec: v1.PodSpec{
+		Volumes: []v1.Volume{volume("a", "none"), volume("b", "settings"), volume("c", "gone")},
+	}}
+	files, err := Files(Facts{Pod: pod, Objects: some()})
+	if len(files) != 1 || len(files["b"]) != 3 {
+		t.Errorf("files are %v", files)
+	}
+	const want = "MountVolume.SetUp failed for volume \"a\" : configmap \"none\" not found\nMountVolume.SetUp failed for volume \"c\" : configmap \"gone\" not found"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
 func TestReferences(t *testing.T) {
 	t.Parallel()
 	may := ptr.To(true)

@@ -19,22 +19,28 @@ import (
 const FailedMount = "FailedMount"
 
 // given is what the Pod's volumes are made of besides the Pod. Its error is a Fault.
-func (n *Node) given(t Target) (volumes.Given, error) {
+func (n *Node) given(t Target) (given volumes.Given, err error) {
+	if given.Files, err = n.files(t); err == nil {
+		given.Folders, err = n.folders(t)
+	}
+	return given, err
+}
+
+// files are what the Pod's volumes say that consist of files, by the volume's name: of all for which that can be told. The
+// error, a Fault, is about the others.
+func (n *Node) files(t Target) (map[string][]volumes.File, error) {
 	files, err := inputs.Files(inputs.Facts{Pod: t.Pod, NodeName: n.Name, Capacity: n.capacity(), Objects: t.Objects})
-	if err != nil {
-		return volumes.Given{}, &Fault{FailedMount, err}
-	}
-	given := volumes.Given{Files: map[string][]volumes.File{}}
-	if given.Folders, err = n.folders(t); err != nil {
-		return volumes.Given{}, err
-	}
+	out := map[string][]volumes.File{}
 	for name, of := range files {
-		given.Files[name] = make([]volumes.File, len(of))
+		out[name] = make([]volumes.File, len(of))
 		for i, f := range of {
-			given.Files[name][i] = volumes.File(f)
+			out[name][i] = volumes.File(f)
 		}
 	}
-	return given, nil
+	if err != nil {
+		return out, &Fault{FailedMount, err}
+	}
+	return out, nil
 }
 
 // maxEnvFile is the size of a file up to which it is searched for variables, in bytes.
@@ -71,9 +77,10 @@ func HugePages() (v1.ResourceList, error) { return cgroups.HugePages() }
 
 // Refresh brings the files in the Pod's volumes up to date with the Pod, as containers see them.
 func (n *Node) Refresh(_ context.Context, t Target) error {
-	given, err := n.given(t)
+	files, err := n.files(t)
+	failed := n.Volumes.Update(t.Pod, volumes.Given{Files: files})
 	if err != nil {
-		return err
+		return err // which Update has noticed, too
 	}
-	return n.Volumes.Update(t.Pod, given)
+	return failed
 }
