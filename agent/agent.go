@@ -44,6 +44,7 @@ type Agent struct {
 	sources  *sources
 	objects  *objects.Store // nil before Run
 	feed     *feed
+	offering sync.Mutex // held while objects are handed out
 	*surroundings
 
 	handing sync.Mutex
@@ -91,7 +92,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	if err := a.adopt(ctx); err != nil {
 		return err
 	}
-	a.offer(SourceAPI, a.objects.Set())
+	a.offerObjects()
 	if adopted != nil {
 		adopted()
 	}

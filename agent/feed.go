@@ -204,17 +204,15 @@ func (a *Agent) write(id objects.ID, s sighting) (known, error) {
 // sightings are all objects that there are: those of the sources, Pods as they are reported, and events.
 func (a *Agent) sightings() map[objects.ID]sighting {
 	seen := map[objects.ID]sighting{}
-	own, _ := a.objects.List()
-	for _, o := range own {
+	for _, o := range a.objects.List() {
 		seen[o.ID] = sighting{o.Revision, func() (map[string]any, error) { return runtime.DeepCopyJSON(o.Content), nil }}
 	}
-	for _, o := range a.sources.directory().Objects {
+	directory := a.sources.directory()
+	for _, o := range directory.Objects {
 		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.Kind, o.File, o.Line) }}
 	}
-	for i := range a.sources.directory().Pods {
-		p := &a.sources.directory().Pods[i]
-		id := objects.IDOf(manifests.PodKey(types.NamespacedName{Namespace: p.Namespace, Name: p.Name}))
-		seen[id] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, manifests.KindPod, p.File, p.Line) }}
+	for _, p := range directory.Pods {
+		seen[objects.IDOf(p.Key())] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, manifests.KindPod, p.File, p.Line) }}
 	}
 	for _, w := range a.all() {
 		pod := w.published.Load()

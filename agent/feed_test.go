@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,6 +150,68 @@ func TestFollowersAreToldOfAllAndOfEveryChange(t *testing.T) {
 	defer a.feed.mu.Unlock()
 	if len(a.feed.known) > 0 {
 		t.Errorf("with nobody who follows it remembers %d objects", len(a.feed.known))
+	}
+}
+
+func TestWhatIsMadeAtOnceIsWantedTogether(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	for range 5 {
+		var made sync.WaitGroup
+		for i := range 10 {
+			made.Go(func() {
+				name := fmt.Sprintf("x%d", i)
+				body := fmt.Sprintf(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "name": %q}}`, name)
+				if _, err := a.PutObject(server.ObjectID{Resource: "configmaps", Namespace: "default", Name: name}, []byte(body), server.Condition{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		made.Wait()
+		if got := len(a.sources.sets[SourceAPI].Objects); got != 10 {
+			t.Fatalf("%d of 10 are wanted", got)
+		}
+		for i := range 10 {
+			if _, _, err := a.DeleteObject(server.ObjectID{Resource: "configmaps", Namespace: "default", Name: fmt.Sprintf("x%d", i)}, server.Condition{}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestALookIsAtOneMoment(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	var pods []manifests.Pod
+	for i := range 100 {
+		pods = append(pods, manifests.Pod{Pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("p%d", i)}}})
+	}
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			a.sources.tell(SourceDirectory, manifests.Set{Pods: pods})
+			a.sources.tell(SourceDirectory, manifests.Set{})
+		}
+	}()
+	for range 500 {
+		if seen := len(a.sightings()); seen != 0 && seen != len(pods) {
+			t.Errorf("seen are %d of %d Pods", seen, len(pods))
+			break
+		}
+	}
+	stop.Store(true)
+	<-done
+}
+
+func TestAPodOfAManifestIsNotStartedAgainOnACondition(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	a.sources.tell(SourceDirectory, manifests.Set{Pods: []manifests.Pod{{Pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}, File: "web.yaml", Line: 3}}})
+	_, _, err := a.DeleteObject(server.ObjectID{Resource: "pods", Namespace: "default", Name: "web"}, server.Condition{Revision: 7}, nil)
+	if !errors.Is(err, server.ErrForbidden) {
+		t.Errorf("what cannot be held to its condition is done: %v", err)
 	}
 }
 

@@ -16,6 +16,13 @@ import (
 	"github.com/podkeeper/podkeeper/server"
 )
 
+// offerObjects hands out the objects as they are now: of several changes at once the last one has all.
+func (a *Agent) offerObjects() {
+	a.offering.Lock()
+	defer a.offering.Unlock()
+	a.offer(SourceAPI, a.objects.Set())
+}
+
 // PutObject makes an object be what there is by a name. What stands in the manifest directory is not changed from here.
 func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition) ([]byte, error) {
 	key, err := a.changeable(id)
@@ -23,15 +30,15 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 		return nil, err
 	}
 	o, err := a.objects.Put(key, body, objects.Condition(want))
-	return a.changed(o, err)
+	return a.handOutChange(o, err)
 }
 
 // DeleteObject removes an object. A Pod ends as one whose manifest was removed does, within grace where that is less. One
-// that stands in the manifest directory begins anew.
+// that stands in the manifest directory begins anew, unless that is on a condition: what it is has no revision here.
 func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *time.Duration) (answer []byte, warning string, err error) {
 	key, err := a.changeable(id)
 	switch {
-	case errors.Is(err, server.ErrForbidden) && id.Resource == podResource:
+	case errors.Is(err, server.ErrForbidden) && id.Resource == podResource && want == server.Condition{}:
 		if answer, err = a.beginAnew(key.NamespacedName); err != nil {
 			return nil, "", err
 		}
@@ -40,7 +47,7 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 		return nil, "", err
 	default:
 		o, err := a.objects.Delete(key, objects.Condition(want))
-		if answer, err = a.changed(o, err); err != nil {
+		if answer, err = a.handOutChange(o, err); err != nil {
 			return nil, "", err
 		}
 	}
@@ -74,8 +81,8 @@ func (a *Agent) beginAnew(pod types.NamespacedName) ([]byte, error) {
 	return answer, nil
 }
 
-// changed answers a change, and hands it out.
-func (a *Agent) changed(o objects.Object, err error) ([]byte, error) {
+// handOutChange hands out a change, and answers it.
+func (a *Agent) handOutChange(o objects.Object, err error) ([]byte, error) {
 	switch {
 	case errors.Is(err, objects.ErrNotFound):
 		return nil, server.As(server.ErrNoObject, err.Error())
@@ -88,7 +95,7 @@ func (a *Agent) changed(o objects.Object, err error) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	}
-	a.offer(SourceAPI, a.objects.Set())
+	a.offerObjects()
 	answer, err := json.Marshal(o.Content)
 	if err != nil {
 		return nil, fmt.Errorf("encode object: %w", err)
@@ -118,7 +125,7 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 // standsIn is where an object stands in a Set, "" for nowhere.
 func standsIn(set manifests.Set, key manifests.Key) (file string, line int) {
 	for _, p := range set.Pods {
-		if key.Kind == manifests.KindPod && p.Namespace == key.Namespace && p.Name == key.Name {
+		if p.Key() == key {
 			return p.File, p.Line
 		}
 	}
@@ -161,7 +168,7 @@ func (a *Agent) watchObjects(ctx context.Context) {
 		case <-timer.C:
 			timer.Reset(lookAgain)
 			if a.objects.Look() {
-				a.offer(SourceAPI, a.objects.Set())
+				a.offerObjects()
 			}
 		}
 	}

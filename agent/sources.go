@@ -81,7 +81,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 	for _, source := range s.order {
 		for i := range s.sets[source].Pods {
 			p := &s.sets[source].Pods[i]
-			key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+			key := key(p.Pod)
 			if wishes[key] != nil {
 				continue
 			}
@@ -147,7 +147,7 @@ func (s *sources) refused() []manifests.Refusal {
 		set := s.sets[source]
 		all = append(all, set.Refused...)
 		for _, p := range set.Pods {
-			key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+			key := key(p.Pod)
 			if first, taken := named[key]; taken {
 				all = append(all, manifests.Refusal{
 					File: p.File, Line: p.Line, Field: "metadata.name", Of: manifests.PodKey(key), Kept: true,

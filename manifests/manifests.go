@@ -22,6 +22,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Config says where manifests are and how to follow them.
@@ -56,6 +57,11 @@ type Pod struct {
 	Revision string
 	File     string // the file it stands in
 	Line     int    // the line of its metadata.name, 1-based
+}
+
+// Key names the Pod.
+func (p Pod) Key() Key {
+	return PodKey(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
 }
 
 // Refusal is one fault of a manifest, in words for the person who wrote it.

@@ -145,7 +145,7 @@ func (w *watcher) keep(f *tracked, good []document) {
 // same tells whether two Sets say the same. Lines do not count: a comment above a Pod is no change.
 func same(a, b Set) bool {
 	return slices.EqualFunc(a.Pods, b.Pods, func(a, b Pod) bool {
-		return a.Namespace == b.Namespace && a.Name == b.Name && a.Revision == b.Revision && a.File == b.File
+		return a.Key() == b.Key() && a.Revision == b.Revision && a.File == b.File
 	}) && slices.EqualFunc(a.Objects, b.Objects, func(a, b Object) bool {
 		return a.Key() == b.Key() && a.Revision == b.Revision && a.File == b.File
 	}) && slices.Equal(a.Refused, b.Refused) && fmt.Sprint(a.Err) == fmt.Sprint(b.Err)

@@ -221,8 +221,8 @@ func (s *Store) Get(id ID) (Object, error) {
 	return Object{}, fmt.Errorf("%s: %w", id, ErrNotFound)
 }
 
-// List answers all objects, sorted, and the revision at which there were these.
-func (s *Store) List() ([]Object, uint64) {
+// List answers all objects, sorted.
+func (s *Store) List() []Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]Object, 0, len(s.objects))
@@ -230,7 +230,7 @@ func (s *Store) List() ([]Object, uint64) {
 		all = append(all, o.Object)
 	}
 	slices.SortFunc(all, func(a, b Object) int { return strings.Compare(a.String(), b.String()) })
-	return all, s.revision
+	return all
 }
 
 // Revision is that of the last change.
@@ -343,7 +343,7 @@ func judge(id ID, read manifests.Set) error {
 	want := manifests.Key{Kind: kind, NamespacedName: id.NamespacedName}
 	var got []manifests.Key
 	for _, p := range read.Pods {
-		got = append(got, manifests.PodKey(types.NamespacedName{Namespace: p.Namespace, Name: p.Name}))
+		got = append(got, p.Key())
 	}
 	for _, o := range read.Objects {
 		got = append(got, o.Key())
