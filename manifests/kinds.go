@@ -2,17 +2,19 @@ package manifests
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/kubernetes/pkg/apis/core"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 	"k8s.io/utils/ptr"
@@ -75,67 +77,125 @@ func (o Object) podUID() types.UID {
 
 // kind is what there is to know of one kind of object.
 type kind struct {
+	standard
 	typ         reflect.Type
-	example     string // of a name
+	resource    string // its name in paths of Kubernetes' API
+	example     string // of an object's name
 	hidden      bool   // what stands in one is not for other eyes: no message quotes it
 	clusterWide bool   // it has no namespace
 
 	odd      func(o metav1.Object, at *field.Path) []fault // finds what is not supported and cannot be told from one field alone; may be nil
-	complete func(o metav1.Object, at *field.Path) []fault // fills in what follows from what is written; faults are in that
-	validate func(o metav1.Object) field.ErrorList         // says what is wrong by Kubernetes' rules
-	frozen   func(now, was metav1.Object) (field string)   // the field that an edit must not touch; nil for none ever
+	complete func(o metav1.Object, at *field.Path) []fault // fills in what follows from what is written, beside defaults; may be nil
 }
 
 var kinds = map[string]kind{
 	KindPod: {
-		typ: reflect.TypeFor[v1.Pod](), example: "web",
-		odd: func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
+		typ: reflect.TypeFor[v1.Pod](), resource: "pods", example: "web",
+		standard: standardOf(corev1.Convert_v1_Pod_To_core_Pod, corev1.SetObjectDefaults_Pod, validatePod, validatePodUpdate),
+		odd:      func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
 		complete: func(o metav1.Object, at *field.Path) []fault {
-			corev1.SetObjectDefaults_Pod(o.(*v1.Pod))
 			profileByAnnotation(o.(*v1.Pod))
 			return prioritise(o.(*v1.Pod), at)
 		},
-		validate: func(o metav1.Object) field.ErrorList { return validatePod(o.(*v1.Pod)) },
 	},
 	KindConfigMap: {
-		typ: reflect.TypeFor[v1.ConfigMap](), example: "settings",
-		complete: func(o metav1.Object, _ *field.Path) []fault {
-			corev1.SetObjectDefaults_ConfigMap(o.(*v1.ConfigMap))
-			return nil
-		},
-		validate: func(o metav1.Object) field.ErrorList {
-			internal := new(core.ConfigMap)
-			if err := corev1.Convert_v1_ConfigMap_To_core_ConfigMap(o.(*v1.ConfigMap), internal, nil); err != nil {
-				return field.ErrorList{field.InternalError(nil, err)}
-			}
-			return validation.ValidateConfigMap(internal)
-		},
-		frozen: frozenConfigMap,
+		typ: reflect.TypeFor[v1.ConfigMap](), resource: "configmaps", example: "settings",
+		standard: standardOf(corev1.Convert_v1_ConfigMap_To_core_ConfigMap, corev1.SetObjectDefaults_ConfigMap,
+			validation.ValidateConfigMap, validation.ValidateConfigMapUpdate),
 	},
 	KindSecret: {
-		typ: reflect.TypeFor[v1.Secret](), example: "credentials", hidden: true,
-		complete: completeSecret,
-		validate: func(o metav1.Object) field.ErrorList {
-			internal := new(core.Secret)
-			if err := corev1.Convert_v1_Secret_To_core_Secret(o.(*v1.Secret), internal, nil); err != nil {
-				return field.ErrorList{field.InternalError(nil, err)}
-			}
-			return validation.ValidateSecret(internal)
+		typ: reflect.TypeFor[v1.Secret](), resource: "secrets", example: "credentials", hidden: true,
+		standard: standardOf(corev1.Convert_v1_Secret_To_core_Secret, corev1.SetObjectDefaults_Secret,
+			validation.ValidateSecret, validation.ValidateSecretUpdate),
+		complete: func(o metav1.Object, _ *field.Path) []fault {
+			writeStringData(o.(*v1.Secret))
+			return nil
 		},
-		frozen: frozenSecret,
 	},
-	KindClaim:  claimKind,
-	KindVolume: volumeKind,
+	KindClaim: {
+		typ: reflect.TypeFor[v1.PersistentVolumeClaim](), resource: "persistentvolumeclaims", example: "data",
+		standard: standardOf(corev1.Convert_v1_PersistentVolumeClaim_To_core_PersistentVolumeClaim, corev1.SetObjectDefaults_PersistentVolumeClaim,
+			validateClaim, validateClaimUpdate),
+		odd: func(o metav1.Object, at *field.Path) []fault {
+			return oddAccess(o.(*v1.PersistentVolumeClaim).Spec.AccessModes, at.Child("spec"))
+		},
+	},
+	KindVolume: {
+		typ: reflect.TypeFor[v1.PersistentVolume](), resource: "persistentvolumes", example: "disk-1", clusterWide: true,
+		standard: standardOf(corev1.Convert_v1_PersistentVolume_To_core_PersistentVolume, corev1.SetObjectDefaults_PersistentVolume,
+			validateVolume, validateVolumeUpdate),
+		odd: func(o metav1.Object, at *field.Path) []fault { return oddVolume(o.(*v1.PersistentVolume), at) },
+	},
 }
 
 // kindNames are the kinds, sorted.
 func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
 
-// completeSecret fills in the defaults of a Secret, and what stands under stringData, which comes before data of the same
-// name (kubernetes/kubernetes pkg/apis/core/v1/conversion.go).
-func completeSecret(o metav1.Object, _ *field.Path) []fault {
-	secret := o.(*v1.Secret)
-	corev1.SetObjectDefaults_Secret(secret)
+// standard is what Kubernetes itself makes of one kind.
+type standard struct {
+	setDefaults func(o metav1.Object)
+	validate    func(o metav1.Object) field.ErrorList        // says what is wrong with a new one
+	edit        func(now, was metav1.Object) field.ErrorList // says what is wrong with an edit
+}
+
+// standardOf is that of a kind whose types are T in manifests and I inside of Kubernetes.
+func standardOf[T interface {
+	metav1.Object
+	runtime.Object
+}, I any](
+	convert func(T, *I, conversion.Scope) error, setDefaults func(T), validate func(*I) field.ErrorList, edit func(now, was *I) field.ErrorList,
+) standard {
+	internal := func(o metav1.Object, version string) (*I, error) {
+		object := o.(T).DeepCopyObject().(T) // the conversion shares parts
+		object.SetResourceVersion(version)
+		out := new(I)
+		return out, convert(object, out, nil)
+	}
+	return standard{
+		setDefaults: func(o metav1.Object) { setDefaults(o.(T)) },
+		validate: func(o metav1.Object) field.ErrorList {
+			object, err := internal(o, "")
+			if err != nil {
+				return field.ErrorList{field.InternalError(nil, err)}
+			}
+			return validate(object)
+		},
+		edit: func(now, was metav1.Object) field.ErrorList {
+			const some = "1" // an object that is edited has a version
+			after, err := internal(now, some)
+			before, beforeErr := internal(was, some)
+			if err := errors.Join(err, beforeErr); err != nil {
+				return field.ErrorList{field.InternalError(nil, err)}
+			}
+			return edit(after, before)
+		},
+	}
+}
+
+// CheckEdit says what of an edit Kubernetes' API does not allow, in its words: ValidatePodUpdate and its kin. Both are as
+// Decode answers them, of one kind, name and UID. An edit of a manifest need not be such a one: it may make a new instance.
+func CheckEdit(now, was metav1.Object) error {
+	var errs []error
+	for _, err := range kinds[reflect.TypeOf(now).Elem().Name()].edit(now, was) {
+		errs = append(errs, fmt.Errorf("%s: %s", err.Field, err.ErrorBody()))
+	}
+	return errors.Join(errs...)
+}
+
+// isImmutable tells whether an object says so of itself.
+func isImmutable(o metav1.Object) bool {
+	switch o := o.(type) {
+	case *v1.ConfigMap:
+		return ptr.Deref(o.Immutable, false)
+	case *v1.Secret:
+		return ptr.Deref(o.Immutable, false)
+	}
+	return false
+}
+
+// writeStringData writes what stands under stringData to data, before what is there of the same name (kubernetes/kubernetes
+// pkg/apis/core/v1/conversion.go).
+func writeStringData(secret *v1.Secret) {
 	for name, text := range secret.StringData {
 		if secret.Data == nil {
 			secret.Data = map[string][]byte{}
@@ -143,56 +203,17 @@ func completeSecret(o metav1.Object, _ *field.Path) []fault {
 		secret.Data[name] = []byte(text)
 	}
 	secret.StringData = nil
-	return nil
-}
-
-// frozenConfigMap is Kubernetes' rule for `immutable` (ValidateConfigMapUpdate).
-func frozenConfigMap(now, was metav1.Object) string {
-	n, w := now.(*v1.ConfigMap), was.(*v1.ConfigMap)
-	switch {
-	case !ptr.Deref(w.Immutable, false):
-	case !ptr.Deref(n.Immutable, false):
-		return "immutable"
-	case !equality.Semantic.DeepEqual(n.Data, w.Data):
-		return "data"
-	case !equality.Semantic.DeepEqual(n.BinaryData, w.BinaryData):
-		return "binaryData"
-	}
-	return ""
-}
-
-// frozenSecret is the same for Secrets (ValidateSecretUpdate).
-func frozenSecret(now, was metav1.Object) string {
-	n, w := now.(*v1.Secret), was.(*v1.Secret)
-	switch {
-	case !ptr.Deref(w.Immutable, false):
-	case !ptr.Deref(n.Immutable, false):
-		return "immutable"
-	case n.Type != w.Type:
-		return "type"
-	case !equality.Semantic.DeepEqual(n.Data, w.Data):
-		return "data"
-	}
-	return ""
-}
-
-// resources are the kinds by their names in paths of Kubernetes' API.
-var resources = map[string]string{
-	"pods": KindPod, "configmaps": KindConfigMap, "secrets": KindSecret, "persistentvolumes": KindVolume, "persistentvolumeclaims": KindClaim,
 }
 
 // ResourceOf is the name of a kind in paths of Kubernetes' API, "" where there is none.
-func ResourceOf(kind string) string {
-	for resource, of := range resources {
-		if of == kind {
-			return resource
-		}
-	}
-	return ""
-}
+func ResourceOf(kind string) string { return kinds[kind].resource }
 
 // KindOf is the kind of a resource, such as Pod for pods, and whether its objects are in no namespace; "" where there is none.
 func KindOf(resource string) (kind string, clusterWide bool) {
-	kind = resources[resource]
-	return kind, kinds[kind].clusterWide
+	for name, of := range kinds {
+		if of.resource == resource {
+			return name, of.clusterWide
+		}
+	}
+	return "", false
 }

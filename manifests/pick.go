@@ -277,15 +277,14 @@ func (p *picker) settle(key Key) {
 // frozen refuses an edit of what must not be edited.
 func (p *picker) frozen(c claim) bool {
 	was, ran := p.running[c.Key()]
-	of := kinds[c.Kind]
-	if !ran || was.Revision == c.Revision || of.frozen == nil {
+	if !ran || was.Revision == c.Revision || !isImmutable(was.Object) {
 		return false
 	}
-	field := of.frozen(c.Object.Object, was.Object)
-	if field != "" {
-		p.refuse(c, field, "Forbidden: field is immutable when `immutable` is set: give the "+c.Kind+" another name, or remove it first")
+	faults := kinds[c.Kind].edit(c.Object.Object, was.Object)
+	if len(faults) > 0 {
+		p.refuse(c, faults[0].Field, faults[0].ErrorBody()+": give the "+c.Kind+" another name, or remove it first")
 	}
-	return field != ""
+	return len(faults) > 0
 }
 
 func (p *picker) refuse(c claim, name, reason string) {

@@ -2,67 +2,46 @@ package manifests
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/core"
-	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 	"k8s.io/utils/ptr"
 )
 
-// volumeKind is the kind of what a claim may be bound to.
-var volumeKind = kind{
-	typ: reflect.TypeFor[v1.PersistentVolume](), example: "disk-1", clusterWide: true,
-	odd: func(o metav1.Object, at *field.Path) []fault {
-		spec := o.(*v1.PersistentVolume).Spec
-		faults := oddAccess(spec.AccessModes, at.Child("spec"))
-		if host := spec.HostPath; host != nil {
-			switch kind := ptr.Deref(host.Type, v1.HostPathUnset); kind {
-			case v1.HostPathUnset, v1.HostPathDirectoryOrCreate, v1.HostPathDirectory:
-			default:
-				faults = append(faults, fault{
-					field:  join(at, "spec.hostPath.type"),
-					reason: fmt.Sprintf("%q: not supported: a claim is a folder: supported values: \"DirectoryOrCreate\", \"Directory\"", kind),
-				})
-			}
-		}
-		return faults
-	},
-	complete: func(o metav1.Object, _ *field.Path) []fault {
-		corev1.SetObjectDefaults_PersistentVolume(o.(*v1.PersistentVolume))
-		return nil
-	},
-	validate: func(o metav1.Object) field.ErrorList {
-		internal := new(core.PersistentVolume)
-		if err := corev1.Convert_v1_PersistentVolume_To_core_PersistentVolume(o.(*v1.PersistentVolume), internal, nil); err != nil {
-			return field.ErrorList{field.InternalError(nil, err)}
-		}
-		return validation.ValidatePersistentVolume(internal, validation.ValidationOptionsForPersistentVolume(internal, nil))
-	},
+func validateVolume(volume *core.PersistentVolume) field.ErrorList {
+	return validation.ValidatePersistentVolume(volume, validation.ValidationOptionsForPersistentVolume(volume, nil))
 }
 
-// claimKind is the kind of what a Pod's volume may be.
-var claimKind = kind{
-	typ: reflect.TypeFor[v1.PersistentVolumeClaim](), example: "data",
-	odd: func(o metav1.Object, at *field.Path) []fault {
-		return oddAccess(o.(*v1.PersistentVolumeClaim).Spec.AccessModes, at)
-	},
-	complete: func(o metav1.Object, _ *field.Path) []fault {
-		corev1.SetObjectDefaults_PersistentVolumeClaim(o.(*v1.PersistentVolumeClaim))
-		return nil
-	},
-	validate: func(o metav1.Object) field.ErrorList {
-		internal := new(core.PersistentVolumeClaim)
-		if err := corev1.Convert_v1_PersistentVolumeClaim_To_core_PersistentVolumeClaim(o.(*v1.PersistentVolumeClaim), internal, nil); err != nil {
-			return field.ErrorList{field.InternalError(nil, err)}
+func validateVolumeUpdate(now, was *core.PersistentVolume) field.ErrorList {
+	return validation.ValidatePersistentVolumeUpdate(now, was, validation.ValidationOptionsForPersistentVolume(now, was))
+}
+
+func validateClaim(claim *core.PersistentVolumeClaim) field.ErrorList {
+	return validation.ValidatePersistentVolumeClaim(claim, validation.ValidationOptionsForPersistentVolumeClaimCreate())
+}
+
+func validateClaimUpdate(now, was *core.PersistentVolumeClaim) field.ErrorList {
+	return validation.ValidatePersistentVolumeClaimUpdate(now, was, validation.ValidationOptionsForPersistentVolumeClaim(now, was))
+}
+
+// oddVolume refuses a persistent volume that is no folder.
+func oddVolume(volume *v1.PersistentVolume, at *field.Path) []fault {
+	faults := oddAccess(volume.Spec.AccessModes, at.Child("spec"))
+	if host := volume.Spec.HostPath; host != nil {
+		switch kind := ptr.Deref(host.Type, v1.HostPathUnset); kind {
+		case v1.HostPathUnset, v1.HostPathDirectoryOrCreate, v1.HostPathDirectory:
+		default:
+			faults = append(faults, fault{
+				field:  join(at, "spec.hostPath.type"),
+				reason: fmt.Sprintf("%q: not supported: a claim is a folder: supported values: \"DirectoryOrCreate\", \"Directory\"", kind),
+			})
 		}
-		return validation.ValidatePersistentVolumeClaim(internal, validation.ValidationOptionsForPersistentVolumeClaimCreate())
-	},
+	}
+	return faults
 }
 
 // oddAccess refuses the access mode that nothing here holds Pods to.

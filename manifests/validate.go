@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	podapi "k8s.io/kubernetes/pkg/api/pod"
 	"k8s.io/kubernetes/pkg/apis/core"
-	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 )
 
@@ -30,7 +29,10 @@ func (k kind) judge(o metav1.Object, at *field.Path) (revision string, faults []
 	if err != nil {
 		faults = append(faults, fault{reason: err.Error()})
 	}
-	faults = append(faults, k.complete(o, at)...)
+	k.setDefaults(o)
+	if k.complete != nil {
+		faults = append(faults, k.complete(o, at)...)
+	}
 	for _, err := range k.validate(o) {
 		name := err.Field
 		if at != nil {
@@ -65,14 +67,17 @@ func (k kind) unfit(o metav1.Object, at *field.Path) []fault {
 }
 
 // validatePod is what the API server checks when a Pod is created (its pod strategy).
-func validatePod(pod *v1.Pod) field.ErrorList {
-	internal := new(core.Pod)
-	if err := corev1.Convert_v1_Pod_To_core_Pod(pod.DeepCopy(), internal, nil); err != nil {
-		return field.ErrorList{field.InternalError(field.NewPath("spec"), err)}
-	}
-	options := podapi.GetValidationOptionsFromPodSpecAndMeta(&internal.Spec, nil, &internal.ObjectMeta, nil)
+func validatePod(pod *core.Pod) field.ErrorList {
+	options := podapi.GetValidationOptionsFromPodSpecAndMeta(&pod.Spec, nil, &pod.ObjectMeta, nil)
 	options.ResourceIsPod = true
-	return validation.ValidatePodCreate(internal, options)
+	return validation.ValidatePodCreate(pod, options)
+}
+
+// validatePodUpdate is what it checks when one is edited.
+func validatePodUpdate(now, was *core.Pod) field.ErrorList {
+	options := podapi.GetValidationOptionsFromPodSpecAndMeta(&now.Spec, &was.Spec, &now.ObjectMeta, &was.ObjectMeta)
+	options.ResourceIsPod = true
+	return validation.ValidatePodUpdate(now, was, options)
 }
 
 // covered tells whether a field, or one around it, is complained of already.
