@@ -11,14 +11,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/podkeeper/podkeeper/hack/image"
 )
 
 func main() {
@@ -33,38 +30,12 @@ func main() {
 }
 
 func build(out, tag, busybox string) error {
-	ref, err := name.NewTag(tag)
-	if err != nil {
-		return fmt.Errorf("read tag: %w", err)
-	}
 	files, err := rootfs(busybox)
 	if err != nil {
 		return err
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files)), nil })
-	if err != nil {
-		return fmt.Errorf("make layer: %w", err)
-	}
-	image, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return fmt.Errorf("make image: %w", err)
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return fmt.Errorf("make image: %w", err)
-	}
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config = v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"/bin/sh"}}
-	if image, err = mutate.ConfigFile(image, config); err != nil {
-		return fmt.Errorf("make image: %w", err)
-	}
-	if err := tarball.WriteToFile(out+".tmp", ref, image); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	if err := os.Rename(out+".tmp", out); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	return nil
+	layer := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files)), nil }
+	return image.Write(out, tag, layer, v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"/bin/sh"}})
 }
 
 // rootfs is the image's only layer: busybox under the name of each of its applets, users, and a few folders.

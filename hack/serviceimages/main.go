@@ -12,18 +12,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/podkeeper/podkeeper/hack/image"
 )
 
 const (
@@ -109,39 +107,8 @@ func (s service) keep(ctx context.Context, work, kept string) error {
 			return fmt.Errorf("remove older image: %w", err)
 		}
 	}
-	return s.archive(files, kept)
-}
-
-// archive makes the image of a tar of its files.
-func (s service) archive(files, to string) error {
-	tag, err := name.NewTag("podkeeper.local/" + s.Name + ":v1")
-	if err != nil {
-		return fmt.Errorf("read tag: %w", err)
-	}
-	layer, err := tarball.LayerFromFile(files)
-	if err != nil {
-		return fmt.Errorf("make layer: %w", err)
-	}
-	image, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return fmt.Errorf("make image: %w", err)
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return fmt.Errorf("make image: %w", err)
-	}
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config = v1.Config{
+	layer := func() (io.ReadCloser, error) { return os.Open(files) }
+	return image.Write(kept, "podkeeper.local/"+s.Name+":v1", layer, v1.Config{
 		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, User: s.User, Entrypoint: s.Entrypoint, Cmd: s.Cmd, StopSignal: s.StopSignal,
-	}
-	if image, err = mutate.ConfigFile(image, config); err != nil {
-		return fmt.Errorf("make image: %w", err)
-	}
-	if err := tarball.WriteToFile(to+".tmp", tag, image); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	if err := os.Rename(to+".tmp", to); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	return nil
+	})
 }
