@@ -140,7 +140,8 @@ func (r *roster) reserve(uid types.UID) bool {
 }
 
 // claim takes the UID, the host's ports and the place of an instance that begins, all of them or, where one is taken, none.
-// self is the node with what it has of what the Pod asks for. It answers who holds what in the way, in the scheduler's words; the worker is woken when it may try again.
+// self is the node with what it has of what the Pod asks for. It answers who holds what in the way, in the scheduler's words;
+// the worker is woken when it may try again.
 func (r *roster) claim(w *worker, pod *v1.Pod, self *v1.Node) (Ruling, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -78,7 +78,7 @@ func (c *Client) Manifests(ctx context.Context) (*Manifests, error) {
 
 // Healthy is nil when the agent runs and is well, else what is wrong.
 func (c *Client) Healthy(ctx context.Context) error {
-	_, err := c.do(ctx, http.MethodGet, "/healthz", nil)
+	_, err := c.do(ctx, http.MethodGet, "/healthz", nil, nil)
 	return err
 }
 
@@ -86,7 +86,7 @@ func (c *Client) Healthy(ctx context.Context) error {
 // agent knows, not when it is done. [ErrNoPod] is where there is no such Pod.
 func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}}
-	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil)
+	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil, nil)
 	return known(err, ErrNoPod)
 }
 
@@ -94,7 +94,7 @@ func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 // [ErrNoPod], or [ErrConflict] where the Pod does not end.
 func (c *Client) Shorten(ctx context.Context, pod types.NamespacedName, grace time.Duration) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}, "gracePeriodSeconds": {strconv.Itoa(int(grace / time.Second))}}
-	_, err := c.do(ctx, http.MethodPost, "/shorten?"+query.Encode(), nil)
+	_, err := c.do(ctx, http.MethodPost, "/shorten?"+query.Encode(), nil, nil)
 	return known(err, ErrNoPod)
 }
 
@@ -106,7 +106,7 @@ func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, con
 		return nil, fmt.Errorf("encode ephemeral container: %w", err)
 	}
 	path := fmt.Sprintf("/pods/%s/%s/ephemeralcontainers", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name))
-	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
+	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked), nil)
 	if err != nil {
 		return nil, known(err, ErrNoPod)
 	}
@@ -117,7 +117,7 @@ func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, con
 // ctx does. The error is [ErrNoPod], [ErrInvalid] or [ErrBadRequest], in the agent's words.
 func (c *Client) Log(ctx context.Context, pod types.NamespacedName, container string, query url.Values, out io.Writer) error {
 	path := fmt.Sprintf("/containerLogs/%s/%s/%s", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name), url.PathEscape(container))
-	res, err := c.send(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+	res, err := c.send(ctx, http.MethodGet, path+"?"+query.Encode(), nil, nil)
 	if err != nil {
 		return known(err, ErrNoPod)
 	}
@@ -134,7 +134,7 @@ const logPiece = 256 << 10
 // Follow tells of every object there is, then by a [Bookmark] of the revision at which there were these, then of each change,
 // until ctx ends or tell fails. The error says why it ended: whoever wants to go on begins again.
 func (c *Client) Follow(ctx context.Context, tell func(Change) error) error {
-	res, err := c.send(ctx, http.MethodGet, "/objects", nil)
+	res, err := c.send(ctx, http.MethodGet, "/objects", nil, nil)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (e kindOf) Is(target error) bool { return target == e.kind }
 
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (*T, error) {
-	body, err := c.do(ctx, http.MethodGet, path, nil)
+	body, err := c.do(ctx, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -251,8 +251,8 @@ func (a *answer) Error() string {
 }
 
 // do makes a request and reads the answer. One that is no success is an error of type *answer.
-func (c *Client) do(ctx context.Context, method, path string, asked io.Reader, header ...http.Header) ([]byte, error) {
-	res, err := c.send(ctx, method, path, asked, header...)
+func (c *Client) do(ctx context.Context, method, path string, asked io.Reader, header http.Header) ([]byte, error) {
+	res, err := c.send(ctx, method, path, asked, header)
 	if err != nil {
 		return nil, err
 	}
@@ -264,14 +264,12 @@ func (c *Client) do(ctx context.Context, method, path string, asked io.Reader, h
 }
 
 // send makes a request. An answer that is no success is an error of type *answer.
-func (c *Client) send(ctx context.Context, method, path string, asked io.Reader, header ...http.Header) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path string, asked io.Reader, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://podkeeper"+path, asked)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	for _, h := range header {
-		maps.Copy(req.Header, h)
-	}
+	maps.Copy(req.Header, header)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)

@@ -4,8 +4,9 @@
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
 // It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, an
-// ephemeral container, a command in one, its streams, and a port of a Pod. It changes nothing itself, and knows nothing of how
-// the agent comes by what it tells: everything it has is a [Source] and a metrics gatherer.
+// ephemeral container, objects to be made and removed, a command in a container, its streams, and a port of a Pod. It changes
+// nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics
+// gatherer.
 package server
 
 import (

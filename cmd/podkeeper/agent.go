@@ -110,6 +110,18 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 	}
 }
 
+// agentConfig is what the agent is told by flags and configuration.
+func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) agent.Config {
+	return agent.Config{
+		Manifests: manifests.Config{
+			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"),
+			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
+		},
+		ObjectsDir: filepath.Join(f.rootDir, "objects"), ImageDir: f.imageDir,
+		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
+	}
+}
+
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	log := newLog()
 	// containerd's libraries log what they also answer as errors.
@@ -135,13 +147,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer n.Runtime.Close()
-	a := agent.New(agent.Config{
-		Manifests: manifests.Config{
-			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"), Rescan: cfg.FileCheckFrequency.Duration, Log: log,
-		},
-		ObjectsDir: filepath.Join(f.rootDir, "objects"),
-		ImageDir:   f.imageDir, Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
-	}, n)
+	a := agent.New(agentConfig(f, cfg, log), n)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", n.Network.Describe(), "cgroups", n.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
