@@ -16,9 +16,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
@@ -131,15 +129,7 @@ func (g *guardedRegistry) push(t *testing.T, repository string, size int64) stri
 	t.Helper()
 	g.set(func() { g.users[""] = "" })
 	defer g.set(func() { delete(g.users, "") })
-	image := unlike(t, size)
-	ref, err := name.ParseReference(g.address+"/"+repository, name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, image); err != nil {
-		t.Fatal(err)
-	}
-	return ref.Name()
+	return pushTo(t, g.address+"/"+repository, unlike(t, size))
 }
 
 // secret is what a Pod's Secret holds.

@@ -19,12 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	ggcr "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
@@ -91,13 +89,7 @@ func pushUnlike(t *testing.T, repositories ...string) {
 	t.Helper()
 	more := unlike(t, 100)
 	for _, repository := range repositories {
-		ref, err := name.ParseReference(repository, name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.Write(ref, more); err != nil {
-			t.Fatal(err)
-		}
+		pushTo(t, repository, more)
 	}
 }
 

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	v1 "k8s.io/api/core/v1"
 )
@@ -47,14 +45,7 @@ func pushServices(t *testing.T) *strings.Replacer {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ref, err := name.ParseReference(lab.registry+"/services/"+service+":v1", name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.Write(ref, image); err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, "image: "+service, "image: "+ref.String())
+		names = append(names, "image: "+service, "image: "+pushTo(t, lab.registry+"/services/"+service+":v1", image))
 	}
 	return strings.NewReplacer(names...)
 }
