@@ -209,10 +209,10 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 	}
 	directory := a.sources.directory()
 	for _, o := range directory.Objects {
-		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.Kind, o.File, o.Line) }}
+		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.File, o.Line) }}
 	}
 	for _, p := range directory.Pods {
-		seen[objects.IDOf(p.Key())] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, manifests.KindPod, p.File, p.Line) }}
+		seen[objects.IDOf(p.Key())] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, p.File, p.Line) }}
 	}
 	for _, w := range a.all() {
 		pod := w.published.Load()
@@ -237,12 +237,11 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 }
 
 // fromManifest is an object of the manifest directory, with where it stands.
-func fromManifest(o metav1.Object, kind, file string, line int) (map[string]any, error) {
+func fromManifest(o metav1.Object, file string, line int) (map[string]any, error) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
 		return nil, err
 	}
-	fields["apiVersion"], fields["kind"] = "v1", kind
 	annotate(fields, manifestAnnotation, fmt.Sprintf("%s:%d", file, line))
 	return fields, nil
 }

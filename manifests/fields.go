@@ -106,6 +106,51 @@ drop PersistentVolumeClaim status
 yes  PersistentVolumeClaimSpec accessModes resources selector storageClassName volumeName
 no   PersistentVolumeClaimSpec dataSource dataSourceRef volumeAttributesClassName
 
+yes  Namespace metadata spec
+drop Namespace status
+yes  NamespaceSpec finalizers
+yes  ServiceAccount metadata secrets imagePullSecrets automountServiceAccountToken
+yes  Service metadata spec
+drop Service status
+yes  ServiceSpec ports selector clusterIP clusterIPs type externalIPs sessionAffinity loadBalancerIP loadBalancerSourceRanges externalName
+yes  ServiceSpec externalTrafficPolicy healthCheckNodePort publishNotReadyAddresses sessionAffinityConfig ipFamilies ipFamilyPolicy
+yes  ServiceSpec allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy trafficDistribution
+yes  ServicePort name protocol appProtocol port targetPort nodePort
+yes  SessionAffinityConfig clientIP
+yes  ClientIPConfig timeoutSeconds
+yes  Endpoints metadata subsets
+yes  EndpointSubset addresses notReadyAddresses ports
+yes  EndpointAddress ip hostname nodeName targetRef
+yes  EndpointPort name port protocol appProtocol
+yes  EndpointSlice metadata addressType endpoints ports
+yes  Endpoint addresses conditions hostname targetRef deprecatedTopology nodeName zone hints
+yes  EndpointConditions ready serving terminating
+yes  EndpointHints forZones forNodes
+yes  ForZone name
+yes  ForNode name
+yes  LimitRange metadata spec
+yes  LimitRangeSpec limits
+yes  LimitRangeItem type max min default defaultRequest maxLimitRequestRatio
+yes  ResourceQuota metadata spec
+drop ResourceQuota status
+yes  ResourceQuotaSpec hard scopes scopeSelector
+yes  ScopeSelector matchExpressions
+yes  ScopedResourceSelectorRequirement scopeName operator values
+yes  PriorityClass metadata value globalDefault description preemptionPolicy
+yes  RuntimeClass metadata handler overhead scheduling
+yes  Overhead podFixed
+yes  Scheduling nodeSelector tolerations
+yes  Lease metadata spec
+yes  LeaseSpec holderIdentity leaseDurationSeconds acquireTime renewTime leaseTransitions strategy preferredHolder
+yes  Role metadata rules
+yes  PolicyRule verbs apiGroups resources resourceNames nonResourceURLs
+yes  ClusterRole metadata rules
+no   ClusterRole aggregationRule
+yes  RoleBinding metadata subjects roleRef
+yes  ClusterRoleBinding metadata subjects roleRef
+yes  Subject kind apiGroup name namespace
+yes  RoleRef apiGroup kind name
+
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
@@ -266,7 +311,9 @@ func unsupported(v reflect.Value, at *field.Path) []fault {
 	return nil
 }
 
-func leaf(t reflect.Type) bool { return t == quantityType || t == intOrStringType || t == timeType }
+func leaf(t reflect.Type) bool {
+	return t == quantityType || t == intOrStringType || t == timeType || t == microTimeType
+}
 
 func unsupportedFields(v reflect.Value, at *field.Path) []fault {
 	fields := jsonFields(v.Type())

@@ -2,31 +2,57 @@ package manifests
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	nodev1 "k8s.io/api/node/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/conversion"
-	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	coordinationconv "k8s.io/kubernetes/pkg/apis/coordination/v1"
+	coordinationvalidation "k8s.io/kubernetes/pkg/apis/coordination/validation"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
+	discoveryconv "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	discoveryvalidation "k8s.io/kubernetes/pkg/apis/discovery/validation"
+	nodeconv "k8s.io/kubernetes/pkg/apis/node/v1"
+	nodevalidation "k8s.io/kubernetes/pkg/apis/node/validation"
+	rbacconv "k8s.io/kubernetes/pkg/apis/rbac/v1"
+	rbacvalidation "k8s.io/kubernetes/pkg/apis/rbac/validation"
+	schedulingconv "k8s.io/kubernetes/pkg/apis/scheduling/v1"
+	schedulingvalidation "k8s.io/kubernetes/pkg/apis/scheduling/validation"
 	"k8s.io/utils/ptr"
 )
 
 // The kinds that a manifest may have.
 const (
-	KindPod       = "Pod"
-	KindConfigMap = "ConfigMap"
-	KindSecret    = "Secret"
-	KindClaim     = "PersistentVolumeClaim"
-	KindVolume    = "PersistentVolume"
+	KindPod                = "Pod"
+	KindConfigMap          = "ConfigMap"
+	KindSecret             = "Secret"
+	KindClaim              = "PersistentVolumeClaim"
+	KindVolume             = "PersistentVolume"
+	KindNamespace          = "Namespace"
+	KindServiceAccount     = "ServiceAccount"
+	KindService            = "Service"
+	KindEndpoints          = "Endpoints"
+	KindEndpointSlice      = "EndpointSlice"
+	KindLimitRange         = "LimitRange"
+	KindResourceQuota      = "ResourceQuota"
+	KindPriorityClass      = "PriorityClass"
+	KindRuntimeClass       = "RuntimeClass"
+	KindLease              = "Lease"
+	KindRole               = "Role"
+	KindClusterRole        = "ClusterRole"
+	KindRoleBinding        = "RoleBinding"
+	KindClusterRoleBinding = "ClusterRoleBinding"
 )
 
 // Key names an object.
@@ -78,8 +104,9 @@ func (o Object) podUID() types.UID {
 // kind is what there is to know of one kind of object.
 type kind struct {
 	standard
+	version     schema.GroupVersion // of its apiVersion
 	typ         reflect.Type
-	resource    string // its name in paths of Kubernetes' API
+	plural      string // its name in paths of Kubernetes' API
 	example     string // of an object's name
 	hidden      bool   // what stands in one is not for other eyes: no message quotes it
 	clusterWide bool   // it has no namespace
@@ -88,9 +115,14 @@ type kind struct {
 	complete func(o metav1.Object, at *field.Path) []fault // fills in what follows from what is written, beside defaults; may be nil
 }
 
+// resource is the name that tells a kind from all others, such as pods, or leases.coordination.k8s.io.
+func (k kind) resource() string {
+	return schema.GroupResource{Group: k.version.Group, Resource: k.plural}.String()
+}
+
 var kinds = map[string]kind{
 	KindPod: {
-		typ: reflect.TypeFor[v1.Pod](), resource: "pods", example: "web",
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Pod](), plural: "pods", example: "web",
 		standard: standardOf(corev1.Convert_v1_Pod_To_core_Pod, corev1.SetObjectDefaults_Pod, validatePod, validatePodUpdate),
 		odd:      func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
 		complete: func(o metav1.Object, at *field.Path) []fault {
@@ -99,12 +131,12 @@ var kinds = map[string]kind{
 		},
 	},
 	KindConfigMap: {
-		typ: reflect.TypeFor[v1.ConfigMap](), resource: "configmaps", example: "settings",
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.ConfigMap](), plural: "configmaps", example: "settings",
 		standard: standardOf(corev1.Convert_v1_ConfigMap_To_core_ConfigMap, corev1.SetObjectDefaults_ConfigMap,
 			validation.ValidateConfigMap, validation.ValidateConfigMapUpdate),
 	},
 	KindSecret: {
-		typ: reflect.TypeFor[v1.Secret](), resource: "secrets", example: "credentials", hidden: true,
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Secret](), plural: "secrets", example: "credentials", hidden: true,
 		standard: standardOf(corev1.Convert_v1_Secret_To_core_Secret, corev1.SetObjectDefaults_Secret,
 			validation.ValidateSecret, validation.ValidateSecretUpdate),
 		complete: func(o metav1.Object, _ *field.Path) []fault {
@@ -113,7 +145,7 @@ var kinds = map[string]kind{
 		},
 	},
 	KindClaim: {
-		typ: reflect.TypeFor[v1.PersistentVolumeClaim](), resource: "persistentvolumeclaims", example: "data",
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.PersistentVolumeClaim](), plural: "persistentvolumeclaims", example: "data",
 		standard: standardOf(corev1.Convert_v1_PersistentVolumeClaim_To_core_PersistentVolumeClaim, corev1.SetObjectDefaults_PersistentVolumeClaim,
 			validateClaim, validateClaimUpdate),
 		odd: func(o metav1.Object, at *field.Path) []fault {
@@ -121,65 +153,94 @@ var kinds = map[string]kind{
 		},
 	},
 	KindVolume: {
-		typ: reflect.TypeFor[v1.PersistentVolume](), resource: "persistentvolumes", example: "disk-1", clusterWide: true,
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.PersistentVolume](), plural: "persistentvolumes", example: "disk-1", clusterWide: true,
 		standard: standardOf(corev1.Convert_v1_PersistentVolume_To_core_PersistentVolume, corev1.SetObjectDefaults_PersistentVolume,
 			validateVolume, validateVolumeUpdate),
 		odd: func(o metav1.Object, at *field.Path) []fault { return oddVolume(o.(*v1.PersistentVolume), at) },
+	},
+	KindNamespace: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Namespace](), plural: "namespaces", example: "team", clusterWide: true,
+		standard: standardOf(corev1.Convert_v1_Namespace_To_core_Namespace, corev1.SetObjectDefaults_Namespace,
+			validation.ValidateNamespace, both(validation.ValidateNamespace, validation.ValidateNamespaceUpdate)),
+	},
+	KindServiceAccount: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.ServiceAccount](), plural: "serviceaccounts", example: "builder",
+		standard: standardOf(corev1.Convert_v1_ServiceAccount_To_core_ServiceAccount, nil,
+			validation.ValidateServiceAccount, validation.ValidateServiceAccountUpdate),
+	},
+	KindService: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Service](), plural: "services", example: "web",
+		standard: standardOf(corev1.Convert_v1_Service_To_core_Service, corev1.SetObjectDefaults_Service,
+			validation.ValidateServiceCreate, validation.ValidateServiceUpdate),
+		complete: func(o metav1.Object, _ *field.Path) []fault {
+			listAddress(o.(*v1.Service))
+			return nil
+		},
+	},
+	KindEndpoints: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Endpoints](), plural: "endpoints", example: "web",
+		standard: standardOf(corev1.Convert_v1_Endpoints_To_core_Endpoints, corev1.SetObjectDefaults_Endpoints,
+			validation.ValidateEndpointsCreate, validation.ValidateEndpointsUpdate),
+	},
+	KindEndpointSlice: {
+		version: discoveryv1.SchemeGroupVersion, typ: reflect.TypeFor[discoveryv1.EndpointSlice](), plural: "endpointslices", example: "web-1",
+		standard: standardOf(discoveryconv.Convert_v1_EndpointSlice_To_discovery_EndpointSlice, discoveryconv.SetObjectDefaults_EndpointSlice,
+			discoveryvalidation.ValidateEndpointSliceCreate, discoveryvalidation.ValidateEndpointSliceUpdate),
+	},
+	KindLimitRange: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.LimitRange](), plural: "limitranges", example: "limits",
+		standard: standardOf(corev1.Convert_v1_LimitRange_To_core_LimitRange, corev1.SetObjectDefaults_LimitRange,
+			validation.ValidateLimitRange, anew(validation.ValidateLimitRange)),
+	},
+	KindResourceQuota: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.ResourceQuota](), plural: "resourcequotas", example: "quota",
+		standard: standardOf(corev1.Convert_v1_ResourceQuota_To_core_ResourceQuota, corev1.SetObjectDefaults_ResourceQuota,
+			validation.ValidateResourceQuota, validation.ValidateResourceQuotaUpdate),
+	},
+	KindPriorityClass: {
+		version: schedulingv1.SchemeGroupVersion, typ: reflect.TypeFor[schedulingv1.PriorityClass](), plural: "priorityclasses", example: "high", clusterWide: true,
+		standard: standardOf(schedulingconv.Convert_v1_PriorityClass_To_scheduling_PriorityClass, schedulingconv.SetObjectDefaults_PriorityClass,
+			schedulingvalidation.ValidatePriorityClass, schedulingvalidation.ValidatePriorityClassUpdate),
+	},
+	KindRuntimeClass: {
+		version: nodev1.SchemeGroupVersion, typ: reflect.TypeFor[nodev1.RuntimeClass](), plural: "runtimeclasses", example: "crun", clusterWide: true,
+		standard: standardOf(nodeconv.Convert_v1_RuntimeClass_To_node_RuntimeClass, nil,
+			nodevalidation.ValidateRuntimeClass, both(nodevalidation.ValidateRuntimeClass, nodevalidation.ValidateRuntimeClassUpdate)),
+	},
+	KindLease: {
+		version: coordinationv1.SchemeGroupVersion, typ: reflect.TypeFor[coordinationv1.Lease](), plural: "leases", example: "leader",
+		standard: standardOf(coordinationconv.Convert_v1_Lease_To_coordination_Lease, nil,
+			coordinationvalidation.ValidateLease, coordinationvalidation.ValidateLeaseUpdate),
+	},
+	KindRole: {
+		version: rbacv1.SchemeGroupVersion, typ: reflect.TypeFor[rbacv1.Role](), plural: "roles", example: "reader",
+		standard: standardOf(rbacconv.Convert_v1_Role_To_rbac_Role, nil, rbacvalidation.ValidateRole, rbacvalidation.ValidateRoleUpdate),
+	},
+	KindClusterRole: {
+		version: rbacv1.SchemeGroupVersion, typ: reflect.TypeFor[rbacv1.ClusterRole](), plural: "clusterroles", example: "reader", clusterWide: true,
+		standard: standardOf(rbacconv.Convert_v1_ClusterRole_To_rbac_ClusterRole, nil, validateClusterRole, validateClusterRoleUpdate),
+	},
+	KindRoleBinding: {
+		version: rbacv1.SchemeGroupVersion, typ: reflect.TypeFor[rbacv1.RoleBinding](), plural: "rolebindings", example: "readers",
+		standard: standardOf(rbacconv.Convert_v1_RoleBinding_To_rbac_RoleBinding, rbacconv.SetObjectDefaults_RoleBinding,
+			rbacvalidation.ValidateRoleBinding, rbacvalidation.ValidateRoleBindingUpdate),
+	},
+	KindClusterRoleBinding: {
+		version: rbacv1.SchemeGroupVersion, typ: reflect.TypeFor[rbacv1.ClusterRoleBinding](), plural: "clusterrolebindings", example: "readers", clusterWide: true,
+		standard: standardOf(rbacconv.Convert_v1_ClusterRoleBinding_To_rbac_ClusterRoleBinding, rbacconv.SetObjectDefaults_ClusterRoleBinding,
+			rbacvalidation.ValidateClusterRoleBinding, rbacvalidation.ValidateClusterRoleBindingUpdate),
 	},
 }
 
 // kindNames are the kinds, sorted.
 func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
 
-// standard is what Kubernetes itself makes of one kind.
-type standard struct {
-	setDefaults func(o metav1.Object)
-	validate    func(o metav1.Object) field.ErrorList        // says what is wrong with a new one
-	edit        func(now, was metav1.Object) field.ErrorList // says what is wrong with an edit
-}
-
-// standardOf is that of a kind whose types are T in manifests and I inside of Kubernetes.
-func standardOf[T interface {
-	metav1.Object
-	runtime.Object
-}, I any](
-	convert func(T, *I, conversion.Scope) error, setDefaults func(T), validate func(*I) field.ErrorList, edit func(now, was *I) field.ErrorList,
-) standard {
-	internal := func(o metav1.Object, version string) (*I, error) {
-		object := o.(T).DeepCopyObject().(T) // the conversion shares parts
-		object.SetResourceVersion(version)
-		out := new(I)
-		return out, convert(object, out, nil)
+// withArticle is a kind as a sentence has it: a Pod, an EndpointSlice.
+func withArticle(kind string) string {
+	if strings.ContainsRune("AEIO", rune(kind[0])) {
+		return "an " + kind
 	}
-	return standard{
-		setDefaults: func(o metav1.Object) { setDefaults(o.(T)) },
-		validate: func(o metav1.Object) field.ErrorList {
-			object, err := internal(o, "")
-			if err != nil {
-				return field.ErrorList{field.InternalError(nil, err)}
-			}
-			return validate(object)
-		},
-		edit: func(now, was metav1.Object) field.ErrorList {
-			const some = "1" // an object that is edited has a version
-			after, err := internal(now, some)
-			before, beforeErr := internal(was, some)
-			if err := errors.Join(err, beforeErr); err != nil {
-				return field.ErrorList{field.InternalError(nil, err)}
-			}
-			return edit(after, before)
-		},
-	}
-}
-
-// CheckEdit says what of an edit Kubernetes' API does not allow, in its words: ValidatePodUpdate and its kin. Both are as
-// Decode answers them, of one kind, name and UID. An edit of a manifest need not be such a one: it may make a new instance.
-func CheckEdit(now, was metav1.Object) error {
-	var errs []error
-	for _, err := range kinds[reflect.TypeOf(now).Elem().Name()].edit(now, was) {
-		errs = append(errs, fmt.Errorf("%s: %s", err.Field, err.ErrorBody()))
-	}
-	return errors.Join(errs...)
+	return "a " + kind
 }
 
 // isImmutable tells whether an object says so of itself.
@@ -205,15 +266,33 @@ func writeStringData(secret *v1.Secret) {
 	secret.StringData = nil
 }
 
-// ResourceOf is the name of a kind in paths of Kubernetes' API, "" where there is none.
-func ResourceOf(kind string) string { return kinds[kind].resource }
+// listAddress writes the address of a Service to the list of its addresses (kubernetes/kubernetes pkg/registry/core/service/storage,
+// normalizeClusterIPs).
+func listAddress(service *v1.Service) {
+	if service.Spec.ClusterIP != "" && len(service.Spec.ClusterIPs) == 0 {
+		service.Spec.ClusterIPs = []string{service.Spec.ClusterIP}
+	}
+}
+
+// ResourceOf is the resource of a kind as Kubernetes writes a GroupResource, such as pods or leases.coordination.k8s.io; ""
+// where there is none.
+func ResourceOf(kind string) string {
+	if of := kinds[kind]; of.typ != nil {
+		return of.resource()
+	}
+	return ""
+}
 
 // KindOf is the kind of a resource, such as Pod for pods, and whether its objects are in no namespace; "" where there is none.
 func KindOf(resource string) (kind string, clusterWide bool) {
-	for name, of := range kinds {
-		if of.resource == resource {
-			return name, of.clusterWide
-		}
-	}
-	return "", false
+	name := byResource[resource]
+	return name, kinds[name].clusterWide
 }
+
+var byResource = func() map[string]string {
+	all := make(map[string]string, len(kinds))
+	for name, of := range kinds {
+		all[of.resource()] = name
+	}
+	return all
+}()

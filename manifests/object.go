@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
@@ -43,8 +45,12 @@ func (r *reader) object(root *yaml.Node, at *field.Path, assumed string) {
 	case kind == "" && assumed == "":
 		r.refuse(root, at, fault{field: join(at, "kind"), reason: "missing: write kind: Pod"})
 	case listed && (items == "" || kinds[items].typ != nil):
-		if version != "v1" {
-			r.refuseVersion(root, at, kind, version)
+		want := v1.SchemeGroupVersion
+		if items != "" {
+			want = kinds[items].version
+		}
+		if version != want.String() {
+			r.refuseVersion(root, at, kind, want)
 			return
 		}
 		r.list(root, at, items)
@@ -54,8 +60,8 @@ func (r *reader) object(root *yaml.Node, at *field.Path, assumed string) {
 			reason += fmt.Sprintf("; did you mean %q?", near)
 		}
 		r.refuse(root, at, fault{node: locate(root, "kind"), field: join(at, "kind"), reason: reason})
-	case version != "v1" && (assumed == "" || version != ""):
-		r.refuseVersion(root, at, kind, version)
+	case version != kinds[cmp.Or(kind, assumed)].version.String() && (assumed == "" || version != ""):
+		r.refuseVersion(root, at, cmp.Or(kind, assumed), kinds[cmp.Or(kind, assumed)].version)
 	case assumed != "" && kind != "" && kind != assumed:
 		r.refuse(root, at, fault{node: locate(root, "kind"), field: join(at, "kind"), reason: fmt.Sprintf("kind %s in a %sList: make it a List", kind, assumed)})
 	default:
@@ -63,10 +69,11 @@ func (r *reader) object(root *yaml.Node, at *field.Path, assumed string) {
 	}
 }
 
-func (r *reader) refuseVersion(root *yaml.Node, at *field.Path, kind, version string) {
-	reason := fmt.Sprintf("missing: a %s wants apiVersion: v1", kind)
-	if version != "" {
-		reason = fmt.Sprintf("%q: a %s wants apiVersion: v1", version, kind)
+// refuseVersion refuses an apiVersion that is not the one of its kind.
+func (r *reader) refuseVersion(root *yaml.Node, at *field.Path, kind string, want schema.GroupVersion) {
+	reason := fmt.Sprintf("missing: %s wants apiVersion: %s", withArticle(kind), want)
+	if version := text(root, "apiVersion"); version != "" {
+		reason = fmt.Sprintf("%q: %s wants apiVersion: %s", version, withArticle(kind), want)
 	}
 	r.refuse(root, at, fault{node: locate(root, "apiVersion"), field: join(at, "apiVersion"), reason: reason})
 }
@@ -130,7 +137,7 @@ func (r *reader) typed(root *yaml.Node, at *field.Path, name string) {
 // decode makes an object of this kind of what strict has read.
 func (k kind) decode(plain any) (metav1.Object, error) {
 	fields := maps.Clone(plain.(map[string]any))
-	fields["apiVersion"], fields["kind"] = "v1", k.typ.Name()
+	fields["apiVersion"], fields["kind"] = k.version.String(), k.typ.Name()
 	raw, err := json.Marshal(fields)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", k.typ.Name(), err)

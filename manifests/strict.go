@@ -49,6 +49,7 @@ var (
 	quantityType    = reflect.TypeFor[resource.Quantity]()
 	intOrStringType = reflect.TypeFor[intstr.IntOrString]()
 	timeType        = reflect.TypeFor[metav1.Time]()
+	microTimeType   = reflect.TypeFor[metav1.MicroTime]()
 )
 
 // found lists the faults, the last of which may be that there are more.
@@ -85,7 +86,7 @@ func (s *strict) value(n *yaml.Node, t reflect.Type, at *field.Path) any {
 			return s.integer(n, reflect.TypeFor[int32](), at)
 		}
 		return s.scalar(n, reflect.TypeFor[string](), at)
-	case t == timeType:
+	case t == timeType, t == microTimeType:
 		return s.scalar(n, reflect.TypeFor[string](), at)
 	case t.Kind() == reflect.Struct:
 		return s.mapping(n, t, at)

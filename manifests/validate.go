@@ -50,14 +50,14 @@ func (k kind) unfit(o metav1.Object, at *field.Path) []fault {
 	var faults []fault
 	if o.GetName() == "" {
 		faults = append(faults, fault{
-			field: join(at, "metadata.name"), reason: fmt.Sprintf("missing: a %s needs a name, such as %s", k.typ.Name(), k.example),
+			field: join(at, "metadata.name"), reason: fmt.Sprintf("missing: %s needs a name, such as %s", withArticle(k.typ.Name()), k.example),
 		})
 	}
 	if uid := o.GetUID(); uid != "" && !uidForm.MatchString(string(uid)) {
 		faults = append(faults, fault{field: join(at, "metadata.uid"), reason: fmt.Sprintf("%q: wants at most 63 letters, digits and dashes", uid)})
 	}
 	if k.clusterWide && o.GetNamespace() != "" {
-		faults = append(faults, fault{field: join(at, "metadata.namespace"), reason: fmt.Sprintf("a %s is in no namespace: remove it", k.typ.Name())})
+		faults = append(faults, fault{field: join(at, "metadata.namespace"), reason: withArticle(k.typ.Name()) + " is in no namespace: remove it"})
 	}
 	faults = append(faults, unsupported(reflect.ValueOf(o), at)...)
 	if k.odd != nil {

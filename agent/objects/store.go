@@ -155,18 +155,19 @@ func (s *Store) read(id ID, content []byte) {
 	s.take(id, fields, content)
 }
 
-// idOf reads the name of a file.
+// idOf reads the name of a file. Names of roles may have underscores in them, those of namespaces and resources not.
 func idOf(base string) (ID, bool) {
 	name, ok := strings.CutSuffix(base, ".yaml")
-	parts := strings.Split(name, "_")
-	kind, clusterWide := manifests.KindOf(parts[0])
-	switch {
-	case !ok || kind == "" || clusterWide && len(parts) != 2 || !clusterWide && len(parts) != 3:
-		return ID{}, false
-	case clusterWide:
-		return ID{parts[0], types.NamespacedName{Name: parts[1]}}, true
+	resource, name, split := strings.Cut(name, "_")
+	id := ID{Resource: resource}
+	kind, clusterWide := manifests.KindOf(resource)
+	if id.Name = name; !clusterWide {
+		id.Namespace, id.Name, split = strings.Cut(name, "_")
 	}
-	return ID{parts[0], types.NamespacedName{Namespace: parts[1], Name: parts[2]}}, true
+	if !ok || kind == "" || !split || id.Name == "" {
+		return ID{}, false
+	}
+	return id, true
 }
 
 // take makes an object what stands in its file now. Of one that cannot be used, podkeeper goes on with what was good last.
