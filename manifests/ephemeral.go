@@ -4,11 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	podapi "k8s.io/kubernetes/pkg/api/pod"
-	"k8s.io/kubernetes/pkg/apis/core"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 	"sigs.k8s.io/yaml"
@@ -25,9 +24,8 @@ func AddEphemeral(pod *v1.Pod, data []byte) (*v1.Pod, error) {
 	next := pod.DeepCopy()
 	next.Spec.EphemeralContainers = append(next.Spec.EphemeralContainers, added)
 	corev1.SetObjectDefaults_Pod(next)
-	at := field.NewPath("spec", "ephemeralContainers").Index(len(next.Spec.EphemeralContainers) - 1)
-	faults := unsupported(reflect.ValueOf((*v1.Container)(&added.EphemeralContainerCommon)), at)
-	for _, err := range validateEphemeral(next, pod) {
+	faults := refuseEphemeral(next, pod)
+	for _, err := range editEphemeral(next, pod) {
 		if !covered(err.Field, faults) {
 			faults = append(faults, fault{field: err.Field, reason: err.ErrorBody() + hint(err, next)})
 		}
@@ -39,16 +37,17 @@ func AddEphemeral(pod *v1.Pod, data []byte) (*v1.Pod, error) {
 	return next, errors.Join(errs...)
 }
 
-// validateEphemeral is what the API server checks when a Pod's ephemeral containers change (its pod strategy).
-func validateEphemeral(next, pod *v1.Pod) field.ErrorList {
-	internal, before := new(core.Pod), new(core.Pod)
-	for from, to := range map[*v1.Pod]*core.Pod{next: internal, pod: before} {
-		if err := corev1.Convert_v1_Pod_To_core_Pod(from.DeepCopy(), to, nil); err != nil {
-			return field.ErrorList{field.InternalError(field.NewPath("spec"), err)}
+// editEphemeral is what the API server checks when a Pod's ephemeral containers change.
+var editEphemeral = editOf(corev1.Convert_v1_Pod_To_core_Pod, editPod(validation.ValidatePodEphemeralContainersUpdate))
+
+// refuseEphemeral finds what podkeeper does not support of the ephemeral containers that a Pod has more than before.
+func refuseEphemeral(next, pod *v1.Pod) []fault {
+	var faults []fault
+	for i := range next.Spec.EphemeralContainers {
+		c := (*v1.Container)(&next.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		if !slices.ContainsFunc(pod.Spec.EphemeralContainers, func(was v1.EphemeralContainer) bool { return was.Name == c.Name }) {
+			faults = append(faults, unsupported(reflect.ValueOf(c), field.NewPath("spec", "ephemeralContainers").Index(i))...)
 		}
-		to.ResourceVersion = "1" // an API object has one
 	}
-	options := podapi.GetValidationOptionsFromPodSpecAndMeta(&internal.Spec, &before.Spec, &internal.ObjectMeta, &before.ObjectMeta)
-	options.ResourceIsPod = true
-	return validation.ValidatePodEphemeralContainersUpdate(internal, before, options)
+	return faults
 }

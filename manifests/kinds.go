@@ -17,6 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	nodeapi "k8s.io/kubernetes/pkg/api/node"
+	volumeapi "k8s.io/kubernetes/pkg/api/persistentvolume"
+	claimapi "k8s.io/kubernetes/pkg/api/persistentvolumeclaim"
+	serviceapi "k8s.io/kubernetes/pkg/api/service"
 	coordinationconv "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	coordinationvalidation "k8s.io/kubernetes/pkg/apis/coordination/validation"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
@@ -113,6 +117,7 @@ type kind struct {
 
 	odd      func(o metav1.Object, at *field.Path) []fault // finds what is not supported and cannot be told from one field alone; may be nil
 	complete func(o metav1.Object, at *field.Path) []fault // fills in what follows from what is written, beside defaults; may be nil
+	warn     func(now, was metav1.Object) []string         // says what Kubernetes warns of; was is nil for a new one; may be nil
 }
 
 // resource is the name that tells a kind from all others, such as pods, or leases.coordination.k8s.io.
@@ -123,7 +128,8 @@ func (k kind) resource() string {
 var kinds = map[string]kind{
 	KindPod: {
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Pod](), plural: "pods", example: "web",
-		standard: standardOf(corev1.Convert_v1_Pod_To_core_Pod, corev1.SetObjectDefaults_Pod, validatePod, validatePodUpdate),
+		standard: standardOf(corev1.Convert_v1_Pod_To_core_Pod, corev1.SetObjectDefaults_Pod, validatePod, editPod(validation.ValidatePodUpdate)),
+		warn:     warnOf(corev1.Convert_v1_Pod_To_core_Pod, warnOfPod),
 		odd:      func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
 		complete: func(o metav1.Object, at *field.Path) []fault {
 			profileByAnnotation(o.(*v1.Pod))
@@ -148,6 +154,7 @@ var kinds = map[string]kind{
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.PersistentVolumeClaim](), plural: "persistentvolumeclaims", example: "data",
 		standard: standardOf(corev1.Convert_v1_PersistentVolumeClaim_To_core_PersistentVolumeClaim, corev1.SetObjectDefaults_PersistentVolumeClaim,
 			validateClaim, validateClaimUpdate),
+		warn: warnOf(corev1.Convert_v1_PersistentVolumeClaim_To_core_PersistentVolumeClaim, ofNow(claimapi.GetWarningsForPersistentVolumeClaim)),
 		odd: func(o metav1.Object, at *field.Path) []fault {
 			return oddAccess(o.(*v1.PersistentVolumeClaim).Spec.AccessModes, at.Child("spec"))
 		},
@@ -156,7 +163,8 @@ var kinds = map[string]kind{
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.PersistentVolume](), plural: "persistentvolumes", example: "disk-1", clusterWide: true,
 		standard: standardOf(corev1.Convert_v1_PersistentVolume_To_core_PersistentVolume, corev1.SetObjectDefaults_PersistentVolume,
 			validateVolume, validateVolumeUpdate),
-		odd: func(o metav1.Object, at *field.Path) []fault { return oddVolume(o.(*v1.PersistentVolume), at) },
+		warn: warnOf(corev1.Convert_v1_PersistentVolume_To_core_PersistentVolume, ofNow(volumeapi.GetWarningsForPersistentVolume)),
+		odd:  func(o metav1.Object, at *field.Path) []fault { return oddVolume(o.(*v1.PersistentVolume), at) },
 	},
 	KindNamespace: {
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Namespace](), plural: "namespaces", example: "team", clusterWide: true,
@@ -172,12 +180,14 @@ var kinds = map[string]kind{
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Service](), plural: "services", example: "web",
 		standard: standardOf(corev1.Convert_v1_Service_To_core_Service, corev1.SetObjectDefaults_Service,
 			validation.ValidateServiceCreate, validation.ValidateServiceUpdate),
+		warn: warnOf(corev1.Convert_v1_Service_To_core_Service, serviceapi.GetWarningsForService),
 		complete: func(o metav1.Object, _ *field.Path) []fault {
 			listAddress(o.(*v1.Service))
 			return nil
 		},
 	},
 	KindEndpoints: {
+		//nolint:staticcheck // deprecated in favour of EndpointSlice, and asked for by clients all the same
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Endpoints](), plural: "endpoints", example: "web",
 		standard: standardOf(corev1.Convert_v1_Endpoints_To_core_Endpoints, corev1.SetObjectDefaults_Endpoints,
 			validation.ValidateEndpointsCreate, validation.ValidateEndpointsUpdate),
@@ -206,6 +216,7 @@ var kinds = map[string]kind{
 		version: nodev1.SchemeGroupVersion, typ: reflect.TypeFor[nodev1.RuntimeClass](), plural: "runtimeclasses", example: "crun", clusterWide: true,
 		standard: standardOf(nodeconv.Convert_v1_RuntimeClass_To_node_RuntimeClass, nil,
 			nodevalidation.ValidateRuntimeClass, both(nodevalidation.ValidateRuntimeClass, nodevalidation.ValidateRuntimeClassUpdate)),
+		warn: warnOf(nodeconv.Convert_v1_RuntimeClass_To_node_RuntimeClass, ofNow(nodeapi.GetWarningsForRuntimeClass)),
 	},
 	KindLease: {
 		version: coordinationv1.SchemeGroupVersion, typ: reflect.TypeFor[coordinationv1.Lease](), plural: "leases", example: "leader",

@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -68,10 +69,7 @@ func unjudged(t *testing.T, kind, text string) metav1.Object {
 	if !kinds[kind].clusterWide {
 		o.SetNamespace(metav1.NamespaceDefault)
 	}
-	kinds[kind].setDefaults(o)
-	if complete := kinds[kind].complete; complete != nil {
-		complete(o, nil)
-	}
+	Default(o)
 	return o
 }
 
@@ -92,16 +90,16 @@ func TestEveryKindIsReadAndEditedAsInKubernetes(t *testing.T) {
 			if kind, clusterWide := KindOf(ResourceOf(name)); kind != name || clusterWide != (was.GetNamespace() == "") {
 				t.Errorf("%s is %q, in no namespace: %v", ResourceOf(name), kind, clusterWide)
 			}
-			if err := CheckEdit(was.Object, was.Object); err != nil {
-				t.Errorf("the same again: %v", err)
+			if faults := append(Check(was.Object), CheckEdit(was.Object, was.Object)...); len(faults) > 0 {
+				t.Errorf("what is accepted is not: %v", faults)
 			}
 			if !strings.Contains(c.manifest, c.text) {
 				t.Fatalf("there is no %s", c.text)
 			}
 			now := unjudged(t, name, strings.Replace(c.manifest, c.text, c.edit, 1))
 			now.SetUID(was.GetUID())
-			if err := CheckEdit(now, was.Object); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%s is told %v, want %q", c.edit, err, c.says)
+			if faults := CheckEdit(now, was.Object); !strings.Contains(fmt.Sprint(faults), c.says) {
+				t.Errorf("%s is told %v, want %q", c.edit, faults, c.says)
 			}
 		})
 	}

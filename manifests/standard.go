@@ -2,8 +2,6 @@ package manifests
 
 import (
 	"errors"
-	"fmt"
-	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
@@ -20,19 +18,16 @@ type standard struct {
 	edit        func(now, was metav1.Object) field.ErrorList // says what is wrong with an edit
 }
 
-// standardOf is that of a kind whose types are T in manifests and I inside of Kubernetes. One without defaults has nil.
-func standardOf[T interface {
+// typed is a type of Kubernetes' API.
+type typed interface {
 	metav1.Object
 	runtime.Object
-}, I any](
+}
+
+// standardOf is that of a kind whose types are T in manifests and I inside of Kubernetes. One without defaults has nil.
+func standardOf[T typed, I any](
 	convert func(T, *I, conversion.Scope) error, setDefaults func(T), validate func(*I) field.ErrorList, edit func(now, was *I) field.ErrorList,
 ) standard {
-	internal := func(o metav1.Object, version string) (*I, error) {
-		object := o.(T).DeepCopyObject().(T) // the conversion shares parts
-		object.SetResourceVersion(version)
-		out := new(I)
-		return out, convert(object, out, nil)
-	}
 	return standard{
 		setDefaults: func(o metav1.Object) {
 			if setDefaults != nil {
@@ -40,22 +35,35 @@ func standardOf[T interface {
 			}
 		},
 		validate: func(o metav1.Object) field.ErrorList {
-			object, err := internal(o, "")
+			object, err := internal(convert, o, "")
 			if err != nil {
 				return field.ErrorList{field.InternalError(nil, err)}
 			}
 			return validate(object)
 		},
-		edit: func(now, was metav1.Object) field.ErrorList {
-			const some = "1" // an object that is edited has a version
-			after, err := internal(now, some)
-			before, beforeErr := internal(was, some)
-			if err := errors.Join(err, beforeErr); err != nil {
-				return field.ErrorList{field.InternalError(nil, err)}
-			}
-			return edit(after, before)
-		},
+		edit: editOf(convert, edit),
 	}
+}
+
+// editOf is the check of an edit.
+func editOf[T typed, I any](convert func(T, *I, conversion.Scope) error, edit func(now, was *I) field.ErrorList) func(now, was metav1.Object) field.ErrorList {
+	return func(now, was metav1.Object) field.ErrorList {
+		const some = "1" // an object that is edited has a version
+		after, err := internal(convert, now, some)
+		before, beforeErr := internal(convert, was, some)
+		if err := errors.Join(err, beforeErr); err != nil {
+			return field.ErrorList{field.InternalError(nil, err)}
+		}
+		return edit(after, before)
+	}
+}
+
+// internal is an object as Kubernetes has it inside, of a version.
+func internal[T typed, I any](convert func(T, *I, conversion.Scope) error, o metav1.Object, version string) (*I, error) {
+	object := o.(T).DeepCopyObject().(T) // the conversion shares parts
+	object.SetResourceVersion(version)
+	out := new(I)
+	return out, convert(object, out, nil)
 }
 
 // both is the check of an edit of kinds whose new objects are checked along with it.
@@ -74,14 +82,4 @@ func validateClusterRole(role *rbac.ClusterRole) field.ErrorList {
 
 func validateClusterRoleUpdate(now, was *rbac.ClusterRole) field.ErrorList {
 	return rbacvalidation.ValidateClusterRoleUpdate(now, was, rbacvalidation.ClusterRoleValidationOptions{})
-}
-
-// CheckEdit says what of an edit Kubernetes' API does not allow, in its words: ValidatePodUpdate and its kin. Both are as
-// Decode answers them, of one kind, name and UID. An edit of a manifest need not be such a one: it may make a new instance.
-func CheckEdit(now, was metav1.Object) error {
-	var errs []error
-	for _, err := range kinds[reflect.TypeOf(now).Elem().Name()].edit(now, was) {
-		errs = append(errs, fmt.Errorf("%s: %s", err.Field, err.ErrorBody()))
-	}
-	return errors.Join(errs...)
 }

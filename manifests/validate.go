@@ -59,7 +59,12 @@ func (k kind) unfit(o metav1.Object, at *field.Path) []fault {
 	if k.clusterWide && o.GetNamespace() != "" {
 		faults = append(faults, fault{field: join(at, "metadata.namespace"), reason: withArticle(k.typ.Name()) + " is in no namespace: remove it"})
 	}
-	faults = append(faults, unsupported(reflect.ValueOf(o), at)...)
+	return append(faults, k.refuse(o, at)...)
+}
+
+// refuse finds what podkeeper does not support.
+func (k kind) refuse(o metav1.Object, at *field.Path) []fault {
+	faults := unsupported(reflect.ValueOf(o), at)
 	if k.odd != nil {
 		faults = append(faults, k.odd(o, at)...)
 	}
@@ -73,11 +78,13 @@ func validatePod(pod *core.Pod) field.ErrorList {
 	return validation.ValidatePodCreate(pod, options)
 }
 
-// validatePodUpdate is what it checks when one is edited.
-func validatePodUpdate(now, was *core.Pod) field.ErrorList {
-	options := podapi.GetValidationOptionsFromPodSpecAndMeta(&now.Spec, &was.Spec, &now.ObjectMeta, &was.ObjectMeta)
-	options.ResourceIsPod = true
-	return validation.ValidatePodUpdate(now, was, options)
+// editPod is what it checks when one is edited: ValidatePodUpdate, or its kin of subresources.
+func editPod(edit func(now, was *core.Pod, options validation.PodValidationOptions) field.ErrorList) func(now, was *core.Pod) field.ErrorList {
+	return func(now, was *core.Pod) field.ErrorList {
+		options := podapi.GetValidationOptionsFromPodSpecAndMeta(&now.Spec, &was.Spec, &now.ObjectMeta, &was.ObjectMeta)
+		options.ResourceIsPod = true
+		return edit(now, was, options)
+	}
 }
 
 // covered tells whether a field, or one around it, is complained of already.

@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"github.com/podkeeper/podkeeper/manifests"
@@ -288,8 +289,8 @@ func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 		return Object{}, err
 	}
 	if was := s.objects[id]; was != nil && only(was.read) != nil {
-		if err := manifests.CheckEdit(only(read), only(was.read)); err != nil {
-			return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
+		if faults := manifests.CheckEdit(only(read), only(was.read)); len(faults) > 0 {
+			return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, joined(faults))
 		}
 	}
 	if err := s.cfg.Write(file, content); err != nil {
@@ -299,6 +300,14 @@ func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 		return Object{}, fmt.Errorf("write %s: %w", id, err)
 	}
 	return s.take(id, fields, content), nil
+}
+
+func joined(faults field.ErrorList) error {
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		errs[i] = f
+	}
+	return errors.Join(errs...)
 }
 
 // complete fills in what an object has from its beginning on, and leaves out what no file has.
