@@ -475,6 +475,47 @@ func TestListen(t *testing.T) {
 	})
 }
 
+func TestListenForGroup(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("giving a socket to a group needs root")
+	}
+	const group = 65530
+	for sentence, c := range map[string]struct{ before, after fs.FileMode }{
+		"a folder that all may pass through stays as it is":   {0o755, 0o755},
+		"one that only root may enter lets the group through": {0o750, 0o710},
+	} {
+		dir := runDir(t)
+		if err := os.Chmod(dir, c.before); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(dir, groupSocketName+fresh), 0o700); err != nil { // what is in the way goes
+			t.Fatal(err)
+		}
+		l, err := ListenForGroup(dir, group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder, err := os.Stat(dir)
+		if err != nil || folder.Mode().Perm() != c.after {
+			t.Errorf("%s: %v, %v", sentence, folder.Mode(), err)
+		}
+		socket, err := os.Lstat(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if of := socket.Sys().(*syscall.Stat_t); socket.Mode() != fs.ModeSocket|0o660 || of.Uid != 0 || of.Gid != group {
+			t.Errorf("%s: the socket is %v of %d:%d", sentence, socket.Mode(), of.Uid, of.Gid)
+		}
+		if err := errors.Join(l.Close(), l.Close()); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%v is left (%v)", left, err)
+		}
+	}
+}
+
 func TestServeLetsRequestsEnd(t *testing.T) {
 	t.Parallel()
 	dir := runDir(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -14,8 +15,10 @@ import (
 )
 
 const (
-	// socketName is the file in the run directory that the API listens on.
+	// socketName is the file in the run directory that the agent listens on.
 	socketName = "podkeeper.sock"
+	// groupSocketName is the one for those who are not root.
+	groupSocketName = "podkeeper-api.sock"
 	// maxSocketPath is the longest path in bytes that an address of a Unix socket has room for (struct sockaddr_un,
 	// less the final zero).
 	maxSocketPath = 107
@@ -30,11 +33,9 @@ const (
 // replaced, and where one lives Listen is an error that says so, after two seconds in which one that was just killed
 // lets go. The socket appears under its name only when it is ready.
 func Listen(runDir string) (_ net.Listener, err error) {
-	path := filepath.Join(runDir, socketName)
-	fresh := path + ".new"
-	if len(fresh) > maxSocketPath {
-		return nil, fmt.Errorf("listen on %s: the path is too long for a socket, choose a run directory of at most %d bytes",
-			path, maxSocketPath-len("/"+socketName+".new"))
+	path, err := socketPath(runDir, socketName)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
@@ -48,29 +49,71 @@ func Listen(runDir string) (_ net.Listener, err error) {
 			err = errors.Join(err, lock.Close())
 		}
 	}()
-	if err := remove(fresh); err != nil {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	l, err := listen(path, 0o600, -1)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := publish(fresh, path); err != nil {
-		return nil, errors.Join(err, l.Close(), remove(fresh))
+		return nil, err
 	}
 	return newSocket(l, path, lock), nil
 }
 
-// publish makes the socket its owner's alone, then gives it its name.
-func publish(fresh, path string) error {
-	if err := os.Chmod(fresh, 0o600); err != nil {
-		return fmt.Errorf("restrict socket: %w", err)
+// ListenForGroup listens on runDir/podkeeper-api.sock for root and for a group, which may reach into runDir, where it may
+// not already, but not list it. Only the agent that listens on podkeeper.sock, and so holds the lock on runDir, may call it.
+func ListenForGroup(runDir string, group int) (net.Listener, error) {
+	path, err := socketPath(runDir, groupSocketName)
+	if err != nil {
+		return nil, err
 	}
-	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("name socket: %w", err)
+	if err := letThrough(runDir, group); err != nil {
+		return nil, fmt.Errorf("let group %d through %s: %w", group, runDir, err)
 	}
-	return nil
+	l, err := listen(path, 0o660, group)
+	if err != nil {
+		return nil, err
+	}
+	return newSocket(l, path, io.NopCloser(nil)), nil
+}
+
+// letThrough lets a group use what it knows by name in a folder.
+func letThrough(dir string, group int) error {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode()&0o001 != 0 {
+		return err
+	}
+	return errors.Join(os.Chown(dir, -1, group), os.Chmod(dir, 0o710))
+}
+
+// fresh ends the name of a socket that is not ready yet.
+const fresh = ".new"
+
+// socketPath is where a socket is, if an address has room for it.
+func socketPath(runDir, name string) (string, error) {
+	path := filepath.Join(runDir, name)
+	if len(path+fresh) > maxSocketPath {
+		return "", fmt.Errorf("listen on %s: the path is too long for a socket, choose a run directory of at most %d bytes",
+			path, maxSocketPath-len("/"+name+fresh))
+	}
+	return path, nil
+}
+
+// listen makes a socket, and gives it its name when it is its owner's and its group's alone.
+func listen(path string, mode os.FileMode, group int) (*net.UnixListener, error) {
+	if err := remove(path + fresh); err != nil {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + fresh, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err = errors.Join(os.Chown(path+fresh, -1, group), os.Chmod(path+fresh, mode)); err != nil {
+		err = fmt.Errorf("restrict socket: %w", err)
+	} else if err = os.Rename(path+fresh, path); err != nil {
+		err = fmt.Errorf("name socket: %w", err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), remove(path+fresh))
+	}
+	return l, nil
 }
 
 // remove removes a file that may not be there.
@@ -88,7 +131,7 @@ type socket struct {
 	close func() error
 }
 
-func newSocket(l *net.UnixListener, path string, lock *os.File) *socket {
+func newSocket(l *net.UnixListener, path string, lock io.Closer) *socket {
 	return &socket{UnixListener: l, path: path, close: sync.OnceValue(func() error {
 		return errors.Join(l.Close(), remove(path), lock.Close())
 	})}
@@ -97,7 +140,7 @@ func newSocket(l *net.UnixListener, path string, lock *os.File) *socket {
 // Addr is the path that clients use.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
-// Close stops listening, removes the socket and lets another agent have the run directory. It may be called again.
+// Close stops listening, removes the socket and lets go of the lock. It may be called again.
 func (s *socket) Close() error { return s.close() }
 
 // errStops is why requests end with the agent.
