@@ -84,7 +84,7 @@ func (a *Agent) Metrics() prometheus.Gatherer { return a.registry }
 // on, what is no longer wanted is ended. adopted, which may be nil, is called when everything that ran before has its worker.
 func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.ctx = ctx
-	a.objects = objects.Open(objects.Config{Dir: a.cfg.ObjectsDir, Write: node.WriteDurably, Now: time.Now(), Node: a.node.Name, Log: a.log})
+	a.objects = objects.Open(objects.Config{Dir: a.cfg.ObjectsDir, Write: node.WriteDurably, Now: time.Now(), Complete: a.complete, Log: a.log})
 	if err := a.awaitRuntime(ctx); err != nil {
 		return nil // stopped before there was anything to do
 	}

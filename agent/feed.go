@@ -30,9 +30,6 @@ const (
 // errBehind says that a follower was too slow to be told of every change.
 var errBehind = errors.New("too slow to be told of every change: begin again")
 
-// manifestAnnotation is where an object stands that is not for requests to change.
-const manifestAnnotation = "podkeeper/manifest"
-
 // feed tells followers of every object that there is, and of every change. While nobody follows it remembers nothing.
 type feed struct {
 	wake chan struct{} // of size 1: something may be another one
@@ -242,7 +239,7 @@ func fromManifest(o metav1.Object, file string, line int) (map[string]any, error
 	if err != nil {
 		return nil, err
 	}
-	annotate(fields, manifestAnnotation, fmt.Sprintf("%s:%d", file, line))
+	annotate(fields, manifests.ManifestAnnotation, fmt.Sprintf("%s:%d", file, line))
 	return fields, nil
 }
 
@@ -265,8 +262,8 @@ func withWanted(pod metav1.Object, wanted sighting) (map[string]any, error) {
 		}
 	}
 	annotations, _ := asked["annotations"].(map[string]any)
-	if at, ok := annotations[manifestAnnotation].(string); ok {
-		annotate(fields, manifestAnnotation, at)
+	if at, ok := annotations[manifests.ManifestAnnotation].(string); ok {
+		annotate(fields, manifests.ManifestAnnotation, at)
 	}
 	return fields, nil
 }

@@ -37,7 +37,7 @@ func follows(t *testing.T) *Agent {
 	a := &Agent{sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), node: &node.Node{Name: "here"}}
 	a.surroundings = &surroundings{roster: newRoster(node.NewObject("here", nil)), events: newEvents("here"), log: discard()}
 	a.events.told, a.shown = a.feed.Wake, a.feed.Wake
-	a.objects = objects.Open(objects.Config{Dir: t.TempDir(), Now: time.Now(), Log: discard(), Write: func(file string, content []byte) error {
+	a.objects = objects.Open(objects.Config{Dir: t.TempDir(), Now: time.Now(), Complete: a.complete, Log: discard(), Write: func(file string, content []byte) error {
 		return os.WriteFile(file, content, 0o600)
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -268,7 +268,7 @@ func TestWhereAnObjectStandsIsTold(t *testing.T) {
 	if err := json.Unmarshal(c.Object, &pod); err != nil {
 		t.Fatal(err)
 	}
-	if pod.Annotations[manifestAnnotation] != "/etc/m/web.yaml:3" || pod.Status.Phase != v1.PodRunning || pod.UID != "u-1" || pod.Kind != "Pod" || pod.Spec.NodeName != "here" {
+	if pod.Annotations[manifests.ManifestAnnotation] != "/etc/m/web.yaml:3" || pod.Status.Phase != v1.PodRunning || pod.UID != "u-1" || pod.Kind != "Pod" || pod.Spec.NodeName != "here" {
 		t.Errorf("told of %s", c.Object)
 	}
 	if len(running.Annotations) > 0 {

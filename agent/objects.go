@@ -29,8 +29,24 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	if err != nil {
 		return nil, err
 	}
+	if want.New && a.ends(key) {
+		return nil, server.As(server.ErrConflict, fmt.Sprintf("object is being deleted: %s %q already exists", id.Resource, id.Name))
+	}
 	o, err := a.objects.Put(key, body, objects.Condition(want))
-	return a.handOutChange(o, err)
+	return a.handOutChange(o, err, want.DryRun)
+}
+
+// ends says whether there is a Pod by a name that no object is for any more.
+func (a *Agent) ends(id objects.ID) bool {
+	if id.Resource != podResource {
+		return false
+	}
+	w := a.named(id.NamespacedName)
+	if w == nil {
+		return false
+	}
+	pod := w.published.Load()
+	return pod != nil && pod.DeletionTimestamp != nil
 }
 
 // DeleteObject removes an object. A Pod ends as one whose manifest was removed does, within grace where that is less. One
@@ -38,8 +54,8 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *time.Duration) (answer []byte, warning string, err error) {
 	key, err := a.changeable(id)
 	switch {
-	case errors.Is(err, server.ErrForbidden) && id.Resource == podResource && want == server.Condition{}:
-		if answer, err = a.beginAnew(key.NamespacedName); err != nil {
+	case errors.Is(err, server.ErrForbidden) && id.Resource == podResource && want == server.Condition{DryRun: want.DryRun}:
+		if answer, err = a.beginAnew(key.NamespacedName, want.DryRun); err != nil {
 			return nil, "", err
 		}
 		warning = "it is started again, for it comes from a manifest on the node: remove that to be rid of it"
@@ -47,11 +63,11 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 		return nil, "", err
 	default:
 		o, err := a.objects.Delete(key, objects.Condition(want))
-		if answer, err = a.handOutChange(o, err); err != nil {
+		if answer, err = a.handOutChange(o, err, want.DryRun); err != nil {
 			return nil, "", err
 		}
 	}
-	if grace != nil && key.Resource == podResource {
+	if grace != nil && key.Resource == podResource && !want.DryRun {
 		// It may have ended by now, or have no worker: then there is nothing to hasten.
 		if err := a.Shorten(key.NamespacedName, *grace); err != nil && !errors.Is(err, server.ErrNoPod) && !errors.Is(err, server.ErrConflict) {
 			return nil, "", err
@@ -64,9 +80,9 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 const podResource = "pods"
 
 // beginAnew ends the instance of a Pod that is wanted, so that another one follows, and answers the Pod as it was.
-func (a *Agent) beginAnew(pod types.NamespacedName) ([]byte, error) {
+func (a *Agent) beginAnew(pod types.NamespacedName, dryRun bool) ([]byte, error) {
 	was, err := a.askOf(pod, func(w *worker) error {
-		if w.inst != nil && w.inst.Ending == nil {
+		if !dryRun && w.inst != nil && w.inst.Ending == nil {
 			w.end("it was deleted", Ruling{})
 		}
 		return nil
@@ -81,8 +97,8 @@ func (a *Agent) beginAnew(pod types.NamespacedName) ([]byte, error) {
 	return answer, nil
 }
 
-// handOutChange hands out a change, and answers it.
-func (a *Agent) handOutChange(o objects.Object, err error) ([]byte, error) {
+// handOutChange hands out a change, if it was made, and answers it.
+func (a *Agent) handOutChange(o objects.Object, err error, dryRun bool) ([]byte, error) {
 	switch {
 	case errors.Is(err, objects.ErrNotFound):
 		return nil, server.As(server.ErrNoObject, err.Error())
@@ -95,7 +111,9 @@ func (a *Agent) handOutChange(o objects.Object, err error) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	}
-	a.offerObjects()
+	if !dryRun {
+		a.offerObjects()
+	}
 	answer, err := json.Marshal(o.Content)
 	if err != nil {
 		return nil, fmt.Errorf("encode object: %w", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -22,6 +23,9 @@ const MaxRestartPeriod = annotationPrefix + "max-restart-period"
 // it refers to: "true" or "false", which is the same as none.
 const RecreateOnChange = annotationPrefix + "recreate-on-change"
 
+// ManifestAnnotation says of an object that is told of where it stands, as file:line. Who writes it says nothing: it is left out.
+const ManifestAnnotation = annotationPrefix + "manifest"
+
 // The bounds of MaxRestartPeriod are those that Kubernetes has for maxContainerRestartPeriod (KEP-4603).
 const (
 	leastMaxRestartPeriod = time.Second
@@ -30,13 +34,17 @@ const (
 
 // wrongAnnotations finds annotations that would be ignored in silence: Kubernetes' own that are not followed, and
 // podkeeper's own that are misspelt or say nothing that can be done.
-func wrongAnnotations(pod *v1.Pod, at *field.Path) []fault {
+func wrongAnnotations(o metav1.Object, at *field.Path) []fault {
 	var faults []fault
 	wrong := func(name, reason string) {
 		faults = append(faults, fault{field: at.Child("metadata", "annotations").Key(name).String(), reason: reason})
 	}
-	for _, name := range slices.Sorted(maps.Keys(pod.Annotations)) {
-		switch value := pod.Annotations[name]; {
+	_, isPod := o.(*v1.Pod)
+	for _, name := range slices.Sorted(maps.Keys(o.GetAnnotations())) {
+		switch value := o.GetAnnotations()[name]; {
+		case name == ManifestAnnotation, !strings.HasPrefix(strings.ToLower(name), annotationPrefix):
+		case !isPod:
+			wrong(name, "unknown annotation: those that begin with "+annotationPrefix+" are for Pods")
 		case name == MaxRestartPeriod:
 			if d, err := time.ParseDuration(value); err != nil || d < leastMaxRestartPeriod || d > mostMaxRestartPeriod {
 				wrong(name, fmt.Sprintf("%q: must be a duration from 1s to 300s, such as 30s", value))
@@ -45,7 +53,7 @@ func wrongAnnotations(pod *v1.Pod, at *field.Path) []fault {
 			if value != "true" && value != "false" {
 				wrong(name, fmt.Sprintf("%q: must be \"true\" or \"false\"", value))
 			}
-		case strings.HasPrefix(strings.ToLower(name), annotationPrefix):
+		default:
 			wrong(name, unknownAnnotation(name[len(annotationPrefix):]))
 		}
 	}

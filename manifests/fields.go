@@ -83,8 +83,8 @@ var rules = func() map[string]rule {
 // plainRules has a verdict, a type, and the fields of the type that it is about.
 const plainRules = `
 yes  TypeMeta kind apiVersion
-yes  ObjectMeta name namespace uid labels annotations
-no   ObjectMeta generateName ownerReferences finalizers
+yes  ObjectMeta name namespace uid labels annotations generateName finalizers
+no   ObjectMeta ownerReferences
 drop ObjectMeta creationTimestamp deletionTimestamp deletionGracePeriodSeconds generation managedFields resourceVersion selfLink
 
 yes  ConfigMap metadata data binaryData immutable
@@ -426,5 +426,8 @@ func oddPod(pod *v1.Pod, at *field.Path) []fault {
 			faults = append(faults, oddTemplate(volume.Ephemeral.VolumeClaimTemplate.Spec, at)...)
 		}
 	}
-	return append(faults, wrongAnnotations(pod, at)...)
+	if len(pod.Finalizers) > 0 {
+		faults = append(faults, fault{field: join(at, "metadata.finalizers"), reason: "not supported of a Pod"})
+	}
+	return faults
 }

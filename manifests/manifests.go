@@ -48,7 +48,7 @@ type Set struct {
 type Pod struct {
 	*v1.Pod // with Kubernetes' defaults, valid by its rules; the UID is empty unless the manifest gives one
 
-	// Revision is a hash of what the user wrote: name, namespace, uid, labels, annotations and spec, as they were
+	// Revision is a hash of what the user wrote: the metadata that is not dropped, and the spec, as they were
 	// decoded and before defaults were filled in. It says nothing of comments, the order of keys, the place in a file,
 	// or which of several spellings of one value was used (cpu: 1, cpu: "1", cpu: 1000m). A later build, whose
 	// libraries know other fields and defaults, finds the same Revision in the same file. A default that a user begins

@@ -35,7 +35,8 @@ func Normalise(pod *v1.Pod) *v1.Pod {
 func revise(o metav1.Object) (string, error) {
 	text := map[string]any{
 		"metadata": written(reflect.ValueOf(metav1.ObjectMeta{
-			Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(), Labels: o.GetLabels(), Annotations: o.GetAnnotations(),
+			Name: o.GetName(), GenerateName: o.GetGenerateName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
+			Labels: o.GetLabels(), Annotations: o.GetAnnotations(), Finalizers: o.GetFinalizers(),
 		})),
 	}
 	v := reflect.ValueOf(o).Elem()

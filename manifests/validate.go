@@ -22,6 +22,7 @@ var uidForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`
 // it.
 func (k kind) judge(o metav1.Object, at *field.Path) (revision string, faults []fault) {
 	faults = k.unfit(o, at)
+	delete(o.GetAnnotations(), ManifestAnnotation)
 	if o.GetNamespace() == "" && !k.clusterWide {
 		o.SetNamespace(metav1.NamespaceDefault)
 	}
@@ -64,7 +65,7 @@ func (k kind) unfit(o metav1.Object, at *field.Path) []fault {
 
 // refuse finds what podkeeper does not support.
 func (k kind) refuse(o metav1.Object, at *field.Path) []fault {
-	faults := unsupported(reflect.ValueOf(o), at)
+	faults := append(unsupported(reflect.ValueOf(o), at), wrongAnnotations(o, at)...)
 	if k.odd != nil {
 		faults = append(faults, k.odd(o, at)...)
 	}

@@ -154,20 +154,23 @@ func (c *Client) Follow(ctx context.Context, tell func(Change) error) error {
 // PutObject makes an object, in JSON, be what there is by a name, and answers it. The error is [ErrNoObject], [ErrConflict],
 // [ErrChanged], [ErrForbidden], [ErrInvalid] or [ErrBadRequest], in the agent's words.
 func (c *Client) PutObject(ctx context.Context, id ObjectID, object []byte, want Condition) ([]byte, error) {
-	return c.change(ctx, http.MethodPut, id.path(), bytes.NewReader(object), want)
+	return c.change(ctx, http.MethodPut, id.path(want.DryRun, nil), bytes.NewReader(object), want)
 }
 
 // DeleteObject removes an object, and answers it as it was, likewise; a Pod that stands in a manifest begins anew. A Pod has grace to end, or its own time where that is nil.
 func (c *Client) DeleteObject(ctx context.Context, id ObjectID, want Condition, grace *time.Duration) ([]byte, error) {
-	path := id.path()
-	if grace != nil {
-		path += "?gracePeriodSeconds=" + strconv.FormatInt(int64(*grace/time.Second), 10)
-	}
-	return c.change(ctx, http.MethodDelete, path, nil, want)
+	return c.change(ctx, http.MethodDelete, id.path(want.DryRun, grace), nil, want)
 }
 
-func (id ObjectID) path() string {
-	return "/objects/" + url.PathEscape(id.Resource) + "/" + url.PathEscape(cmp.Or(id.Namespace, noNamespace)) + "/" + url.PathEscape(id.Name)
+func (id ObjectID) path(dryRun bool, grace *time.Duration) string {
+	query := url.Values{}
+	if dryRun {
+		query.Set("dryRun", "true")
+	}
+	if grace != nil {
+		query.Set("gracePeriodSeconds", strconv.FormatInt(int64(*grace/time.Second), 10))
+	}
+	return "/objects/" + url.PathEscape(id.Resource) + "/" + url.PathEscape(cmp.Or(id.Namespace, noNamespace)) + "/" + url.PathEscape(id.Name) + "?" + query.Encode()
 }
 
 func (c *Client) change(ctx context.Context, method, path string, body io.Reader, want Condition) ([]byte, error) {

@@ -27,7 +27,7 @@ import (
 // with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
 // where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and
 // DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace), with If-Match: <resourceVersion> or
-// If-None-Match: *, and for Pods ?gracePeriodSeconds=: 200 with the object, and a Warning where a Pod stands in a manifest and
+// If-None-Match: *, and for Pods ?gracePeriodSeconds=; ?dryRun=true only checks: 200 with the object, and a Warning where a Pod stands in a manifest and
 // begins anew, or 404, 409 where there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where
 // it is wrong, 507 where the disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the
 // query of a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. POST or GET
@@ -275,7 +275,7 @@ func object(src Source) http.HandlerFunc {
 }
 
 // conditions reads what a request wants to hold of an object: If-Match with a revision, or If-None-Match: *; and, in the
-// query, within how many seconds a Pod has to end.
+// query, whether it is only to be checked, and within how many seconds a Pod has to end.
 func conditions(r *http.Request) (want Condition, grace *time.Duration, err error) {
 	if match := r.Header.Get("If-Match"); match != "" {
 		if want.Revision, err = strconv.ParseUint(strings.Trim(match, `"`), 10, 64); err != nil {
@@ -288,6 +288,13 @@ func conditions(r *http.Request) (want Condition, grace *time.Duration, err erro
 		want.New = true
 	default:
 		return want, nil, BadRequest(fmt.Sprintf("If-None-Match: %s: want *", none))
+	}
+	switch dry := r.URL.Query().Get("dryRun"); dry {
+	case "", "false":
+	case "true":
+		want.DryRun = true
+	default:
+		return want, nil, BadRequest(fmt.Sprintf("dryRun=%s: want true or false", dry))
 	}
 	if text := r.URL.Query().Get("gracePeriodSeconds"); text != "" {
 		seconds, err := strconv.ParseUint(text, 10, 31)

@@ -96,6 +96,9 @@ func (n node) PutObject(id ObjectID, body []byte, want Condition) ([]byte, error
 	case id.Name == "full":
 		return nil, fmt.Errorf("write object: %w", syscall.ENOSPC)
 	}
+	if want.DryRun {
+		return fmt.Appendf(nil, "%s in %q, not made: %s", id.Resource, id.Namespace, body), nil
+	}
 	return fmt.Appendf(nil, "%s in %q: %s", id.Resource, id.Namespace, body), nil
 }
 
@@ -261,6 +264,8 @@ func TestObjects(t *testing.T) {
 		"a revision that is none":          {"PUT", "/objects/pods/shop/web", "If-Match", "x", 400, "If-Match: x: want a resourceVersion"},
 		"a condition that is none":         {"PUT", "/objects/pods/shop/web", "If-None-Match", "7", 400, "If-None-Match: 7: want *"},
 		"one is removed":                   {"DELETE", "/objects/pods/shop/web?gracePeriodSeconds=3", "", "", 200, "within 3s"},
+		"one is only checked":              {"PUT", "/objects/pods/shop/web?dryRun=true", "", "", 200, `pods in "shop", not made: body`},
+		"a dry run that is none":           {"PUT", "/objects/pods/shop/web?dryRun=All", "", "", 400, "dryRun=All: want true or false"},
 		"one that is not there":            {"DELETE", "/objects/pods/shop/gone", "", "", 404, "it is not there"},
 		"a time that is none":              {"DELETE", "/objects/pods/shop/web?gracePeriodSeconds=-1", "", "", 400, "gracePeriodSeconds=-1: want a number of seconds"},
 		"one is not read":                  {"GET", "/objects/pods/shop/web", "", "", 405, "objects can be made or changed, with PUT, and removed, with DELETE"},

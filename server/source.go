@@ -74,6 +74,7 @@ type ObjectID struct {
 type Condition struct {
 	New      bool   // there is none
 	Revision uint64 // there is one, and no change of it since; 0 is whatever there is, or none
+	DryRun   bool   // never: everything is checked, and what would come of it is answered
 }
 
 // Change is one line of the answer to GET /objects.

@@ -23,7 +23,9 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -66,6 +68,7 @@ func (id ID) file() string {
 type Condition struct {
 	New      bool   // there is none
 	Revision uint64 // there is one, and no change of it since; 0 is whatever there is, or none
+	DryRun   bool   // never: everything is checked, and what would come of it is answered
 }
 
 // Object is one object at one moment.
@@ -80,8 +83,10 @@ type Config struct {
 	Dir   string
 	Write func(file string, content []byte) error // replaces a file in one step that is durable, and makes its folder
 	Now   time.Time
-	Node  string // the name of the node that Pods are for
-	Log   *slog.Logger
+	// Complete fills in what an object has that its writer did not give, and takes out what is not the writer's to say. It is
+	// given the object as it was, nil for a new one, which it does not change.
+	Complete func(id ID, fields, was map[string]any)
+	Log      *slog.Logger
 }
 
 // Store is the objects. Its methods are safe for concurrent use.
@@ -267,7 +272,8 @@ func (s *Store) check(id ID, want Condition) error {
 }
 
 // Put makes an object, in JSON, be what there is by this name, and answers it. It gets a UID and a creation time where it has
-// none, and a Pod its node. An edit must be one that Kubernetes' API allows. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
+// none. An edit must be one that Kubernetes' API allows; one that takes the last finalizer off an object that is being deleted
+// removes it. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
 func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 	var fields map[string]any
 	if err := utiljson.Unmarshal(body, &fields); err != nil {
@@ -279,27 +285,72 @@ func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 		return Object{}, err
 	}
 	s.complete(id, fields)
+	content, err := s.checked(id, fields)
+	switch {
+	case err != nil:
+		return Object{}, err
+	case want.DryRun:
+		return s.would(id, fields), nil
+	case Ending(fields) && !held(fields):
+		return s.remove(id, fields)
+	}
+	return s.write(id, fields, content)
+}
+
+// checked is the content of a file for an object, if it is a right one, and a right edit of the one before.
+func (s *Store) checked(id ID, fields map[string]any) ([]byte, error) {
 	content, err := yaml.Marshal(fields)
 	if err != nil {
-		return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
 	}
-	file := filepath.Join(s.cfg.Dir, id.file())
-	read := manifests.Decode(file, content)
+	read := manifests.Decode(filepath.Join(s.cfg.Dir, id.file()), content)
 	if err := judge(id, read); err != nil {
-		return Object{}, err
+		return nil, err
 	}
-	if was := s.objects[id]; was != nil && only(was.read) != nil {
-		if faults := manifests.CheckEdit(only(read), only(was.read)); len(faults) > 0 {
-			return Object{}, fmt.Errorf("%w: %s: %w", ErrInvalid, id, joined(faults))
-		}
+	was := s.objects[id]
+	if was == nil || only(was.read) == nil {
+		return content, nil
 	}
-	if err := s.cfg.Write(file, content); err != nil {
+	now, before := only(read), only(was.read)
+	faults := manifests.CheckEdit(now, before)
+	if Ending(was.Content) {
+		faults = append(faults, validation.ValidateNoNewFinalizers(now.GetFinalizers(), before.GetFinalizers(), field.NewPath("metadata", "finalizers"))...)
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, id, joined(faults))
+	}
+	return content, nil
+}
+
+// write makes an object be there, on the disk first.
+func (s *Store) write(id ID, fields map[string]any, content []byte) (Object, error) {
+	if err := s.cfg.Write(filepath.Join(s.cfg.Dir, id.file()), content); err != nil {
 		return Object{}, fmt.Errorf("write %s: %w", id, err)
 	}
 	if err := s.sync(); err != nil {
 		return Object{}, fmt.Errorf("write %s: %w", id, err)
 	}
 	return s.take(id, fields, content), nil
+}
+
+// would is what an object would be, were it written: at the revision of the one before, if there is one.
+func (s *Store) would(id ID, fields map[string]any) Object {
+	if was := s.objects[id]; was != nil {
+		return Object{ID: id, Revision: was.Revision, Content: withRevision(fields, was.Revision)}
+	}
+	return Object{ID: id, Content: fields}
+}
+
+// Ending says whether an object is being deleted.
+func Ending(fields map[string]any) bool { return metadataOf(fields)["deletionTimestamp"] != nil }
+
+// held says whether an object that is being deleted stays until somebody is done with it: of a Namespace that is whoever
+// empties it.
+func held(fields map[string]any) bool {
+	finalizers, _ := metadataOf(fields)["finalizers"].([]any)
+	spec, _ := fields["spec"].(map[string]any)
+	own, _ := spec["finalizers"].([]any)
+	return len(finalizers)+len(own) > 0
 }
 
 func joined(faults field.ErrorList) error {
@@ -310,22 +361,29 @@ func joined(faults field.ErrorList) error {
 	return errors.Join(errs...)
 }
 
-// complete fills in what an object has from its beginning on, and leaves out what no file has.
+// complete fills in what an object has from its beginning on, and leaves out what no file has. Whether it is being deleted is
+// not for who writes it to say.
 func (s *Store) complete(id ID, fields map[string]any) {
 	metadata := metadataOf(fields)
 	delete(metadata, "resourceVersion")
 	was := map[string]any{"uid": string(uuid.NewUUID()), "creationTimestamp": time.Now().UTC().Format(time.RFC3339)}
+	var before map[string]any
 	if o := s.objects[id]; o != nil {
-		was = metadataOf(o.Content)
+		before, was = o.Content, metadataOf(o.Content)
 	}
 	for _, name := range []string{"uid", "creationTimestamp"} {
 		if metadata[name] == nil {
 			metadata[name] = was[name]
 		}
 	}
+	for _, name := range []string{"deletionTimestamp", "deletionGracePeriodSeconds"} {
+		if delete(metadata, name); was[name] != nil {
+			metadata[name] = was[name]
+		}
+	}
 	fields["metadata"] = metadata
-	if spec, ok := fields["spec"].(map[string]any); ok && id.Resource == "pods" && spec["nodeName"] == nil {
-		spec["nodeName"] = s.cfg.Node // there is nothing to schedule
+	if s.cfg.Complete != nil {
+		s.cfg.Complete(id, fields, before)
 	}
 }
 
@@ -364,8 +422,9 @@ func judge(id ID, read manifests.Set) error {
 	return nil
 }
 
-// Delete removes an object, and answers it as it was, with the revision of its removal. The error is ErrNotFound or
-// ErrChanged, or why its file could not be removed; then all is as before.
+// Delete removes an object, and answers it as it was, with the revision of its removal. One with finalizers is only marked: it
+// goes with the last of them. The error is ErrNotFound or ErrChanged, or why the disk could not be changed; then all is as
+// before.
 func (s *Store) Delete(id ID, want Condition) (Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -376,6 +435,39 @@ func (s *Store) Delete(id ID, want Condition) (Object, error) {
 	if err := s.check(id, want); err != nil {
 		return Object{}, err
 	}
+	switch {
+	case held(o.Content) && Ending(o.Content):
+		return o.Object, nil
+	case held(o.Content):
+		return s.mark(id, want)
+	case want.DryRun:
+		return o.Object, nil
+	}
+	return s.remove(id, o.Content)
+}
+
+// mark notes that an object is being deleted.
+func (s *Store) mark(id ID, want Condition) (Object, error) {
+	was := s.objects[id].Content
+	fields := runtime.DeepCopyJSON(was)
+	metadata := metadataOf(fields)
+	delete(metadata, "resourceVersion")
+	metadata["deletionTimestamp"], metadata["deletionGracePeriodSeconds"] = time.Now().UTC().Format(time.RFC3339), int64(0)
+	if s.cfg.Complete != nil {
+		s.cfg.Complete(id, fields, was)
+	}
+	if want.DryRun {
+		return s.would(id, fields), nil
+	}
+	content, err := yaml.Marshal(fields)
+	if err != nil {
+		return Object{}, fmt.Errorf("encode %s: %w", id, err)
+	}
+	return s.write(id, fields, content)
+}
+
+// remove has an object be gone, from the disk first, and answers what it was last.
+func (s *Store) remove(id ID, last map[string]any) (Object, error) {
 	if err := os.Remove(filepath.Join(s.cfg.Dir, id.file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Object{}, fmt.Errorf("remove %s: %w", id, err)
 	}
@@ -384,7 +476,7 @@ func (s *Store) Delete(id ID, want Condition) (Object, error) {
 	}
 	delete(s.objects, id)
 	s.revision++
-	return Object{ID: id, Revision: s.revision, Content: withRevision(o.Content, s.revision)}, nil
+	return Object{ID: id, Revision: s.revision, Content: withRevision(last, s.revision)}, nil
 }
 
 // sync has the names of files be on the disk.
