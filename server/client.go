@@ -21,6 +21,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
 // ErrNoPod says that the agent has no such Pod; it is found by errors.Is.
@@ -28,9 +29,10 @@ var ErrNoPod = errors.New("no such Pod")
 
 // ErrConflict says that a Pod is not in a state for what is asked, or that an object is there already, ErrInvalid that what is
 // asked is wrong in itself, and ErrBadRequest that there is nothing to answer, for which Kubernetes has this word. Of objects,
-// ErrNoObject says that there is none, ErrChanged that it is another one by now, and ErrForbidden that it is not for requests to
-// change.
+// ErrNoObject says that there is none, ErrChanged that it is another one by now, ErrForbidden that it is not for requests to
+// change, and ErrNoSpace that the disk is full.
 var (
+	ErrNoSpace    = errors.New("no space left")
 	ErrNoObject   = errors.New("no such object")
 	ErrChanged    = errors.New("changed meanwhile")
 	ErrForbidden  = errors.New("forbidden")
@@ -44,22 +46,29 @@ const maxRefusal = 64 << 10
 
 // Client asks the agent that listens in a run directory.
 type Client struct {
-	path string
-	http http.Client
+	path      string
+	transport *http.Transport
+	http      http.Client
 }
 
 // NewClient returns a client of the agent with that run directory. It connects for each request, so the agent may come
 // and go.
-func NewClient(runDir string) *Client {
-	path := filepath.Join(runDir, socketName)
-	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+func NewClient(runDir string) *Client { return NewClientOf(filepath.Join(runDir, socketName)) }
+
+// NewClientOf returns a client of the agent that listens on a socket, likewise.
+func NewClientOf(socket string) *Client {
+	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
+			return d.DialContext(ctx, "unix", socket)
 		},
 		DisableKeepAlives: true,
-	}}}
+	}
+	return &Client{path: socket, transport: transport, http: http.Client{Transport: transport}}
 }
+
+// Transport connects with the agent, whatever host is asked for: to pass requests for streams on to it.
+func (c *Client) Transport() *http.Transport { return c.transport }
 
 // Pods are the Pods of the node.
 func (c *Client) Pods(ctx context.Context) (*v1.PodList, error) {
@@ -154,11 +163,13 @@ func (c *Client) Follow(ctx context.Context, tell func(Change) error) error {
 // PutObject makes an object, in JSON, be what there is by a name, and answers it. The error is [ErrNoObject], [ErrConflict],
 // [ErrChanged], [ErrForbidden], [ErrInvalid] or [ErrBadRequest], in the agent's words.
 func (c *Client) PutObject(ctx context.Context, id ObjectID, object []byte, want Condition) ([]byte, error) {
-	return c.change(ctx, http.MethodPut, id.path(want.DryRun, nil), bytes.NewReader(object), want)
+	answer, _, err := c.change(ctx, http.MethodPut, id.path(want.DryRun, nil), bytes.NewReader(object), want)
+	return answer, err
 }
 
-// DeleteObject removes an object, and answers it as it was, likewise; a Pod that stands in a manifest begins anew. A Pod has grace to end, or its own time where that is nil.
-func (c *Client) DeleteObject(ctx context.Context, id ObjectID, want Condition, grace *time.Duration) ([]byte, error) {
+// DeleteObject removes an object, and answers it as it was, likewise; a Pod that stands in a manifest begins anew, which the
+// warning says. A Pod has grace to end, or its own time where that is nil.
+func (c *Client) DeleteObject(ctx context.Context, id ObjectID, want Condition, grace *time.Duration) (object []byte, warning string, err error) {
 	return c.change(ctx, http.MethodDelete, id.path(want.DryRun, grace), nil, want)
 }
 
@@ -173,7 +184,7 @@ func (id ObjectID) path(dryRun bool, grace *time.Duration) string {
 	return "/objects/" + url.PathEscape(id.Resource) + "/" + url.PathEscape(cmp.Or(id.Namespace, noNamespace)) + "/" + url.PathEscape(id.Name) + "?" + query.Encode()
 }
 
-func (c *Client) change(ctx context.Context, method, path string, body io.Reader, want Condition) ([]byte, error) {
+func (c *Client) change(ctx context.Context, method, path string, body io.Reader, want Condition) (object []byte, warning string, err error) {
 	header := http.Header{}
 	if want.New {
 		header.Set("If-None-Match", "*")
@@ -181,8 +192,19 @@ func (c *Client) change(ctx context.Context, method, path string, body io.Reader
 	if want.Revision != 0 {
 		header.Set("If-Match", strconv.FormatUint(want.Revision, 10))
 	}
-	answer, err := c.do(ctx, method, path, body, header)
-	return bytes.TrimSpace(answer), known(err, ErrNoObject)
+	res, err := c.send(ctx, method, path, body, header)
+	if err != nil {
+		return nil, "", known(err, ErrNoObject)
+	}
+	answer, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		return nil, "", fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
+	}
+	warnings, _ := utilnet.ParseWarningHeaders(res.Header["Warning"])
+	for _, w := range warnings {
+		warning = w.Text
+	}
+	return bytes.TrimSpace(answer), warning, nil
 }
 
 // known gives an answer that is one of the errors above its kind; missing is that of one that is not found.
@@ -204,6 +226,8 @@ func known(err, missing error) error {
 		return kindOf{said.words, ErrInvalid}
 	case http.StatusBadRequest:
 		return kindOf{said.words, ErrBadRequest}
+	case http.StatusInsufficientStorage:
+		return kindOf{said.words, ErrNoSpace}
 	}
 	return err
 }

@@ -132,16 +132,16 @@ func TestObjectsThroughTheSocket(t *testing.T) {
 	n.says(web, "app", "red")
 	begin := time.Now()
 	grace := time.Second
-	if _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, &grace); err != nil {
+	if _, _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, &grace); err != nil {
 		t.Fatal(err)
 	}
 	n.awaitGone("web")
 	t.Logf("it was gone after %v", time.Since(begin).Round(time.Millisecond))
-	if _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, nil); !errors.Is(err, server.ErrNoObject) {
+	if _, _, err := n.client().DeleteObject(context.Background(), pod("web"), server.Condition{}, nil); !errors.Is(err, server.ErrNoObject) {
 		t.Errorf("removed twice: %v", err)
 	}
 	file := n.awaitReady("file")
-	if _, err := n.client().DeleteObject(context.Background(), pod("file"), server.Condition{}, &grace); err != nil {
+	if _, _, err := n.client().DeleteObject(context.Background(), pod("file"), server.Condition{}, &grace); err != nil {
 		t.Fatal(err)
 	}
 	n.await("file", "begins anew", func(p *v1.Pod) bool { return p.UID != file.UID && isReady(p) })
