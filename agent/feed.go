@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,9 @@ type feed struct {
 // known is what followers were told of an object last.
 type known struct {
 	mark    any
-	content []byte // without the revision
+	uid     string
+	fields  map[string]any // until it is numbered
+	content []byte         // without the revision
 	change  server.Change
 }
 
@@ -150,19 +153,33 @@ func (f *feed) look(a *Agent) {
 			f.known[id] = was
 			continue
 		}
+		if had && was.uid != "" && was.uid != now.uid {
+			f.drop(id, a.objects.Next()) // it is another one by the same name
+			had = false
+		}
+		if err := now.number(a.objects.Next()); err != nil {
+			a.log.Error("object cannot be told of", "object", id.String(), "error", err)
+			continue
+		}
 		if now.change.Type = server.Added; had {
 			now.change.Type = server.Modified
 		}
 		f.known[id] = now
 		f.broadcast(now.change)
 	}
-	for id, was := range f.known {
+	for id := range f.known {
 		if _, there := seen[id]; !there {
-			delete(f.known, id)
-			was.change.Type, was.change.Revision = server.Deleted, a.objects.Next()
-			f.broadcast(was.change)
+			f.drop(id, a.objects.Next())
 		}
 	}
+}
+
+// drop tells followers that an object is gone.
+func (f *feed) drop(id objects.ID, revision uint64) {
+	gone := f.known[id].change
+	delete(f.known, id)
+	gone.Type, gone.Revision = server.Deleted, revision
+	f.broadcast(gone)
 }
 
 // broadcast tells all followers; who is too far behind is let go.
@@ -177,7 +194,7 @@ func (f *feed) broadcast(c server.Change) {
 	}
 }
 
-// write writes an object down, as a change of the next revision.
+// write writes an object down, without a revision.
 func (a *Agent) write(id objects.ID, s sighting) (known, error) {
 	fields, err := s.write()
 	if err != nil {
@@ -189,13 +206,20 @@ func (a *Agent) write(id objects.ID, s sighting) (known, error) {
 	if err != nil {
 		return known{}, fmt.Errorf("encode object: %w", err)
 	}
-	revision := a.objects.Next()
-	metadata["resourceVersion"] = fmt.Sprint(revision)
-	object, err := json.Marshal(fields)
+	uid, _ := metadata["uid"].(string)
+	return known{mark: s.mark, uid: uid, fields: fields, content: content, change: server.Change{Resource: id.Resource}}, nil
+}
+
+// number makes what is known of an object a change of a revision.
+func (k *known) number(revision uint64) error {
+	metadata, _ := k.fields["metadata"].(map[string]any)
+	metadata["resourceVersion"] = strconv.FormatUint(revision, 10)
+	object, err := json.Marshal(k.fields)
 	if err != nil {
-		return known{}, fmt.Errorf("encode object: %w", err)
+		return fmt.Errorf("encode object: %w", err)
 	}
-	return known{s.mark, content, server.Change{Resource: id.Resource, Object: object, Revision: revision}}, nil
+	k.fields, k.change.Object, k.change.Revision = nil, object, revision
+	return nil
 }
 
 // sightings are all objects that there are: those of the sources, Pods as they are reported, and events.

@@ -134,13 +134,22 @@ func TestFollowersAreToldOfAllAndOfEveryChange(t *testing.T) {
 	edited.Labels["version"] = "2"
 	w.show(edited)
 	first.expect("MODIFIED pods/web 2")
+	for _, uid := range []types.UID{"u-1", "u-2"} { // it has begun, then it begins anew
+		edited = edited.DeepCopy()
+		edited.UID = uid
+		w.show(edited)
+		if uid == "u-1" {
+			first.expect("MODIFIED pods/web 2")
+		}
+	}
+	first.expect("DELETED pods/web", "ADDED pods/web 2")
 	w.show(nil)
 	first.expect("DELETED pods/web")
 	if _, _, err := a.DeleteObject(made, server.Condition{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	first.expect("DELETED configmaps/made")
-	second.expect("ADDED pods/web 1", "MODIFIED pods/web 2", "DELETED pods/web", "DELETED configmaps/made")
+	second.expect("ADDED pods/web 1", "MODIFIED pods/web 2", "MODIFIED pods/web 2", "DELETED pods/web", "ADDED pods/web 2", "DELETED pods/web", "DELETED configmaps/made")
 	for _, f := range []*follower{first, second} {
 		if err := f.end(); !errors.Is(err, context.Canceled) {
 			t.Errorf("it ended with %v", err)
