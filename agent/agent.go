@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Manifests  manifests.Config
 	ObjectsDir string        // of the objects that are made through an API
+	CA         []byte        // of the API that is served from them, in PEM; nil where there is none: then no namespaces are made for it
 	ImageDir   string        // archives found here are imported; empty is none
 	Timeout    time.Duration // of one deed (runtimeRequestTimeout)
 	MaxBackoff time.Duration // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
@@ -45,6 +46,8 @@ type Agent struct {
 	objects  *objects.Store // nil before Run
 	feed     *feed
 	offering sync.Mutex // held while objects are handed out
+
+	namespaces *namespaces
 	*surroundings
 
 	handing sync.Mutex
@@ -54,7 +57,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed()}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces()}
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
@@ -65,7 +68,10 @@ func New(cfg Config, n *node.Node) *Agent {
 		a.sources.rule(pod, revision, ruling)
 		a.handOut()
 	}
-	a.shown = a.feed.Wake
+	a.shown = func() {
+		a.feed.Wake()
+		a.namespaces.Wake()
+	}
 	a.events.told = a.feed.Wake
 	a.metrics = newMetrics(a.registry, a)
 	if cfg.AtRest != nil {
@@ -98,6 +104,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	}
 	a.running.Go(func() { a.watchObjects(ctx) })
 	a.running.Go(func() { a.feed.run(ctx, a) })
+	a.running.Go(func() { a.emptyNamespaces(ctx) })
 	a.running.Go(func() { a.node.Watch(ctx, a.notice) })
 	if a.cfg.ImageDir != "" {
 		a.running.Go(func() { a.node.ImportImages(ctx, a.cfg.ImageDir, func() { a.forgive(forgiveAll) }) })

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,6 +31,9 @@ const (
 
 // errBehind says that a follower was too slow to be told of every change.
 var errBehind = errors.New("too slow to be told of every change: begin again")
+
+// eventResource is what events are called in paths.
+const eventResource = "events"
 
 // feed tells followers of every object that there is, and of every change. While nobody follows it remembers nothing.
 type feed struct {
@@ -70,6 +74,7 @@ func (f *feed) Wake() {
 // Follow tells of every object there is, then of the revision at which there were these, then of each change, until ctx ends
 // or tell fails. The error says why it ended.
 func (a *Agent) Follow(ctx context.Context, tell func(server.Change) error) error {
+	a.provideFor(a.sightings())
 	changes := make(chan server.Change, maxBehind)
 	for _, c := range a.feed.join(a, changes) {
 		if err := tell(c); err != nil {
@@ -126,17 +131,25 @@ func (f *feed) run(ctx context.Context, a *Agent) {
 			return
 		case <-f.wake:
 		}
-		f.mu.Lock()
-		if len(f.followers) > 0 {
-			f.look(a)
-		}
-		f.mu.Unlock()
+		f.lookFor(a)
 		time.Sleep(gather)
 	}
 }
 
-// look finds what is another one, and tells followers.
-func (f *feed) look(a *Agent) {
+// lookFor looks for followers, where there are any.
+func (f *feed) lookFor(a *Agent) {
+	f.mu.Lock()
+	if len(f.followers) == 0 {
+		f.mu.Unlock()
+		return
+	}
+	seen := f.look(a)
+	f.mu.Unlock()
+	a.provideFor(seen) // which has it look again, if anything is made
+}
+
+// look finds what is another one, tells followers, and answers all there is.
+func (f *feed) look(a *Agent) map[objects.ID]sighting {
 	seen := a.sightings()
 	for id, s := range seen {
 		was, had := f.known[id]
@@ -172,6 +185,7 @@ func (f *feed) look(a *Agent) {
 			f.drop(id, a.objects.Next())
 		}
 	}
+	return seen
 }
 
 // drop tells followers that an object is gone.
@@ -248,7 +262,7 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 		}}
 	}
 	for _, e := range a.events.List() {
-		id := objects.ID{Resource: "events", NamespacedName: types.NamespacedName{Namespace: e.Namespace, Name: e.Name}}
+		id := objects.ID{Resource: eventResource, NamespacedName: types.NamespacedName{Namespace: e.Namespace, Name: e.Name}}
 		seen[id] = sighting{e.Count, func() (map[string]any, error) {
 			e.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
 			return runtime.DefaultUnstructuredConverter.ToUnstructured(&e)
@@ -264,6 +278,9 @@ func fromManifest(o metav1.Object, file string, line int) (map[string]any, error
 		return nil, err
 	}
 	annotate(fields, manifests.ManifestAnnotation, fmt.Sprintf("%s:%d", file, line))
+	if fields["kind"] == manifests.KindNamespace {
+		fields["status"] = map[string]any{"phase": string(v1.NamespaceActive)}
+	}
 	return fields, nil
 }
 

@@ -34,21 +34,28 @@ type follower struct {
 // follows has an agent with objects of its own, and no Pod that runs.
 func follows(t *testing.T) *Agent {
 	t.Helper()
-	a := &Agent{sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), node: &node.Node{Name: "here"}}
+	return followsIn(t, t.TempDir())
+}
+
+// followsIn is the same with the objects of a folder.
+func followsIn(t *testing.T, dir string) *Agent {
+	t.Helper()
+	a := &Agent{sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), node: &node.Node{Name: "here"}}
 	a.surroundings = &surroundings{roster: newRoster(node.NewObject("here", nil)), events: newEvents("here"), log: discard()}
-	a.events.told, a.shown = a.feed.Wake, a.feed.Wake
-	a.objects = objects.Open(objects.Config{Dir: t.TempDir(), Now: time.Now(), Complete: a.complete, Log: discard(), Write: func(file string, content []byte) error {
+	a.events.told, a.shown = a.feed.Wake, func() {
+		a.feed.Wake()
+		a.namespaces.Wake()
+	}
+	a.objects = objects.Open(objects.Config{Dir: dir, Now: time.Now(), Complete: a.complete, Log: discard(), Write: func(file string, content []byte) error {
 		return os.WriteFile(file, content, 0o600)
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.feed.run(ctx, a)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { a.feed.run(ctx, a) })
+	running.Go(func() { a.emptyNamespaces(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		running.Wait()
 	})
 	return a
 }

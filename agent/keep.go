@@ -19,6 +19,8 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 		a.completeSpec(fields, was)
 	case manifests.KindClaim, manifests.KindVolume:
 		delete(fields, "status")
+	case manifests.KindNamespace:
+		completeNamespace(id, fields)
 	}
 }
 

@@ -32,8 +32,13 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	if want.New && a.ends(key) {
 		return nil, server.As(server.ErrConflict, fmt.Sprintf("object is being deleted: %s %q already exists", id.Resource, id.Name))
 	}
-	o, err := a.objects.Put(key, body, objects.Condition(want))
-	return a.handOutChange(o, err, want.DryRun)
+	o, err := a.putInto(key, body, objects.Condition(want))
+	answer, err := a.handOutChange(o, err, want.DryRun)
+	if err == nil && !want.DryRun {
+		a.namespaces.Wake() // it may have been the last finalizer
+		a.provideFor(map[objects.ID]sighting{key: {}})
+	}
+	return answer, err
 }
 
 // ends says whether there is a Pod by a name that no object is for any more.
@@ -62,8 +67,7 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 	case err != nil:
 		return nil, "", err
 	default:
-		o, err := a.objects.Delete(key, objects.Condition(want))
-		if answer, err = a.handOutChange(o, err, want.DryRun); err != nil {
+		if answer, err = a.deleteKept(key, want); err != nil {
 			return nil, "", err
 		}
 	}
@@ -74,6 +78,22 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 		}
 	}
 	return answer, warning, nil
+}
+
+// deleteKept removes an object that is kept here. A namespace goes once it is empty.
+func (a *Agent) deleteKept(id objects.ID, want server.Condition) ([]byte, error) {
+	isNamespace := id == namespaceID(id.Name)
+	if isNamespace {
+		if err := a.deletable(id.Name); err != nil {
+			return nil, err
+		}
+	}
+	o, err := a.objects.Delete(id, objects.Condition(want))
+	answer, err := a.handOutChange(o, err, want.DryRun)
+	if err == nil && isNamespace && !want.DryRun {
+		a.namespaces.begin()
+	}
+	return answer, err
 }
 
 // podResource is what Pods are called in paths.
