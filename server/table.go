@@ -16,9 +16,9 @@ import (
 // The columns and what stands in them are those of kubectl: printPod in kubernetes/kubernetes,
 // pkg/printers/internalversion/printers.go.
 
-// table is the table of `kubectl get pods`; the columns of priority 1 are those of -o wide.
-func table(pods []v1.Pod, now time.Time) *metav1.Table {
-	t := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
+// PodColumns are the columns of `kubectl get pods`; those of priority 1 are of -o wide.
+func PodColumns() []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
 		{Name: "Name", Type: "string", Format: "name"},
 		{Name: "Ready", Type: "string"},
 		{Name: "Status", Type: "string"},
@@ -28,17 +28,22 @@ func table(pods []v1.Pod, now time.Time) *metav1.Table {
 		{Name: "Node", Type: "string", Priority: 1},
 		{Name: "Nominated Node", Type: "string", Priority: 1},
 		{Name: "Readiness Gates", Type: "string", Priority: 1},
-	}}
+	}
+}
+
+// PodCells is what stands in a Pod's row, a cell for each of PodColumns.
+func PodCells(pod *v1.Pod, now time.Time) []any {
+	l := look(pod)
+	return []any{
+		pod.Name, l.readyCell(pod), l.status, l.restarts.cell(now), Age(pod.CreationTimestamp.Time, now),
+		podIP(pod), orNone(pod.Spec.NodeName), orNone(pod.Status.NominatedNodeName), readinessGates(pod),
+	}
+}
+
+func table(pods []v1.Pod, now time.Time) *metav1.Table {
+	t := &metav1.Table{ColumnDefinitions: PodColumns()}
 	for i := range pods {
-		pod := &pods[i]
-		l := look(pod)
-		t.Rows = append(t.Rows, metav1.TableRow{
-			Object: runtime.RawExtension{Object: pod},
-			Cells: []any{
-				pod.Name, l.readyCell(pod), l.status, l.restarts.cell(now), age(pod.CreationTimestamp.Time, now),
-				podIP(pod), orNone(pod.Spec.NodeName), orNone(pod.Status.NominatedNodeName), readinessGates(pod),
-			},
-		})
+		t.Rows = append(t.Rows, metav1.TableRow{Object: runtime.RawExtension{Object: &pods[i]}, Cells: PodCells(&pods[i], now)})
 	}
 	return t
 }
@@ -70,7 +75,7 @@ func (r restarts) cell(now time.Time) string {
 	if r.count == 0 || r.last.IsZero() {
 		return strconv.Itoa(r.count)
 	}
-	return fmt.Sprintf("%d (%s ago)", r.count, age(r.last, now))
+	return fmt.Sprintf("%d (%s ago)", r.count, Age(r.last, now))
 }
 
 // look reads a Pod's status from its init containers to its main ones, later facts overruling earlier ones.
@@ -217,8 +222,8 @@ func podIP(pod *v1.Pod) string {
 
 func orNone(s string) string { return cmp.Or(s, "<none>") }
 
-// age is how long ago t was, in kubectl's words.
-func age(t, now time.Time) string {
+// Age is how long ago t was, in kubectl's words.
+func Age(t, now time.Time) string {
 	if t.IsZero() {
 		return "<unknown>"
 	}
