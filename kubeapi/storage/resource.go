@@ -1,0 +1,131 @@
+package storage
+
+import (
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Resource is what there is to know of one resource. Its names are those of Kubernetes' own discovery.
+type Resource struct {
+	schema.GroupVersionResource
+	Kind       string
+	Singular   string
+	Short      []string
+	All        bool // `kubectl get all` shows it
+	Namespaced bool
+	Object     runtime.Object // an empty one
+	Lists      runtime.Object // an empty list
+
+	CreateOnUpdate bool                            // a PUT makes what there is not
+	Selectable     []string                        // the fields that selectors may ask for, beside metadata.name and metadata.namespace
+	Fields         func(runtime.Object) fields.Set // what stands in them; may be nil
+	Prepare        func(runtime.Object)            // empties what a client may not say of a new one; may be nil
+}
+
+// GroupVersionKind is the kind of the objects.
+func (r *Resource) GroupVersionKind() schema.GroupVersionKind {
+	return r.GroupVersion().WithKind(r.Kind)
+}
+
+// What package rest asks of a storage.
+
+// New is an empty object.
+func (r *Resource) New() runtime.Object { return r.Object.DeepCopyObject() }
+
+// NewList is an empty list.
+func (r *Resource) NewList() runtime.Object { return r.Lists.DeepCopyObject() }
+
+// Destroy lets go of nothing: there is nothing.
+func (r *Resource) Destroy() {}
+
+// NamespaceScoped tells whether objects are in namespaces.
+func (r *Resource) NamespaceScoped() bool { return r.Namespaced }
+
+// GetSingularName is what one of them is called.
+func (r *Resource) GetSingularName() string { return r.Singular }
+
+// ShortNames are what kubectl takes for its name, too.
+func (r *Resource) ShortNames() []string { return r.Short }
+
+// Categories are the groups that kubectl takes for many resources.
+func (r *Resource) Categories() []string {
+	if r.All {
+		return []string{"all"}
+	}
+	return nil
+}
+
+// selectable tells whether a field selector may ask for a field.
+func (r *Resource) selectable(name string) bool {
+	return name == "metadata.name" || r.Namespaced && name == "metadata.namespace" || slices.Contains(r.Selectable, name)
+}
+
+func podFields(o runtime.Object) fields.Set {
+	pod := o.(*v1.Pod)
+	return fields.Set{
+		"spec.nodeName": pod.Spec.NodeName, "spec.restartPolicy": string(pod.Spec.RestartPolicy), "spec.schedulerName": pod.Spec.SchedulerName,
+		"spec.serviceAccountName": pod.Spec.ServiceAccountName, "spec.hostNetwork": boolean(pod.Spec.HostNetwork), "status.phase": string(pod.Status.Phase),
+		"status.podIP": pod.Status.PodIP, "status.nominatedNodeName": pod.Status.NominatedNodeName,
+	}
+}
+
+func boolean(is bool) string {
+	if is {
+		return "true"
+	}
+	return "false"
+}
+
+func eventFields(o runtime.Object) fields.Set {
+	event := o.(*v1.Event)
+	about := event.InvolvedObject
+	source := event.Source.Component
+	if source == "" {
+		source = event.ReportingController
+	}
+	return fields.Set{
+		"involvedObject.kind": about.Kind, "involvedObject.namespace": about.Namespace, "involvedObject.name": about.Name, "involvedObject.uid": string(about.UID),
+		"involvedObject.apiVersion": about.APIVersion, "involvedObject.resourceVersion": about.ResourceVersion, "involvedObject.fieldPath": about.FieldPath,
+		"reason": event.Reason, "reportingComponent": event.ReportingController, "source": source, "type": event.Type,
+	}
+}
+
+func preparePod(o runtime.Object) {
+	pod := o.(*v1.Pod)
+	pod.Generation, pod.Status = 1, v1.PodStatus{Phase: v1.PodPending}
+	if pod.Spec.ServiceAccountName == "" { // as the admission plugin ServiceAccount has it
+		pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = "default", "default"
+	}
+}
+
+// keepStatus puts back the status of what was.
+func keepStatus(now, was runtime.Object) {
+	switch now := now.(type) {
+	case *v1.Pod:
+		now.Status = was.(*v1.Pod).Status
+	case *v1.Namespace:
+		now.Status = was.(*v1.Namespace).Status
+	case *v1.Node:
+		now.Status = was.(*v1.Node).Status
+	case *v1.Service:
+		now.Status = was.(*v1.Service).Status
+	case *v1.ResourceQuota:
+		now.Status = was.(*v1.ResourceQuota).Status
+	case *v1.PersistentVolume:
+		now.Status = was.(*v1.PersistentVolume).Status
+	case *v1.PersistentVolumeClaim:
+		now.Status = was.(*v1.PersistentVolumeClaim).Status
+	}
+}
+
+// manifestAnnotation is where an object stands that is not for clients to change.
+const manifestAnnotation = "podkeeper/manifest"
+
+func (r *Resource) inManifest(m metav1.Object) bool {
+	return m.GetAnnotations()[manifestAnnotation] != ""
+}
