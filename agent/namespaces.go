@@ -164,7 +164,7 @@ func (a *Agent) provideObject(o metav1.Object) (made bool, err error) {
 		if settings, ok := o.(*v1.ConfigMap); !ok || settings.Data[rootCAKey] == said {
 			return false, nil
 		}
-	} else if file, _ := standsIn(a.sources.directory(), key); file != "" {
+	} else if standsIn(a.sources.directory(), key) != "" {
 		return false, nil
 	}
 	body, err := json.Marshal(o)

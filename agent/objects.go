@@ -63,7 +63,7 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 		if answer, err = a.beginAnew(key.NamespacedName, want.DryRun); err != nil {
 			return nil, "", err
 		}
-		warning = "it is started again, for it comes from a manifest on the node: remove that to be rid of it"
+		warning = fmt.Sprintf("pod %q is started again, for it comes from the manifest %s on the node: remove it there to be rid of it", id.Name, standsIn(a.sources.directory(), manifests.PodKey(key.NamespacedName)))
 	case err != nil:
 		return nil, "", err
 	default:
@@ -89,6 +89,9 @@ func (a *Agent) deleteKept(id objects.ID, want server.Condition) ([]byte, error)
 		}
 	}
 	o, err := a.objects.Delete(id, objects.Condition(want))
+	if errors.Is(err, objects.ErrNotFound) && a.ends(id) { // it was deleted before: what is asked now is a shorter time
+		return a.reportedAs(id.NamespacedName)
+	}
 	answer, err := a.handOutChange(o, err, want.DryRun)
 	if err == nil && isNamespace && !want.DryRun {
 		a.namespaces.begin()
@@ -110,7 +113,20 @@ func (a *Agent) beginAnew(pod types.NamespacedName, dryRun bool) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := json.Marshal(a.reported(was))
+	return encoded(a.reported(was))
+}
+
+// reportedAs answers a Pod as it is reported.
+func (a *Agent) reportedAs(pod types.NamespacedName) ([]byte, error) {
+	is, err := a.askOf(pod, func(*worker) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	return encoded(a.reported(is))
+}
+
+func encoded(object any) ([]byte, error) {
+	answer, err := json.Marshal(object)
 	if err != nil {
 		return nil, fmt.Errorf("encode object: %w", err)
 	}
@@ -134,11 +150,7 @@ func (a *Agent) handOutChange(o objects.Object, err error, dryRun bool) ([]byte,
 	if !dryRun {
 		a.offerObjects()
 	}
-	answer, err := json.Marshal(o.Content)
-	if err != nil {
-		return nil, fmt.Errorf("encode object: %w", err)
-	}
-	return answer, nil
+	return encoded(o.Content)
 }
 
 // changeable finds what an ID means. The error says that there is no such resource, or, with what it means, that the object
@@ -153,26 +165,25 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 	}
 	key := manifests.Key{Kind: kind, NamespacedName: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}}
 	found := objects.ID{Resource: id.Resource, NamespacedName: key.NamespacedName}
-	if file, line := standsIn(a.sources.directory(), key); file != "" {
-		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s:%d on the node: edit that file instead",
-			id.Resource, id.Name, filepath.Base(file), line))
+	if place := standsIn(a.sources.directory(), key); place != "" {
+		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s on the node: edit that file instead", id.Resource, id.Name, place))
 	}
 	return found, nil
 }
 
-// standsIn is where an object stands in a Set, "" for nowhere.
-func standsIn(set manifests.Set, key manifests.Key) (file string, line int) {
+// standsIn is where an object stands in a Set, such as web.yaml:12; "" for nowhere.
+func standsIn(set manifests.Set, key manifests.Key) string {
 	for _, p := range set.Pods {
 		if p.Key() == key {
-			return p.File, p.Line
+			return fmt.Sprintf("%s:%d", filepath.Base(p.File), p.Line)
 		}
 	}
 	for _, o := range set.Objects {
 		if o.Key() == key {
-			return o.File, o.Line
+			return fmt.Sprintf("%s:%d", filepath.Base(o.File), o.Line)
 		}
 	}
-	return "", 0
+	return ""
 }
 
 // lookAgain is how often the files of objects are looked at without any event, and settle how long is waited for more of
