@@ -5,6 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # containerd 2, built from the module that the client is from, where the tests find it.
 CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
+CONTAINERD2_TOOLS := $(addprefix github.com/containerd/containerd/v2/cmd/,containerd containerd-shim-runc-v2)
 SHARE := $(DESTDIR)/usr/local/share
 BUILD := CGO_ENABLED=0 $(GO) build
 
@@ -24,7 +25,7 @@ test-unit: setup ## run the tests that need no containerd
 	$(GO) test -race -short -tags docs ./...
 
 test-integration: setup ## run the tests on a real containerd, CNI and cgroups, as root (CONTAINERD=2: on containerd 2)
-	$(if $(CONTAINERD),mkdir -p bin/containerd2 && $(GO) build -o bin/containerd2/ tool)
+	$(if $(CONTAINERD),mkdir -p bin/containerd2 && $(GO) build -o bin/containerd2/ $(CONTAINERD2_TOOLS))
 	$(if $(CONTAINERD),$(CONTAINERD2)) $(GO) test -count=1 -parallel 4 -timeout 30m $(if $(RUN),-run '$(RUN)') ./cmd/podkeeper
 
 test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
