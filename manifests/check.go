@@ -28,7 +28,7 @@ type Kind struct {
 // Kinds are the kinds, sorted by name.
 func Kinds() []Kind {
 	var all []Kind
-	for _, name := range kindNames() {
+	for _, name := range allKinds() {
 		of := kinds[name]
 		all = append(all, Kind{GroupVersionKind: of.version.WithKind(name), Resource: of.plural, Namespaced: !of.clusterWide})
 	}

@@ -50,6 +50,7 @@ var rules = func() map[string]rule {
 		"PodSpec.preemptionPolicy":             only(string(v1.PreemptLowerPriority)),
 		"PodSpec.priorityClassName":            only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
 		"PodSpec.hostUsers":                    only("true"),
+		"Taint.effect":                         only(string(v1.TaintEffectNoSchedule), string(v1.TaintEffectPreferNoSchedule)),
 
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
@@ -128,6 +129,12 @@ yes  EndpointConditions ready serving terminating
 yes  EndpointHints forZones forNodes
 yes  ForZone name
 yes  ForNode name
+yes  Node metadata spec
+drop Node status
+yes  NodeSpec unschedulable taints
+drop NodeSpec podCIDR podCIDRs
+no   NodeSpec providerID configSource externalID podPreemptionPolicy
+yes  Taint key value timeAdded
 yes  LimitRange metadata spec
 yes  LimitRangeSpec limits
 yes  LimitRangeItem type max min default defaultRequest maxLimitRequestRatio

@@ -48,7 +48,7 @@ func (k keeper) load(manifests string) (map[string]*entry, error) {
 // remembered is a file of which only its last good content is known.
 func remembered(path string, data []byte) *entry {
 	e := &entry{path: path, presence: unread}
-	for _, doc := range decode(path, data) {
+	for _, doc := range decode(path, data, false) {
 		if len(doc.objects) > 0 {
 			e.good = append(e.good, doc)
 		}

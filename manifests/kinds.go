@@ -57,6 +57,7 @@ const (
 	KindClusterRole        = "ClusterRole"
 	KindRoleBinding        = "RoleBinding"
 	KindClusterRoleBinding = "ClusterRoleBinding"
+	KindNode               = "Node" // not in the manifest directory
 )
 
 // Key names an object.
@@ -114,6 +115,7 @@ type kind struct {
 	example     string // of an object's name
 	hidden      bool   // what stands in one is not for other eyes: no message quotes it
 	clusterWide bool   // it has no namespace
+	keptOnly    bool   // no manifest may have it: see DecodeKept
 
 	odd      func(o metav1.Object, at *field.Path) []fault // finds what is not supported and cannot be told from one field alone; may be nil
 	complete func(o metav1.Object, at *field.Path) []fault // fills in what follows from what is written, beside defaults; may be nil
@@ -241,10 +243,20 @@ var kinds = map[string]kind{
 		standard: standardOf(rbacconv.Convert_v1_ClusterRoleBinding_To_rbac_ClusterRoleBinding, rbacconv.SetObjectDefaults_ClusterRoleBinding,
 			rbacvalidation.ValidateClusterRoleBinding, rbacvalidation.ValidateClusterRoleBindingUpdate),
 	},
+	KindNode: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Node](), plural: "nodes", example: "this", clusterWide: true, keptOnly: true,
+		standard: standardOf(corev1.Convert_v1_Node_To_core_Node, corev1.SetObjectDefaults_Node,
+			validation.ValidateNode, both(validation.ValidateNode, validation.ValidateNodeUpdate)),
+	},
 }
 
-// kindNames are the kinds, sorted.
-func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+// kindNames are the kinds that a manifest may have, sorted.
+func kindNames() []string {
+	return slices.DeleteFunc(allKinds(), func(name string) bool { return kinds[name].keptOnly })
+}
+
+// allKinds are the kinds, sorted.
+func allKinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // withArticle is a kind as a sentence has it: a Pod, an EndpointSlice.
 func withArticle(kind string) string {

@@ -104,8 +104,13 @@ func (r Refusal) keptBy(kept keys) bool {
 
 // Decode reads one manifest file: everything in it that is fit, and every fault in it. It touches nothing but its
 // arguments, and the same data gives the same answer on any machine. file is used for telling where things stand.
-func Decode(file string, data []byte) Set {
-	return pick([]*entry{{path: file, presence: present, docs: decode(file, data)}}, nil).set()
+func Decode(file string, data []byte) Set { return decodeSet(file, data, false) }
+
+// DecodeKept is Decode of a file that podkeeper keeps, not a person: there a Node may be, too.
+func DecodeKept(file string, data []byte) Set { return decodeSet(file, data, true) }
+
+func decodeSet(file string, data []byte, kept bool) Set {
+	return pick([]*entry{{path: file, presence: present, docs: decode(file, data, kept)}}, nil).set()
 }
 
 // set is what was picked, with the Pods apart.

@@ -22,7 +22,14 @@ type reader struct {
 	file   string
 	offset int // lines of the file before the document
 	doc    *document
-	budget int // see strict
+	kept   bool // kinds are welcome that no manifest may have
+	budget int  // see strict
+}
+
+// takes says whether there is a kind that may stand here.
+func (r *reader) takes(kind string) bool {
+	of, ok := kinds[kind]
+	return ok && (r.kept || !of.keptOnly)
 }
 
 // fault is what is wrong with an object, before it is known whose it is.
@@ -44,7 +51,7 @@ func (r *reader) object(root *yaml.Node, at *field.Path, assumed string) {
 	switch {
 	case kind == "" && assumed == "":
 		r.refuse(root, at, fault{field: join(at, "kind"), reason: "missing: write kind: Pod"})
-	case listed && (items == "" || kinds[items].typ != nil):
+	case listed && (items == "" || r.takes(items)):
 		want := v1.SchemeGroupVersion
 		if items != "" {
 			want = kinds[items].version
@@ -54,9 +61,9 @@ func (r *reader) object(root *yaml.Node, at *field.Path, assumed string) {
 			return
 		}
 		r.list(root, at, items)
-	case kind != "" && kinds[kind].typ == nil:
+	case kind != "" && !r.takes(kind):
 		reason := fmt.Sprintf("kind %s: not supported: podkeeper takes %s", kind, strings.Join(kindNames(), ", "))
-		if near := nearest(kind, append(kindNames(), "List", "PodList")); near != "" {
+		if near := nearest(kind, append(kindNames(), "List", "PodList")); near != "" && !kinds[kind].keptOnly {
 			reason += fmt.Sprintf("; did you mean %q?", near)
 		}
 		r.refuse(root, at, fault{node: locate(root, "kind"), field: join(at, "kind"), reason: reason})
@@ -155,7 +162,7 @@ func (r *reader) refuse(root *yaml.Node, at *field.Path, faults ...fault) {
 	var owner Key
 	if name := text(child(object, "metadata"), "name"); name != "" {
 		owner.NamespacedName = types.NamespacedName{Namespace: metav1.NamespaceDefault, Name: name}
-		if kind := text(object, "kind"); kinds[kind].typ != nil {
+		if kind := text(object, "kind"); r.takes(kind) {
 			owner.Kind = kind
 		}
 		if namespace := text(child(object, "metadata"), "namespace"); namespace != "" {

@@ -236,7 +236,7 @@ func (s *scanner) read(f *tracked, now time.Time) {
 		f.seen, f.writing = seen, time.Time{}
 		return
 	}
-	docs := decode(f.path, data)
+	docs := decode(f.path, data, false)
 	age := time.Since(seen.mtime)
 	if broken(docs) && !s.first && age >= 0 && age < settle {
 		s.lookAgain(settle - age)

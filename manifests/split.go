@@ -27,8 +27,8 @@ type document struct {
 }
 
 // decode reads each document of a file by itself, so that a broken one does not harm the others.
-// It answers at least one document, if only one that carries the refusal of the whole file.
-func decode(file string, data []byte) []document {
+// It answers at least one document, if only one that carries the refusal of the whole file. kept is as in DecodeKept.
+func decode(file string, data []byte, kept bool) []document {
 	if reason := unreadable(data); reason != "" {
 		return refuseFile(file, reason)
 	}
@@ -37,7 +37,7 @@ func decode(file string, data []byte) []document {
 		return refuseFile(file, "empty: a manifest starts with apiVersion: v1 and kind: Pod (to stop its Pods, remove the file)")
 	}
 	for i := range docs {
-		docs[i].decode(file)
+		docs[i].decode(file, kept)
 	}
 	return docs
 }
@@ -104,14 +104,14 @@ func blank(text []byte) bool {
 }
 
 // decode fills in the objects and refusals of a document.
-func (d *document) decode(file string) {
+func (d *document) decode(file string, kept bool) {
 	roots, err := parse(d.text)
 	if err != nil {
 		line, reason := d.explain(err)
 		d.refused = append(d.refused, Refusal{File: file, Line: line, Reason: reason})
 	}
 	for _, root := range roots {
-		read := reader{file: file, offset: d.line - 1, doc: d, budget: maxNodes}
+		read := reader{file: file, offset: d.line - 1, doc: d, kept: kept, budget: maxNodes}
 		read.object(root, nil, "")
 	}
 }

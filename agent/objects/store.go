@@ -180,7 +180,7 @@ func idOf(base string) (ID, bool) {
 func (s *Store) take(id ID, fields map[string]any, content []byte) Object {
 	s.revision++
 	file := filepath.Join(s.cfg.Dir, id.file())
-	o := &stored{content: content, read: manifests.Decode(file, content)}
+	o := &stored{content: content, read: manifests.DecodeKept(file, content)}
 	if err := judge(id, o.read); err != nil {
 		kind, _ := manifests.KindOf(id.Resource)
 		r := manifests.Refusal{File: file, Reason: err.Error(), Of: manifests.Key{Kind: kind, NamespacedName: id.NamespacedName}}
@@ -303,7 +303,7 @@ func (s *Store) checked(id ID, fields map[string]any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
 	}
-	read := manifests.Decode(filepath.Join(s.cfg.Dir, id.file()), content)
+	read := manifests.DecodeKept(filepath.Join(s.cfg.Dir, id.file()), content)
 	if err := judge(id, read); err != nil {
 		return nil, err
 	}
