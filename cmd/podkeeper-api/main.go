@@ -20,6 +20,10 @@ import (
 var version = "unknown"
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+		kubectl()
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
@@ -38,6 +42,8 @@ func command() *cobra.Command {
 	f := &flags{}
 	cmd := &cobra.Command{
 		Use: "podkeeper-api", Short: "Answer Kubernetes' API for this node, as long as somebody asks", Version: version, Args: cobra.NoArgs,
+		Long: "Answers Kubernetes' API for this node, as long as somebody asks. The agent, or systemd, starts it when a client connects.\n\n" +
+			"`podkeeper-api kubectl …` is kubectl, for hosts that have none; `podkeeper kubectl …` gives it the node's kubeconfig.",
 		SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
