@@ -48,6 +48,7 @@ type Agent struct {
 	offering sync.Mutex // held while objects are handed out
 
 	namespaces *namespaces
+	heart      *heartbeat
 	*surroundings
 
 	handing sync.Mutex
@@ -57,7 +58,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces()}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), heart: newHeartbeat(n)}
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
@@ -105,6 +106,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.watchObjects(ctx) })
 	a.running.Go(func() { a.feed.run(ctx, a) })
 	a.running.Go(func() { a.emptyNamespaces(ctx) })
+	a.running.Go(func() { a.keepBeating(ctx) })
 	a.running.Go(func() { a.node.Watch(ctx, a.notice) })
 	if a.cfg.ImageDir != "" {
 		a.running.Go(func() { a.node.ImportImages(ctx, a.cfg.ImageDir, func() { a.forgive(forgiveAll) }) })

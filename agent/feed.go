@@ -75,6 +75,7 @@ func (f *feed) Wake() {
 // or tell fails. The error says why it ended.
 func (a *Agent) Follow(ctx context.Context, tell func(server.Change) error) error {
 	a.provideFor(a.sightings())
+	a.showNode(ctx)
 	changes := make(chan server.Change, maxBehind)
 	for _, c := range a.feed.join(a, changes) {
 		if err := tell(c); err != nil {
@@ -111,6 +112,13 @@ func (f *feed) join(a *Agent, changes chan server.Change) []server.Change {
 		all = append(all, c)
 	}
 	return append(all, server.Change{Type: server.Bookmark, Revision: a.objects.Revision()})
+}
+
+// followed says whether anybody follows.
+func (f *feed) followed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.followers) > 0
 }
 
 // leave takes a follower off. With the last one the feed forgets everything.
@@ -242,6 +250,7 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 	for _, o := range a.objects.List() {
 		seen[o.ID] = sighting{o.Revision, func() (map[string]any, error) { return runtime.DeepCopyJSON(o.Content), nil }}
 	}
+	a.seeNode(seen)
 	directory := a.sources.directory()
 	for _, o := range directory.Objects {
 		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.File, o.Line) }}

@@ -6,7 +6,9 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
@@ -41,6 +43,25 @@ func fits(pod *v1.Pod, node *v1.Node, appArmor error) Ruling {
 	}
 	if appArmor != nil && wantsAppArmor(pod) {
 		return Ruling{Held, noAppArmor, fmt.Sprintf("Cannot enforce AppArmor: %v", appArmor)}
+	}
+	return Ruling{}
+}
+
+// schedulable says whether a scheduler would have a Pod begin on a node, by what people have said of that, in the scheduler's
+// words (kubernetes/kubernetes pkg/scheduler/framework/plugins, nodeunschedulable and tainttoleration). A Pod that names the node
+// is none of a scheduler's, as one of a manifest.
+func schedulable(pod *v1.Pod, node *v1.Node) Ruling {
+	if pod.Spec.NodeName != "" {
+		return Ruling{}
+	}
+	const none = "0/1 nodes are available: 1 "
+	closed := &v1.Taint{Key: v1.TaintNodeUnschedulable, Effect: v1.TaintEffectNoSchedule}
+	if node.Spec.Unschedulable && !corev1.TolerationsTolerateTaint(klog.Background(), pod.Spec.Tolerations, closed, false) {
+		return Ruling{Held, v1.PodReasonUnschedulable, none + "node(s) were unschedulable"}
+	}
+	keepsOff := func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoSchedule }
+	if _, off := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, pod.Spec.Tolerations, keepsOff, false); off {
+		return Ruling{Held, v1.PodReasonUnschedulable, none + "node(s) had untolerated taint(s)"}
 	}
 	return Ruling{}
 }

@@ -145,3 +145,39 @@ func TestAPodThatDoesNotFitIsHeld(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAClosedNodeTakes(t *testing.T) {
+	t.Parallel()
+	closed := func(n *v1.Node) { n.Spec.Unschedulable = true }
+	tainted := func(effect v1.TaintEffect) func(*v1.Node) {
+		return func(n *v1.Node) { n.Spec.Taints = []v1.Taint{{Key: "for", Value: "us", Effect: effect}} }
+	}
+	tolerates := func(t v1.Toleration) func(*v1.Pod) {
+		return func(p *v1.Pod) { p.Spec.Tolerations = []v1.Toleration{t} }
+	}
+	any := func(*v1.Pod) {}
+	isClosed := Ruling{Held, "Unschedulable", "0/1 nodes are available: 1 node(s) were unschedulable"}
+	isTainted := Ruling{Held, "Unschedulable", "0/1 nodes are available: 1 node(s) had untolerated taint(s)"}
+	for sentence, c := range map[string]struct {
+		node func(*v1.Node)
+		pod  func(*v1.Pod)
+		want Ruling
+	}{
+		"an open node takes any Pod":             {func(*v1.Node) {}, any, Ruling{}},
+		"a closed one takes none":                {closed, any, isClosed},
+		"but for one that tolerates that":        {closed, tolerates(v1.Toleration{Operator: v1.TolerationOpExists}), Ruling{}},
+		"or that names it":                       {closed, func(p *v1.Pod) { p.Spec.NodeName = "here" }, Ruling{}},
+		"a taint keeps Pods off":                 {tainted(v1.TaintEffectNoSchedule), any, isTainted},
+		"unless they tolerate it":                {tainted(v1.TaintEffectNoSchedule), tolerates(v1.Toleration{Key: "for", Value: "us"}), Ruling{}},
+		"another value is another taint":         {tainted(v1.TaintEffectNoSchedule), tolerates(v1.Toleration{Key: "for", Value: "them"}), isTainted},
+		"a taint that only prefers others":       {tainted(v1.TaintEffectPreferNoSchedule), any, Ruling{}},
+		"one that tolerates the taint is let in": {tainted(v1.TaintEffectNoSchedule), tolerates(v1.Toleration{Key: "for", Operator: v1.TolerationOpExists}), Ruling{}},
+	} {
+		self, pod := node.NewObject("here", nil), &v1.Pod{}
+		c.node(self)
+		c.pod(pod)
+		if got := schedulable(pod, self); got != c.want {
+			t.Errorf("%s: %+v, want %+v", sentence, got, c.want)
+		}
+	}
+}

@@ -19,20 +19,25 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 		a.completeSpec(fields, was)
 	case manifests.KindClaim, manifests.KindVolume:
 		delete(fields, "status")
+	case manifests.KindNode:
+		delete(fields, "status")
+		spec := child(fields, "spec")
+		delete(spec, "podCIDR")
+		delete(spec, "podCIDRs")
 	case manifests.KindNamespace:
 		completeNamespace(id, fields)
 	}
 }
 
-// completeSpec leaves out of a Pod its ephemeral containers, which are not given in that way, and its node where that is this
-// one: unless it was written down before, it is told of once the Pod has begun.
+// completeSpec leaves out of a Pod its ephemeral containers, which are not given in that way, and of an edit its node where
+// that is this one: it is told of once the Pod has begun.
 func (a *Agent) completeSpec(fields, was map[string]any) {
 	spec, ok := fields["spec"].(map[string]any)
 	if !ok {
 		return
 	}
 	delete(spec, "ephemeralContainers")
-	if node := spec["nodeName"]; node != nil && node != "" && node != a.node.Name {
+	if node := spec["nodeName"]; was == nil || node != nil && node != "" && node != a.node.Name {
 		return
 	}
 	delete(spec, "nodeName")

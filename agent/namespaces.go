@@ -95,14 +95,18 @@ func child(fields map[string]any, name string) map[string]any {
 	return part
 }
 
-// provide has these namespaces and those of the system be there, for an API, with what is in every one. What cannot be
-// written is told of once, and tried again with the next look.
+// provide has the node, these namespaces and those of the system be there, for an API, with what is in every one. What cannot
+// be written is told of once, and tried again with the next look.
 func (a *Agent) provide(names map[string]bool) {
 	for _, name := range systemNamespaces {
 		names[name] = true
 	}
 	a.namespaces.mu.Lock()
-	made, failed := false, ""
+	failed := ""
+	made, err := a.provideObject(&v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: manifests.KindNode}, ObjectMeta: metav1.ObjectMeta{Name: a.node.Name}})
+	if err != nil {
+		failed = err.Error()
+	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		some, err := a.provideOne(name)
 		if made = made || some; err != nil {
@@ -110,7 +114,7 @@ func (a *Agent) provide(names map[string]bool) {
 		}
 	}
 	if failed != "" && failed != a.namespaces.failed {
-		a.log.Error("namespace cannot be made", "error", failed)
+		a.log.Error("what every cluster has cannot be written", "error", failed)
 	}
 	a.namespaces.failed = failed
 	a.namespaces.mu.Unlock()

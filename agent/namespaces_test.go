@@ -62,7 +62,7 @@ func TestNamespacesAreMadeForWhoAsks(t *testing.T) {
 		}
 		f := a.followed(t)
 		synctest.Wait()
-		want := append(inEvery("default", "front", "kube-node-lease", "kube-public", "kube-system", "shop"), "configmaps/shop/settings")
+		want := append(inEvery("default", "front", "kube-node-lease", "kube-public", "kube-system", "shop"), "configmaps/shop/settings", "nodes/here")
 		slices.Sort(want)
 		if diff := cmp.Diff(want, a.kept()); diff != "" {
 			t.Errorf("for the first who follows:\n%s", diff)
@@ -74,8 +74,8 @@ func TestNamespacesAreMadeForWhoAsks(t *testing.T) {
 			}
 			told++
 		}
-		if told != len(want)+1 {
-			t.Errorf("before the bookmark %d objects are told of, want %d and the one of the manifest", told, len(want))
+		if told != len(want)+2 {
+			t.Errorf("before the bookmark %d objects are told of, want %d, the one of the manifest and the lease of the node", told, len(want))
 		}
 		root, err := a.objects.Get(objects.ID{Resource: "configmaps", NamespacedName: types.NamespacedName{Namespace: "front", Name: "kube-root-ca.crt"}})
 		if said, _, _ := unstructured.NestedString(root.Content, "data", "ca.crt"); err != nil || said != "the CA" {

@@ -20,7 +20,9 @@ import (
 func (a *Agent) offerObjects() {
 	a.offering.Lock()
 	defer a.offering.Unlock()
-	a.offer(SourceAPI, a.objects.Set())
+	set := a.objects.Set()
+	a.heed(set)
+	a.offer(SourceAPI, set)
 }
 
 // PutObject makes an object be what there is by a name. What stands in the manifest directory is not changed from here.
@@ -83,6 +85,9 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 // deleteKept removes an object that is kept here. A namespace goes once it is empty.
 func (a *Agent) deleteKept(id objects.ID, want server.Condition) ([]byte, error) {
 	isNamespace := id == namespaceID(id.Name)
+	if id == nodeID(id.Name) {
+		return nil, server.As(server.ErrForbidden, fmt.Sprintf("nodes %q is forbidden: the node is there as long as its agent", id.Name))
+	}
 	if isNamespace {
 		if err := a.deletable(id.Name); err != nil {
 			return nil, err
@@ -165,6 +170,12 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 	}
 	key := manifests.Key{Kind: kind, NamespacedName: types.NamespacedName{Namespace: id.Namespace, Name: id.Name}}
 	found := objects.ID{Resource: id.Resource, NamespacedName: key.NamespacedName}
+	switch {
+	case kind == manifests.KindNode && id.Name != a.node.Name:
+		return found, server.As(server.ErrForbidden, fmt.Sprintf("nodes %q is forbidden: there is but one node here, %q", id.Name, a.node.Name))
+	case found == a.heart.leaseID():
+		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it is the node's own", id.Resource, id.Name))
+	}
 	if place := standsIn(a.sources.directory(), key); place != "" {
 		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s on the node: edit that file instead", id.Resource, id.Name, place))
 	}

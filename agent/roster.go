@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -17,9 +18,8 @@ import (
 // beside other Pods. It decides nothing: a claim that is taken is refused, and whoever was refused is woken when anything is
 // given back.
 type roster struct {
-	self *v1.Node // this node, as Pods may ask for it
-
 	mu      sync.Mutex
+	self    *v1.Node // this node, as Pods may ask for it; never changed
 	workers map[types.NamespacedName]*worker
 	ids     map[string]*worker // by container id, for containerd's events
 	uids    map[types.UID]types.NamespacedName
@@ -46,6 +46,24 @@ func newRoster(self *v1.Node) *roster {
 		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{},
 		ports: map[port][]portClaim{}, placed: map[types.NamespacedName]*v1.Pod{}, refused: map[*worker]bool{},
 	}
+}
+
+// node is this node as it is now.
+func (r *roster) node() *v1.Node {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.self
+}
+
+// become has the node be another one, and says whether it is.
+func (r *roster) become(self *v1.Node) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if equality.Semantic.DeepEqual(self, r.self) {
+		return false
+	}
+	r.self = self
+	return true
 }
 
 // all are the workers, in no order.

@@ -437,7 +437,10 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	pod := wanted.Pod.DeepCopy()
 	ruling := wanted.Ruling
 	if ruling.Verdict == Admitted {
-		ruling = fits(pod, w.self, w.appArmor)
+		ruling = fits(pod, w.node(), w.appArmor)
+	}
+	if ruling.Verdict == Admitted && wanted.Source == SourceAPI {
+		ruling = schedulable(pod, w.node())
 	}
 	if ruling.Verdict == Admitted {
 		if pod.UID == "" {
@@ -473,13 +476,13 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 // here is the node as a Pod may ask for it. How many huge pages it has is looked up each time, for that may change.
 func (w *worker) here(pod *v1.Pod) *v1.Node {
 	if len(hugePages(pod)) == 0 {
-		return w.self
+		return w.node()
 	}
 	pages, err := w.hugePages()
 	if err != nil {
 		w.log.Warn("the node is taken to have no huge pages", "error", err)
 	}
-	self := w.self.DeepCopy()
+	self := w.node().DeepCopy()
 	self.Status.Allocatable = pages
 	return self
 }

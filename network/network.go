@@ -127,6 +127,14 @@ func (n *Network) Describe() string {
 	}
 }
 
+// BuiltInSubnet is the subnet that Pods get addresses of, "" where they do not get them of the built-in network.
+func (n *Network) BuiltInSubnet() string {
+	if _, builtIn, err := n.configuration(); err != nil || !builtIn {
+		return ""
+	}
+	return n.cfg.Subnet.String()
+}
+
 // Add attaches a sandbox, whose network namespace must exist, and answers its addresses, the primary first. One that is
 // attached already keeps its addresses. After an error something may be left: Remove takes it away.
 func (n *Network) Add(ctx context.Context, s Sandbox) ([]netip.Addr, error) {

@@ -12,6 +12,7 @@
 //	imagevolumes.go  images that are volumes
 //	claims.go     where the data of claims is
 //	labels.go     the node as Pods may ask for it
+//	facts.go      what the node says of itself
 //	given.go      what the files in its volumes say
 //	etc.go        hosts, hostname, resolv.conf
 //	logs.go       its output on the way to its log
