@@ -60,6 +60,7 @@ type Agent struct {
 	Endpoint    string // containerd's
 	Handlers    map[string]Handler
 	PluginDir   string // of CNI
+	APIProgram  string // what answers kubectl, empty where the agent starts none
 	CgroupRoot  string // the parent of all Pods' cgroups; empty is the top
 	LowestScore int    // the lowest oom_score_adj that anything of a Pod is given
 	// LowestScoreOf is the lowest oom_score_adj that a process can give, by its folder in /proc; -1000 is any.
@@ -83,6 +84,9 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 	findings = append(findings, h.handlers(ctx, a.Handlers, daemon)...)
 	findings = append(findings, h.network(ctx, a)...)
 	findings = append(findings, h.manifests(a.Manifests))
+	if a.APIProgram != "" {
+		findings = append(findings, h.api(a.APIProgram))
+	}
 	findings = append(findings, h.disks(a.RootDir, a.LogsDir, daemon.rootDir())...)
 	return append(findings, h.systemd(ctx))
 }

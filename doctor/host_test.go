@@ -110,6 +110,18 @@ func TestFoldersDiskAndSystemd(t *testing.T) {
 			func(w *world) { w.remove("/etc/podkeeper"); w.write("/etc/podkeeper", "") },
 			[]Finding{{"manifests", Fail, "cannot be read"}},
 		},
+		"what answers kubectl is not there": {
+			func(w *world) { w.a.APIProgram = "/usr/local/bin/podkeeper-api" },
+			[]Finding{{"kubectl", Warn, "/usr/local/bin/podkeeper-api, which answers kubectl, is not there"}},
+		},
+		"what answers kubectl is no program": {
+			func(w *world) { w.a.APIProgram = "/etc/podkeeper/api"; w.write("/etc/podkeeper/api", "") },
+			[]Finding{{"kubectl", Warn, "/etc/podkeeper/api, which answers kubectl, is not there, or no program"}},
+		},
+		"what answers kubectl is there": {
+			func(w *world) { w.a.APIProgram = "/usr/bin/podkeeper-api"; w.script("/usr/bin/podkeeper-api", "true") },
+			nil,
+		},
 		"the disk is nearly full": {
 			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Bavail = 9_000 }) },
 			[]Finding{{"disk", Warn, "/var/lib/podkeeper, /var/log/pods, /var/lib/containerd: 9000 MiB of 97 GiB (9%) and 90% of inodes free: make room"}},

@@ -37,6 +37,15 @@ func (h Host) manifests(dir string) Finding {
 	return ok(name, "%s", dir)
 }
 
+// api is what answers kubectl. Pods run without.
+func (h Host) api(program string) Finding {
+	const name = "kubectl"
+	if h.program("", program) == "" {
+		return warn(name, "%s, which answers kubectl, is not there, or no program: make install installs it; name it with --api-binary where it is elsewhere", program)
+	}
+	return ok(name, "%s", program)
+}
+
 // disks looks at each file system that these folders are, or will be, on.
 func (h Host) disks(folders ...string) []Finding {
 	const name = "disk"

@@ -46,7 +46,7 @@ const (
 // flags are the agent's flags.
 type flags struct {
 	config, manifests, rootDir, runDir, logsDir, endpoint, namespace, imageDir string
-	cniConf, cniBin, nodeName                                                  string
+	cniConf, cniBin, nodeName, apiAddress, apiBinary                           string
 	handlers                                                                   []string
 	handler                                                                    string
 	providers, providersBin                                                    string
@@ -68,7 +68,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", "", "a KubeletConfiguration (kubelet.config.k8s.io/v1beta1) file; a flag wins over the file")
 	fs.StringVar(&f.manifests, "pod-manifest-path", "/etc/podkeeper/manifests", "directory of Pod manifests (staticPodPath)")
-	fs.StringVar(&f.rootDir, "root-dir", "/var/lib/podkeeper", "what must survive a reboot: records and volumes of Pods")
+	fs.StringVar(&f.rootDir, "root-dir", defaultRootDir, "what must survive a reboot: records and volumes of Pods")
 	fs.StringVar(&f.runDir, "run-dir", defaultRunDir, "what a reboot may lose, and the socket podkeeper.sock")
 	fs.StringVar(&f.logsDir, "pod-logs-dir", "/var/log/pods", "container logs (podLogsDir)")
 	fs.StringVar(&f.endpoint, "container-runtime-endpoint", "unix:///run/containerd/containerd.sock", "containerd's socket (containerRuntimeEndpoint)")
@@ -81,6 +81,8 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.providers, "image-credential-provider-config", "", "a CredentialProviderConfig (kubelet.config.k8s.io/v1) file, or a directory of them")
 	fs.StringVar(&f.providersBin, "image-credential-provider-bin-dir", "", "the programs of the credential providers")
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
+	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
+	fs.StringVar(&f.apiBinary, "api-binary", "podkeeper-api", "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
 	f.labels = cliflag.ConfigurationMap{}
 	fs.Var(&f.labels, "node-labels", "KEY=VALUE,…: labels of this node, which Pods may ask for, besides kubernetes.io/hostname, kubernetes.io/os and kubernetes.io/arch")
 }
@@ -134,7 +136,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
-	if err := checkLabels(f.labels); err != nil {
+	if err := errors.Join(checkLabels(f.labels), checkAPIAddress(f.apiAddress)); err != nil {
 		return err
 	}
 	listener, lock, err := claim(f)
@@ -166,7 +168,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 			notify(daemon.SdNotifyReady)
 			go (&service{pods: a.Pods, alive: a.Alive, log: log}).run(ctx)
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
-			work.Go(func() error { return server.Serve(ctx, listener, server.Handler(a, a.Metrics())) })
+			answers := server.Handler(a, a.Metrics())
+			work.Go(func() error { return server.Serve(ctx, listener, answers) })
+			work.Go(func() error { (&kubeAPI{flags: f, node: n, log: log}).run(ctx, answers); return nil })
 		})
 	})
 	err = work.Wait()

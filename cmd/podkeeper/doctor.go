@@ -45,9 +45,9 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
 	handlers, handlersErr := doctorHandlers(f, cfg)
 	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
-		Config: f.config, ConfigErr: errors.Join(err, sizeErr, handlersErr, checkLabels(f.labels)),
+		Config: f.config, ConfigErr: errors.Join(err, sizeErr, handlersErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
-		CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
+		APIProgram: f.apiProgram(), CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
 		Containerd: doctor.Ask,
 		Cgroups:    func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },

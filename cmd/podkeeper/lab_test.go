@@ -59,6 +59,10 @@ var lab struct {
 func init() { goruntime.LockOSThread() }
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == apiName {
+		fmt.Fprintln(os.Stderr, beAPI())
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(runTests(m))
 }
