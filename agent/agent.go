@@ -22,11 +22,11 @@ import (
 // Config is what an agent is told.
 type Config struct {
 	Manifests  manifests.Config
-	ObjectsDir string        // of the objects that are made through an API
-	CA         []byte        // of the API that is served from them, in PEM; nil where there is none: then no namespaces are made for it
-	ImageDir   string        // archives found here are imported; empty is none
-	Timeout    time.Duration // of one deed (runtimeRequestTimeout)
-	MaxBackoff time.Duration // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
+	ObjectsDir string                 // of the objects that are made through an API
+	CA         func() ([]byte, error) // answers that of the API that is served from them, in PEM; nil where none is: then no namespaces are made for it
+	ImageDir   string                 // archives found here are imported; empty is none
+	Timeout    time.Duration          // of one deed (runtimeRequestTimeout)
+	MaxBackoff time.Duration          // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }

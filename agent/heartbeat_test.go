@@ -72,7 +72,7 @@ func TestTheNodeIsToldOfWhileSomebodyFollows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := follows(t)
-		a.cfg.CA = []byte("the CA")
+		a.cfg.CA = theCA
 		host := a.heart.of.(*selfTold)
 		f := a.followed(t)
 		synctest.Wait()
@@ -120,7 +120,7 @@ func TestWhatClientsSayOfTheNode(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := follows(t)
-		a.cfg.CA = []byte("the CA")
+		a.cfg.CA = theCA
 		f := a.followed(t)
 		synctest.Wait()
 		nodes, _, _ := f.nodes()

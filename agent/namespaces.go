@@ -107,8 +107,12 @@ func (a *Agent) provide(names map[string]bool) {
 	if err != nil {
 		failed = err.Error()
 	}
+	ca, err := a.cfg.CA()
+	if err != nil {
+		failed = err.Error()
+	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		some, err := a.provideOne(name)
+		some, err := a.provideOne(name, ca)
 		if made = made || some; err != nil {
 			failed = err.Error()
 		}
@@ -138,7 +142,7 @@ func (a *Agent) provideFor(seen map[objects.ID]sighting) {
 }
 
 // provideOne has one namespace be there, and says whether anything of it had to be made.
-func (a *Agent) provideOne(name string) (made bool, err error) {
+func (a *Agent) provideOne(name string, ca []byte) (made bool, err error) {
 	if a.terminating(name) {
 		return false, nil
 	}
@@ -147,11 +151,14 @@ func (a *Agent) provideOne(name string) (made bool, err error) {
 	}
 	core := func(kind string) metav1.TypeMeta { return metav1.TypeMeta{APIVersion: "v1", Kind: kind} }
 	var errs []error
-	for _, o := range []metav1.Object{
+	all := []metav1.Object{
 		&v1.Namespace{TypeMeta: core(manifests.KindNamespace), ObjectMeta: meta(name, "")},
 		&v1.ServiceAccount{TypeMeta: core(manifests.KindServiceAccount), ObjectMeta: meta(defaultAccount, name)},
-		&v1.ConfigMap{TypeMeta: core(manifests.KindConfigMap), ObjectMeta: meta(rootCAConfigMap, name), Data: map[string]string{rootCAKey: string(a.cfg.CA)}},
-	} {
+	}
+	if ca != nil {
+		all = append(all, &v1.ConfigMap{TypeMeta: core(manifests.KindConfigMap), ObjectMeta: meta(rootCAConfigMap, name), Data: map[string]string{rootCAKey: string(ca)}})
+	}
+	for _, o := range all {
 		some, err := a.provideObject(o)
 		made = made || some
 		errs = append(errs, err)

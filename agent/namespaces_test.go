@@ -22,6 +22,9 @@ import (
 )
 
 // kept are the objects that are kept, with the phases of namespaces.
+// theCA is that of the API of agents that have one.
+func theCA() ([]byte, error) { return []byte("the CA"), nil }
+
 func (a *Agent) kept() []string {
 	var all []string
 	for _, o := range a.objects.List() {
@@ -56,7 +59,7 @@ func TestNamespacesAreMadeForWhoAsks(t *testing.T) {
 		if diff := cmp.Diff([]string{"configmaps/shop/settings"}, a.kept()); diff != "" {
 			t.Errorf("without an API:\n%s", diff)
 		}
-		a.cfg.CA = []byte("the CA")
+		a.cfg.CA = theCA
 		if _, err := a.PutObject(id("configmaps", "back", "settings"), settingsIn("back"), server.Condition{DryRun: true}); err != nil || len(a.kept()) > 1 {
 			t.Errorf("a dry run makes %v: %v", a.kept(), err)
 		}
@@ -105,7 +108,7 @@ func TestANamespaceGoesWithAllThatIsInIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := follows(t)
-		a.cfg.CA = []byte("the CA")
+		a.cfg.CA = theCA
 		put := func(namespace string) error {
 			_, err := a.PutObject(id("configmaps", namespace, "settings"), settingsIn(namespace), server.Condition{})
 			return err

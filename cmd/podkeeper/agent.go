@@ -119,7 +119,7 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"),
 			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
-		ObjectsDir: filepath.Join(f.rootDir, "objects"), ImageDir: f.imageDir,
+		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
 		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Log: log, AtRest: giveMemoryBack,
 	}
 }

@@ -43,6 +43,14 @@ func checkAPIAddress(address string) error {
 	return nil
 }
 
+// readCA reads the CA of the API; it is nil where none is offered.
+func (f *flags) readCA() func() ([]byte, error) {
+	if f.apiAddress == "" {
+		return nil
+	}
+	return func() ([]byte, error) { return os.ReadFile(filepath.Join(pkiDir(f.rootDir), "ca.crt")) }
+}
+
 // apiProgram is the path of what answers kubectl: a name is looked for beside this program. It is empty where nobody is to
 // answer, or somebody else starts it.
 func (f *flags) apiProgram() string {
