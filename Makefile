@@ -8,6 +8,8 @@ CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
 CONTAINERD2_TOOLS := $(addprefix github.com/containerd/containerd/v2/cmd/,containerd containerd-shim-runc-v2)
 SHARE := $(DESTDIR)/usr/local/share
 BUILD := CGO_ENABLED=0 $(GO) build
+# kubectl says the version of the Kubernetes that it is of.
+KUBERNETES = $(shell $(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20

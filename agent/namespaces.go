@@ -134,7 +134,10 @@ func (a *Agent) provideFor(seen map[objects.ID]sighting) {
 	}
 	names := map[string]bool{}
 	for id := range seen {
-		if id.Namespace != "" && id.Resource != eventResource {
+		switch {
+		case id == namespaceID(id.Name):
+			names[id.Name] = true
+		case id.Namespace != "" && id.Resource != eventResource:
 			names[id.Namespace] = true
 		}
 	}

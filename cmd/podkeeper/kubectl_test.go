@@ -1,49 +1,281 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
-// kubectl is where kubectl is, Kubernetes' own of the version that go.mod names. It is built when the first test asks.
-func kubectl(t *testing.T) string {
-	t.Helper()
-	if errors.Is(lab.err, errSkip) {
-		t.Skip(lab.err)
-	} else if lab.err != nil {
-		t.Fatal(lab.err)
-	}
-	path, err := buildKubectl()
-	if errors.Is(err, exec.ErrNotFound) {
-		t.Skip("there is no Go to build kubectl with, and PODKEEPER_TEST_KUBECTL names none")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-var buildKubectl = sync.OnceValues(func() (string, error) {
-	if built := os.Getenv("PODKEEPER_TEST_KUBECTL"); built != "" {
+// buildAPI builds what answers kubectl, when the first test asks. It is kubectl, too, of the version that go.mod names.
+var buildAPI = sync.OnceValues(func() (string, error) {
+	if built := os.Getenv("PODKEEPER_TEST_API"); built != "" {
 		return built, nil
 	}
-	path := filepath.Join(labDir, "kubectl")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, "k8s.io/kubernetes/cmd/kubectl")
+	path := filepath.Join(labDir, "podkeeper-api")
+	release, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the version of Kubernetes: %w", err)
+	}
+	build := exec.Command("go", "build", "-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+strings.TrimSpace(string(release)), "-o", path, "../podkeeper-api")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build kubectl: %w: %s", err, out)
+		return "", fmt.Errorf("build podkeeper-api: %w: %s", err, out)
 	}
 	return path, nil
 })
 
-func TestKubectlIsThere(t *testing.T) {
-	t.Parallel()
-	made, err := exec.Command(kubectl(t), "create", "configmap", "x", "--dry-run=client", "-o", "name").Output()
-	if err != nil || strings.TrimSpace(string(made)) != "configmap/x" {
-		t.Errorf("it says %q: %v", made, err)
+var kubectlAddresses atomic.Int32
+
+// kubectl is a node's API, and kubectl to ask it with: podkeeper-api's own, or the one that PODKEEPER_TEST_KUBECTL names.
+type kubectl struct {
+	*node
+	command []string
+	dir     string // it runs in
+}
+
+// kubectl starts the node's agent anew, with the API.
+func (n *node) kubectl() *kubectl {
+	n.t.Helper()
+	api, err := buildAPI()
+	if errors.Is(err, exec.ErrNotFound) {
+		n.t.Skip("there is no Go to build podkeeper-api with, and PODKEEPER_TEST_API names none")
+	} else if err != nil {
+		n.t.Fatal(err)
 	}
+	address := fmt.Sprintf("127.79.%d.%d:7443", os.Getpid()%250+1, kubectlAddresses.Add(1))
+	n.stopAgent()
+	n.flags = append(n.flags, "--api-address", address, "--api-binary", api)
+	n.restart()
+	n.eventually("there is a kubeconfig", func() error { _, err := os.Stat(n.path("root", "kubeconfig")); return err })
+	k := &kubectl{node: n, command: []string{api, "kubectl"}, dir: n.t.TempDir()}
+	if other := os.Getenv("PODKEEPER_TEST_KUBECTL"); other != "" {
+		k.command = []string{other}
+	}
+	return k
+}
+
+// cmd is a command of kubectl: a line of words, in which ' holds one together.
+func (k *kubectl) cmd(ctx context.Context, line string) *exec.Cmd {
+	args := append(append([]string{}, k.command[1:]...), words(line)...)
+	cmd := exec.CommandContext(ctx, k.command[0], args...)
+	cmd.Dir = k.dir
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.path("root", "kubeconfig"), "HOME="+k.dir, "KUBECTL_INTERACTIVE_DELETE=false")
+	return cmd
+}
+
+var word = regexp.MustCompile(`'[^']*'|[^\s']+`)
+
+func words(line string) (all []string) {
+	glued := false
+	for _, at := range word.FindAllStringIndex(line, -1) {
+		w := strings.Trim(line[at[0]:at[1]], "'")
+		if glued = at[0] > 0 && line[at[0]-1] != ' '; glued && len(all) > 0 {
+			all[len(all)-1] += w
+			continue
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// run runs a command until its end, and answers what it says.
+func (k *kubectl) run(line string, stdin ...string) (string, error) {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(k.t.Context(), patience)
+	defer cancel()
+	cmd := k.cmd(ctx, line)
+	cmd.Stdin = strings.NewReader(strings.Join(stdin, ""))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// row is a command, and what it says: each line of want is a regular expression that one of its lines matches. It fails where
+// want begins with "error: ".
+type row struct{ command, want string }
+
+// all runs commands, one after another.
+func (k *kubectl) all(rows ...row) {
+	k.t.Helper()
+	for _, r := range rows {
+		begun := time.Now()
+		command, stdin, _ := strings.Cut(r.command, " <<< ")
+		out, err := k.run(command, stdin)
+		want, fails := strings.CutPrefix(r.want, "error: ")
+		if fails != (err != nil) {
+			k.t.Errorf("kubectl %s: %v after %v: %s", r.command, err, time.Since(begun), out)
+			continue
+		}
+		for line := range strings.Lines(want) {
+			if ok, err := regexp.MatchString("(?m)"+strings.TrimSpace(line), out); err != nil || !ok {
+				k.t.Errorf("kubectl %s says\n%s\nwant %s (%v)", r.command, out, line, err)
+			}
+		}
+	}
+}
+
+// write writes a file that commands name.
+func (k *kubectl) write(name, text string) {
+	k.t.Helper()
+	if err := os.WriteFile(filepath.Join(k.dir, name), []byte(text), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// web is a Pod that a command can be run in, with a page at port 8080.
+func web(name string) string {
+	return strings.Replace(simple(name, "mkdir -p /www; echo page > /www/index.html; httpd -p 8080 -h /www; echo began; "+forever), "metadata: {", "metadata: {labels: {app: web}, ", 1)
+}
+
+func TestKubectlReads(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.apply("file.yaml", web("file"))
+	k.awaitReady("file")
+	k.all(
+		row{"get pods", `NAME +READY +STATUS +RESTARTS +AGE
+			file +1/1 +Running +0 +\d+s`},
+		row{"get pods -o wide", `IP +NODE +NOMINATED NODE +READINESS GATES
+			file .* testnode +<none> +<none>`},
+		row{"get po file -o yaml", "podkeeper/manifest: .*/file.yaml"},
+		row{"get pod/file -o json", `"phase": "Running"`},
+		row{"get pod file -o jsonpath={.status.phase}", "^Running$"},
+		row{"get pods -o custom-columns=N:.metadata.name,P:.status.phase", "^file +Running"},
+		row{"get pods -o name", "^pod/file$"},
+		row{"get pods -l app=web", "^file"},
+		row{"get pods -l app!=web", "No resources found"},
+		row{"get pods --field-selector status.phase=Running", "^file"},
+		row{"get pods --field-selector status.phase!=Running", "No resources found"},
+		row{"get pods --field-selector spec.x=1", `error: field label not supported: spec.x`},
+		row{"get pods -A --sort-by=.metadata.name", "^default +file"},
+		row{"get pods --show-labels", "app=web"},
+		row{"get pods -L app", "^file .* web$"},
+		row{"get all", "^pod/file"},
+		row{"get pod none", `error: Error from server \(NotFound\): pods "none" not found`},
+		row{"get deployments", `error: the server doesn't have a resource type "deployments"`},
+		row{"get --raw /version", `"gitVersion": "v1\.\d+\.\d+\+podkeeper"`},
+		row{"get --raw /readyz", "ok"},
+		row{"get namespaces", `^default +Active
+			^kube-system +Active
+			^kube-public +Active
+			^kube-node-lease +Active`},
+		row{"get serviceaccounts", "^default"},
+		row{"get cm kube-root-ca.crt -o jsonpath={.data}", "BEGIN CERTIFICATE"},
+		row{"describe pod file", `^Name: +file
+			^Status: +Running
+			^  Normal +Started .* Started container`},
+		row{"describe node testnode", `^Name: +testnode
+			Kubelet Version:
+			default +file`},
+		row{"get nodes -o wide", `^testnode +Ready +<none> .* containerd://`},
+		row{"get node testnode -o jsonpath={.status.capacity.pods}", "110"},
+		row{"get leases -n kube-node-lease", "^testnode +testnode"},
+		row{"events", "Normal +Started +Pod/file +Started container"},
+		row{"events --for pod/file", "Started container"},
+		row{"get events --sort-by=.metadata.creationTimestamp", "pod/file"},
+		row{"explain pod.spec.containers.image", "FIELD: image <string>"},
+		row{"explain pods --recursive", "terminationGracePeriodSeconds"},
+		row{"api-resources", `^pods +po +v1 +true +Pod
+			^priorityclasses +pc +scheduling.k8s.io/v1 +false +PriorityClass`},
+		row{"api-resources --verbs=watch --namespaced -o name", "^pods$"},
+		row{"api-versions", "^rbac.authorization.k8s.io/v1$"},
+		row{"auth can-i delete pods", "^yes$"},
+		row{"auth can-i --list", `^\*\.\* +`},
+		row{"auth whoami", "Username +admin"},
+		row{"cluster-info", "is running at"},
+		row{"version", `Client Version: v1\.\d+\.\d+
+			Server Version: v1\.\d+\.\d+`},
+		row{"logs file", "^began$"},
+		row{"logs file -c app --tail=1 --timestamps", `^\d{4}-\d\d-\d\dT.* began`},
+		row{"logs -l app=web --prefix --all-containers", `^\[pod/file/app\] began`},
+		row{"logs file --since=1h --limit-bytes=3", "^beg$"},
+		row{"logs file --previous", `error: previous terminated container "app" in pod "file" not found`},
+		row{"logs file -c none", `error: container none is not valid for pod file`},
+		row{"logs none", `error: pods "none" not found`},
+		row{"wait --for=condition=Ready pod/file", "pod/file condition met"},
+		row{"wait --for=jsonpath={.status.phase}=Running pod/file", "condition met"},
+		row{"wait --for=condition=Nothing pod/file --timeout=1s", "error: timed out waiting for the condition"},
+		row{"label pod file a=b", `error: pods "file" is forbidden: it comes from the manifest file.yaml:\d+ on the node: edit that file instead`},
+		row{"delete pod file", `Warning: pod "file" is started again, for it comes from the manifest file.yaml:\d+ on the node
+			pod "file" deleted`},
+	)
+	k.awaitReady("file")
+}
+
+func TestKubectlChanges(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.write("web.yaml", web("web"))
+	k.write("other.yaml", web("other"))
+	k.write("settings.yaml", fmt.Sprintf(settings, "blue"))
+	k.write("wrong.yaml", strings.Replace(web("wrong"), "image:", "imgae:", 1))
+	k.write("edit.sh", "#!/bin/sh\nsed -i 's/colour: .*/colour: edited/' \"$1\"\n")
+	k.all(
+		row{"apply -f web.yaml --dry-run=server", `pod/web created \(server dry run\)`},
+		row{"get pods", "No resources found"},
+		row{"apply -f web.yaml", "pod/web created"},
+		row{"wait --for=condition=Ready pod/web", "condition met"},
+	)
+	before := k.awaitReady("web")
+	k.all(
+		row{"apply -f web.yaml", "pod/web unchanged"},
+		row{"diff -f web.yaml", ""},
+		row{"create -f web.yaml", `error: pods "web" already exists`},
+		row{"apply -f wrong.yaml", `error: strict decoding error: unknown field "spec.containers\[0\].imgae"`},
+		row{"apply -f wrong.yaml --validate=false", `error: spec.containers\[0\].image: Required value`},
+		row{"label pod web tier=front", "pod/web labeled"},
+		row{"label pod web tier=back", "error: 'tier' already has a value"},
+		row{"label pod web tier=back --overwrite", "pod/web labeled"},
+		row{"label pod web tier-", "pod/web unlabeled"},
+		row{"annotate pod web note=1", "pod/web annotated"},
+		row{`patch pod web -p '{"metadata":{"labels":{"p":"strategic"}}}'`, "pod/web patched"},
+		row{`patch pod web --type=merge -p '{"metadata":{"labels":{"p":"merge"}}}'`, "pod/web patched"},
+		row{`patch pod web --type=json -p '[{"op":"replace","path":"/metadata/labels/p","value":"json"}]'`, "pod/web patched"},
+		row{"get pod web -o jsonpath={.metadata.labels.p}", "^json$"},
+		row{`patch pod web -p '{"spec":{"hostname":"x"}}'`, "error: pod updates may not change fields other than"},
+		row{"get pod web -o jsonpath={.metadata.generation}", "^1$"},
+		row{"apply --server-side -f settings.yaml", "configmap/settings serverside-applied"},
+		row{`patch cm settings --type=merge -p '{"data":{"colour":"green"}}' --field-manager=me`, "configmap/settings patched"},
+		row{"apply --server-side -f settings.yaml", `error: Apply failed with 1 conflict: conflict with "me"`},
+		row{"apply --server-side -f settings.yaml --force-conflicts", "serverside-applied"},
+		row{"get cm settings -o yaml --show-managed-fields", "manager: kubectl"},
+		row{"replace -f settings.yaml", "configmap/settings replaced"},
+		row{"create configmap made --from-literal=a=b", "configmap/made created"},
+		row{"create secret generic keys --from-literal=a=b", "secret/keys created"},
+		row{"get secret keys -o jsonpath={.data.a}", "^Yg==$"},
+		row{"create namespace shop", "namespace/shop created"},
+		row{"create namespace shop", `error: namespaces "shop" already exists`},
+		row{"get sa,cm -n shop", `serviceaccount/default
+			configmap/kube-root-ca.crt`},
+		row{"apply -n shop -f web.yaml", "pod/web created"},
+		row{"wait -n shop --for=condition=Ready pod/web", "condition met"},
+		row{"delete namespace shop", `namespace "shop" deleted`},
+		row{"get pods -n shop", "No resources found"},
+		row{"get namespace shop", `error: namespaces "shop" not found`},
+		row{"delete namespace default", `error: namespaces "default" is forbidden: this namespace may not be deleted`},
+		row{"apply -f other.yaml", "pod/other created"},
+		row{"delete pods -l app=none", "No resources found"},
+		row{"delete pod other --grace-period=0 --force", `pod "other" force deleted`},
+		row{"wait --for=delete pod/other", ""},
+		row{"delete -f settings.yaml", `configmap "settings" deleted`},
+		row{"run once --image=podkeeper.local/demo:v1 --restart=Never -- sh -c 'exit 3'", "pod/once created"},
+		row{"wait --for=jsonpath={.status.phase}=Failed pod/once", "condition met"},
+		row{"delete pods --all-namespaces --field-selector status.phase=Failed", `pod "once" deleted`},
+	)
+	if after := k.awaitReady("web"); after.UID != before.UID || containerStatus(after, "app").RestartCount != 0 || containerStatus(after, "app").ContainerID != containerStatus(before, "app").ContainerID {
+		t.Errorf("edits of labels and annotations restarted it: %+v", containerStatus(after, "app"))
+	}
+	k.all(
+		row{"get pod web -o name", "pod/web"},
+		row{"set image pod/web app=podkeeper.local/demo:v2", "pod/web image updated"},
+		row{"get pod web -o jsonpath={.metadata.generation}", "^2$"},
+		row{"delete pod web --now", `pod "web" deleted`},
+	)
 }

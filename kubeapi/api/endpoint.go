@@ -88,10 +88,7 @@ func (a *api) scope(resource schema.GroupVersionResource, sub string, kind schem
 	if accepts, ok := storage.(rest.GroupVersionAcceptor); ok {
 		scope.AcceptsGroupVersionDelegate = accepts
 	}
-	if _, ok := storage.(rest.Patcher); !ok {
-		return scope, nil
-	}
-	var err error
+	var err error // the handlers of POST, PUT and PATCH note who manages which fields
 	scope.FieldManager, err = managedfields.NewDefaultFieldManager(a.Types, scope.UnsafeConvertor, a.Scheme, a.Scheme, kind, scope.HubGroupVersion, sub, nil)
 	return scope, err
 }
