@@ -6,6 +6,7 @@ LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # containerd 2, built from the module that the client is from, where the tests find it.
 CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
 CONTAINERD2_TOOLS := $(addprefix github.com/containerd/containerd/v2/cmd/,containerd containerd-shim-runc-v2)
+UNITS := podkeeper.service podkeeper-api.socket
 SHARE := $(DESTDIR)/usr/local/share
 BUILD := CGO_ENABLED=0 $(GO) build
 # kubectl says the version of the Kubernetes that it is of.
@@ -14,8 +15,8 @@ KUBERNETES = $(shell $(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: setup ## build bin/podkeeper
-	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/podkeeper ./cmd/podkeeper
+build: setup ## build bin/podkeeper and bin/podkeeper-api
+	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 check: setup ## run the linters
 	$(GO) vet -tags docs,profile ./...
@@ -59,19 +60,23 @@ docs: setup ## build man pages and shell completions: bin/man, bin/completions
 	$(GO) run -tags docs -ldflags '-X main.version=$(VERSION)' ./cmd/podkeeper docs bin
 
 install: build docs ## install podkeeper as a systemd service, and start it
-	install -D -m 755 bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper
+	install -D -m 755 -t $(DESTDIR)/usr/local/bin bin/podkeeper*
 	install -D -m 644 -t $(SHARE)/man/man1 bin/man/*.1
 	install -D -m 644 -t $(SHARE)/bash-completion/completions bin/completions/podkeeper
 	install -D -m 644 -t $(SHARE)/zsh/site-functions bin/completions/_podkeeper
 	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d bin/completions/podkeeper.fish
-	install -D -m 644 packaging/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper.service
+	install -D -m 644 -t $(DESTDIR)/etc/systemd/system packaging/podkeeper.service packaging/podkeeper-api.socket packaging/podkeeper-api.service
+	install -D -m 644 packaging/podkeeper.sysusers $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
 	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
 	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 packaging/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
-	[ -n "$(DESTDIR)" ] || { systemctl daemon-reload && systemctl enable podkeeper && systemctl restart podkeeper; }
+	[ -e $(DESTDIR)/etc/podkeeper/kubeconfig ] || ln -sfn /var/lib/podkeeper/kubeconfig $(DESTDIR)/etc/podkeeper/kubeconfig
+	[ -n "$(DESTDIR)" ] || { systemd-sysusers podkeeper.conf && systemctl daemon-reload && systemctl enable $(UNITS) && systemctl restart $(UNITS); }
 
 uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
-	[ -n "$(DESTDIR)" ] || systemctl disable --now podkeeper
-	rm -f $(DESTDIR)/usr/local/bin/podkeeper $(DESTDIR)/etc/systemd/system/podkeeper.service
+	[ -n "$(DESTDIR)" ] || systemctl disable --now $(UNITS)
+	rm -f $(DESTDIR)/usr/local/bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper-api $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
+	rm -f $(DESTDIR)/etc/systemd/system/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper-api.socket $(DESTDIR)/etc/systemd/system/podkeeper-api.service
+	[ ! -L $(DESTDIR)/etc/podkeeper/kubeconfig ] || rm $(DESTDIR)/etc/podkeeper/kubeconfig
 	rm -f $(SHARE)/man/man1/podkeeper.1 $(SHARE)/man/man1/podkeeper-*.1 $(SHARE)/fish/vendor_completions.d/podkeeper.fish
 	rm -f $(SHARE)/bash-completion/completions/podkeeper $(SHARE)/zsh/site-functions/_podkeeper
 	[ -n "$(DESTDIR)" ] || systemctl daemon-reload

@@ -92,6 +92,7 @@ func program(ctx context.Context, cfg Config, l *listener, out *lines) *exec.Cmd
 	cmd.Dir, cmd.Env, cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = "/", []string{"LISTEN_FDS=1"}, []*os.File{l.file}, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true, Credential: &syscall.Credential{Uid: uint32(cfg.Account.UID), Gid: uint32(cfg.Account.GID)}, // and no further groups
+		Cloneflags: unix.CLONE_NEWNET, // clients reach it by the socket, which is of the host's network; it reaches nobody
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = endTime

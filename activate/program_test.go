@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // self is what a program tells of itself to a client.
 type self struct {
 	PID, UID, GID, Session int
-	Groups                 []int
+	Groups, Up             []int // up are the network links that are
 	Args, Environment      []string
 	Folder, Status         string
 }
@@ -66,6 +66,15 @@ func beProgram() error {
 	s.Groups, _ = os.Getgroups()
 	s.Session, _ = unix.Getsid(0)
 	s.Folder, _ = os.Getwd()
+	links, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if link.Flags&net.FlagUp != 0 {
+			s.Up = append(s.Up, link.Index)
+		}
+	}
 	status, _ := os.ReadFile("/proc/self/status")
 	s.Status = string(status)
 	if err := errors.Join(json.NewEncoder(conn).Encode(s), conn.Close()); err != nil {
@@ -219,6 +228,9 @@ func TestTheProgramIsStartedForAClientAndHasNoRights(t *testing.T) {
 			r.stop()
 			if s.UID != accountNumber || s.GID != accountNumber+1 || len(s.Groups) > 0 {
 				t.Errorf("it is %d:%d of groups %v", s.UID, s.GID, s.Groups)
+			}
+			if len(s.Up) > 0 {
+				t.Errorf("it has a network: links %d", s.Up)
 			}
 			if !slices.Equal(s.Environment, []string{"LISTEN_FDS=1"}) || s.Folder != "/" || s.Session != s.PID {
 				t.Errorf("its environment is %q in %s, its session that of %d", s.Environment, s.Folder, s.Session)
