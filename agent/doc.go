@@ -44,5 +44,6 @@
 //	streams.go   who may talk to which container
 //	publish.go   what is reported of a Pod
 //	events.go    v1.Events, a share of them a Pod
+//	clientevents.go those that clients of an API make
 //	report.go    what server tells
 package agent

@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 )
 
 // How many events are kept of a Pod, of how many Pods, and for how long (kube-apiserver's --event-ttl). Each Pod has a
@@ -29,6 +30,7 @@ type Events struct {
 	serial int
 	pods   map[string]*podEvents
 	recent *list.List // of *podEvents, that which was heard of last at the end
+	made   clientEvents
 }
 
 // podEvents are the events of one instance of a Pod.
@@ -48,7 +50,7 @@ type keyedEvent struct {
 type eventKey struct{ fieldPath, kind, reason, message string }
 
 func newEvents(node string) *Events {
-	return &Events{node: node, pods: map[string]*podEvents{}, recent: list.New()}
+	return &Events{node: node, pods: map[string]*podEvents{}, recent: list.New(), made: newClientEvents()}
 }
 
 // add records that something happened to a Pod, or to one of its containers.
@@ -76,6 +78,7 @@ func (e *Events) add(pod *v1.Pod, container, kind, reason, message string) {
 	event := &v1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: fmt.Sprintf("%s.%x", pod.Name, now.UnixNano()+int64(e.serial)), Namespace: pod.Namespace, CreationTimestamp: now,
+			UID: uuid.NewUUID(),
 		},
 		InvolvedObject: v1.ObjectReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, FieldPath: key.fieldPath,
@@ -134,8 +137,8 @@ func fieldPath(pod *v1.Pod, container string) string {
 func (e *Events) List() []v1.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := []v1.Event{}
 	now := time.Now()
+	all := append([]v1.Event{}, e.made.list(now)...)
 	for key, of := range e.pods {
 		of.expire(now)
 		if of.events.Len() == 0 {

@@ -272,7 +272,7 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 	}
 	for _, e := range a.events.List() {
 		id := objects.ID{Resource: eventResource, NamespacedName: types.NamespacedName{Namespace: e.Namespace, Name: e.Name}}
-		seen[id] = sighting{e.Count, func() (map[string]any, error) {
+		seen[id] = sighting{[2]any{e.Count, e.ResourceVersion}, func() (map[string]any, error) {
 			e.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
 			return runtime.DefaultUnstructuredConverter.ToUnstructured(&e)
 		}}

@@ -31,6 +31,9 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	if err != nil {
 		return nil, err
 	}
+	if id.Resource == eventResource {
+		return a.putEvent(key.NamespacedName, body, want)
+	}
 	if want.New && a.ends(key) {
 		return nil, server.As(server.ErrConflict, fmt.Sprintf("object is being deleted: %s %q already exists", id.Resource, id.Name))
 	}
@@ -68,6 +71,9 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 		warning = fmt.Sprintf("pod %q is started again, for it comes from the manifest %s on the node: remove it there to be rid of it", id.Name, standsIn(a.sources.directory(), manifests.PodKey(key.NamespacedName)))
 	case err != nil:
 		return nil, "", err
+	case id.Resource == eventResource:
+		answer, err = a.deleteEvent(key.NamespacedName, want.DryRun)
+		return answer, "", err
 	default:
 		if answer, err = a.deleteKept(key, want); err != nil {
 			return nil, "", err

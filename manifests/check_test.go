@@ -102,7 +102,7 @@ func TestKindsAreThoseOfTheAPI(t *testing.T) {
 			t.Errorf("%v is of %s", k, ResourceOf(k.Kind))
 		}
 		Default(o)
-		if faults := Check(o); len(faults) == 0 {
+		if faults := Check(o); len(faults) == 0 && k.Kind != KindEvent { // of those of v1 Kubernetes asks nothing
 			t.Errorf("an empty %s is right", k.Kind)
 		}
 	}

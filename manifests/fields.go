@@ -135,6 +135,10 @@ yes  NodeSpec unschedulable taints
 drop NodeSpec podCIDR podCIDRs
 no   NodeSpec providerID configSource externalID podPreemptionPolicy
 yes  Taint key value timeAdded
+yes  Event metadata involvedObject reason message source firstTimestamp lastTimestamp count type
+yes  Event eventTime series action related reportingComponent reportingInstance
+yes  EventSource component host
+yes  EventSeries count lastObservedTime
 yes  LimitRange metadata spec
 yes  LimitRangeSpec limits
 yes  LimitRangeItem type max min default defaultRequest maxLimitRequestRatio

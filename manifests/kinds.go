@@ -23,6 +23,7 @@ import (
 	serviceapi "k8s.io/kubernetes/pkg/api/service"
 	coordinationconv "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	coordinationvalidation "k8s.io/kubernetes/pkg/apis/coordination/validation"
+	"k8s.io/kubernetes/pkg/apis/core"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 	discoveryconv "k8s.io/kubernetes/pkg/apis/discovery/v1"
@@ -57,7 +58,8 @@ const (
 	KindClusterRole        = "ClusterRole"
 	KindRoleBinding        = "RoleBinding"
 	KindClusterRoleBinding = "ClusterRoleBinding"
-	KindNode               = "Node" // not in the manifest directory
+	KindNode               = "Node"  // not in the manifest directory
+	KindEvent              = "Event" // likewise
 )
 
 // Key names an object.
@@ -247,6 +249,16 @@ var kinds = map[string]kind{
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Node](), plural: "nodes", example: "this", clusterWide: true, keptOnly: true,
 		standard: standardOf(corev1.Convert_v1_Node_To_core_Node, corev1.SetObjectDefaults_Node,
 			validation.ValidateNode, both(validation.ValidateNode, validation.ValidateNodeUpdate)),
+	},
+	KindEvent: {
+		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Event](), plural: "events", example: "web.1", keptOnly: true,
+		standard: standardOf(corev1.Convert_v1_Event_To_core_Event, nil,
+			func(event *core.Event) field.ErrorList {
+				return validation.ValidateEventCreate(event, v1.SchemeGroupVersion)
+			},
+			func(now, was *core.Event) field.ErrorList {
+				return validation.ValidateEventUpdate(now, was, v1.SchemeGroupVersion)
+			}),
 	},
 }
 

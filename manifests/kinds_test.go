@@ -44,6 +44,8 @@ var ofEveryKind = map[string]struct {
 		"name: reader", "name: writer", "field is immutable"},
 	KindClusterRoleBinding: {"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: x}\nsubjects: [{kind: Group, name: us}]\nroleRef: {kind: ClusterRole, name: reader}\n",
 		"name: reader", "name: writer", "field is immutable"},
+	KindEvent: {"apiVersion: v1\nkind: Event\nmetadata: {name: x}\ninvolvedObject: {kind: Pod, name: web, namespace: default}\nreason: Seen\n", "namespace: default", "namespace: other",
+		"does not match event.namespace"},
 	KindNode: {"apiVersion: v1\nkind: Node\nmetadata: {name: x}\nspec: {unschedulable: true, taints: [{key: a, effect: NoSchedule}]}\n", "NoSchedule", "NoExecute",
 		`spec.taints[0].effect: Forbidden: "NoExecute": not supported`},
 }
