@@ -144,9 +144,22 @@ func (a *Agent) provideFor(seen map[objects.ID]sighting) {
 	a.provide(names)
 }
 
+// used says whether a namespace is there, or is to be: what was seen in it may be gone by now, and the namespace with it.
+func (a *Agent) used(name string) bool {
+	if _, err := a.objects.Get(namespaceID(name)); err == nil || slices.Contains(systemNamespaces, name) {
+		return true
+	}
+	for id := range a.sightings() {
+		if id.Namespace == name && id.Resource != eventResource {
+			return true
+		}
+	}
+	return false
+}
+
 // provideOne has one namespace be there, and says whether anything of it had to be made.
 func (a *Agent) provideOne(name string, ca []byte) (made bool, err error) {
-	if a.terminating(name) {
+	if a.terminating(name) || !a.used(name) {
 		return false, nil
 	}
 	meta := func(name, namespace string) metav1.ObjectMeta {
