@@ -279,3 +279,172 @@ func TestKubectlChanges(t *testing.T) {
 		row{"delete pod web --now", `pod "web" deleted`},
 	)
 }
+
+// start begins a command that goes on, and answers what it says and what ends it.
+func (k *kubectl) start(line string) (said *syncBuffer, stop func()) {
+	k.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := k.cmd(ctx, line)
+	said = &syncBuffer{}
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		cancel()
+		k.t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() { cancel(); _ = cmd.Wait() })
+	k.t.Cleanup(stop)
+	return said, stop
+}
+
+// hears waits until a command has said something.
+func (k *kubectl) hears(said *syncBuffer, want string) {
+	k.t.Helper()
+	pattern := regexp.MustCompile("(?m)" + want)
+	k.eventually("it says "+want, func() error {
+		if text := said.String(); !pattern.MatchString(text) {
+			return fmt.Errorf("it says %q", text)
+		}
+		return nil
+	})
+}
+
+func TestKubectlTalksToContainers(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.write("web.yaml", web("web"))
+	k.write("two.txt", "second\n")
+	k.all(
+		row{"apply -f web.yaml", "pod/web created"},
+		row{"wait --for=condition=Ready pod/web", "condition met"},
+		row{"exec web -- sh -c 'echo out; echo err >&2; exit 7'", `error: ^out$
+			^err$
+			command terminated with exit code 7`},
+		row{"exec -i web -c app -- cat <<< typed", "^typed$"},
+		row{"exec web -- head -c 5000000 /dev/zero", ""},
+		row{"exec none -- true", `error: pods "none" not found`},
+		row{"exec web -c none -- true", `error: container none is not valid for pod web`},
+		row{"exec web -- none", `error: executable file not found`},
+		row{"cp two.txt web:/tmp/copied", ""},
+		row{"exec web -- cat /tmp/copied", "^second$"},
+		row{"cp web:/www/index.html back.html", ""},
+	)
+	if back, err := os.ReadFile(filepath.Join(k.dir, "back.html")); err != nil || string(back) != "page\n" {
+		t.Errorf("what was copied back is %q: %v", back, err)
+	}
+	big := strings.Repeat("0123456789abcde\n", 5<<20/16)
+	if out, err := k.run("exec -i web -- cat", big); err != nil || out != big {
+		t.Errorf("5 MB there and back are %d bytes: %v", len(out), err)
+	}
+	forward, stop := k.start("port-forward pod/web :8080")
+	k.hears(forward, `Forwarding from 127\.0\.0\.1:\d+ -> 8080`)
+	port := regexp.MustCompile(`127\.0\.0\.1:(\d+)`).FindStringSubmatch(forward.String())[1]
+	for range 3 {
+		if page, err := exec.Command("curl", "-s", "--max-time", "10", "http://127.0.0.1:"+port+"/").Output(); err != nil || string(page) != "page\n" {
+			t.Errorf("through the port comes %q: %v", page, err)
+		}
+	}
+	stop()
+	logs, stop := k.start("logs -f web")
+	k.hears(logs, "^began$")
+	if _, err := k.run("exec web -- sh -c 'echo more > /proc/1/fd/1'"); err != nil {
+		t.Error(err)
+	}
+	k.hears(logs, "^more$")
+	stop()
+	k.all(
+		row{"run once -i --rm --image=podkeeper.local/demo:v1 --restart=Never --command -- sh -c 'read x; echo got $x' <<< hello", `got hello
+			pod "once" deleted`},
+		row{"debug web --image=podkeeper.local/demo:v1 -c look --target=app -- sh -c 'ls /proc/1/root/www; sleep 1000'", ""},
+	)
+	k.eventually("the container looks", func() error {
+		out, err := k.run("logs web -c look")
+		if err != nil || !strings.Contains(out, "index.html") {
+			return fmt.Errorf("%q: %w", out, errors.Join(err, errors.New("it has not looked")))
+		}
+		return nil
+	})
+	k.all(
+		row{"describe pod web", "Ephemeral Containers:"},
+		row{"debug web --image=podkeeper.local/demo:v1 --copy-to=copy --container=app -- sleep 1000", ""},
+		row{"wait --for=condition=Ready pod/copy", "condition met"},
+		row{"debug node/testnode --image=podkeeper.local/demo:v1 -- sh -c 'ls /host/etc/passwd; sleep 1000'", "Creating debugging pod node-debugger-testnode-"},
+	)
+	k.eventually("the node is looked at", func() error {
+		name, err := k.run("get pods -o name")
+		for line := range strings.Lines(name) {
+			if strings.Contains(line, "node-debugger") {
+				name = strings.TrimSpace(line)
+			}
+		}
+		out, logErr := k.run("logs " + name)
+		if err != nil || logErr != nil || !strings.Contains(out, "/host/etc/passwd") {
+			return fmt.Errorf("%s says %q: %w", name, out, errors.Join(err, logErr))
+		}
+		return nil
+	})
+	k.all(row{"delete pods --all --grace-period=1", `pod "web" deleted`})
+}
+
+func TestKubectlWatches(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.write("web.yaml", web("web"))
+	k.write("editor", "#!/bin/sh\nsed -i 's/colour: .*/colour: edited/' \"$1\"\n")
+	if err := os.Chmod(filepath.Join(k.dir, "editor"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	k.write("settings.yaml", fmt.Sprintf(settings, "blue"))
+	pods, stop := k.start("get pods -w --output-watch-events")
+	defer stop()
+	k.all(row{"apply -f web.yaml", "created"})
+	k.hears(pods, `^ADDED +web`)
+	k.hears(pods, `^MODIFIED +web +1/1 +Running`)
+	k.all(
+		row{"apply -f settings.yaml", "created"},
+		row{"delete pod web", `pod "web" deleted`},
+	)
+	k.hears(pods, `^MODIFIED +web .* Terminating`)
+	k.hears(pods, `^DELETED +web`)
+	edit := k.cmd(t.Context(), "edit cm settings")
+	edit.Env = append(edit.Env, "EDITOR="+filepath.Join(k.dir, "editor"))
+	if out, err := edit.CombinedOutput(); err != nil || !strings.Contains(string(out), "configmap/settings edited") {
+		t.Errorf("kubectl edit: %s: %v", out, err)
+	}
+	k.all(row{"get cm settings -o jsonpath={.data.colour}", "^edited$"})
+	proxy, stop := k.start("proxy --port=0")
+	defer stop()
+	k.hears(proxy, `Starting to serve on 127\.0\.0\.1:\d+`)
+	port := regexp.MustCompile(`127\.0\.0\.1:(\d+)`).FindStringSubmatch(proxy.String())[1]
+	if page, err := exec.Command("curl", "-s", "--max-time", "10", "http://127.0.0.1:"+port+"/api/v1/namespaces/default/configmaps/settings").Output(); err != nil || !strings.Contains(string(page), "edited") {
+		t.Errorf("through the proxy comes %q: %v", page, err)
+	}
+}
+
+func TestKubectlKeepsTheNode(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.write("web.yaml", web("web"))
+	k.write("late.yaml", web("late"))
+	k.all(
+		row{"apply -f web.yaml", "created"},
+		row{"wait --for=condition=Ready pod/web", "condition met"},
+		row{"label node testnode disk=fast", "node/testnode labeled"},
+		row{"get nodes -l disk=fast", "^testnode"},
+		row{"cordon testnode", "node/testnode cordoned"},
+		row{"get nodes", "^testnode +Ready,SchedulingDisabled"},
+		row{"apply -f late.yaml", "created"},
+		row{"get pod late", "^late +0/1 +Pending"},
+		row{"describe pod late", "node\\(s\\) were unschedulable"},
+		row{"drain testnode --force --ignore-daemonsets --delete-emptydir-data", `evicting pod default/web
+			node/testnode drained`},
+		row{"get pods", "^late"},
+		row{"uncordon testnode", "node/testnode uncordoned"},
+		row{"wait --for=condition=Ready pod/late", "condition met"},
+		row{"taint node testnode dedicated=x:NoSchedule", "node/testnode tainted"},
+		row{"apply -f web.yaml", "created"},
+		row{"describe pod web", "had untolerated taint"},
+		row{"taint node testnode dedicated-", "node/testnode untainted"},
+		row{"wait --for=condition=Ready pod/web", "condition met"},
+		row{"delete node testnode", "error: forbidden"},
+	)
+}
