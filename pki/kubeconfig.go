@@ -1,10 +1,13 @@
 package pki
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
+	"time"
 
 	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 	"sigs.k8s.io/yaml"
@@ -46,20 +49,35 @@ func serverURL(address string) string {
 	return "https://" + net.JoinHostPort(host, port)
 }
 
-// ReadServer is the URL of the API that a kubeconfig names. The error is fs.ErrNotExist where there is no such file.
-func ReadServer(file string) (string, error) {
+// ReadKubeconfig reads a file that Encode has made, and until when its certificate is valid. The error is fs.ErrNotExist where
+// there is no such file.
+func ReadKubeconfig(file string) (Kubeconfig, time.Time, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("read kubeconfig: %w", err)
+		return Kubeconfig{}, time.Time{}, fmt.Errorf("read kubeconfig: %w", err)
 	}
 	var config clientcmd.Config
-	if err := yaml.Unmarshal(content, &config); err != nil {
-		return "", fmt.Errorf("read kubeconfig %s: %w", file, err)
+	err = yaml.Unmarshal(content, &config)
+	if err == nil && (len(config.Clusters) != 1 || len(config.AuthInfos) != 1 || len(config.Contexts) != 1) {
+		err = errors.New("it is not as podkeeper writes it")
 	}
-	for _, c := range config.Clusters {
-		if c.Name == cluster {
-			return c.Cluster.Server, nil
-		}
+	var shown *x509.Certificate
+	if err == nil {
+		shown, err = parse(config.AuthInfos[0].AuthInfo.ClientCertificateData)
 	}
-	return "", fmt.Errorf("read kubeconfig %s: it names no cluster %s: remove it, and restart podkeeper, which writes it", filepath.Clean(file), cluster)
+	if err != nil {
+		return Kubeconfig{}, time.Time{}, fmt.Errorf("read kubeconfig %s: %w: restart podkeeper, which writes it anew", file, err)
+	}
+	return Kubeconfig{
+		Server: config.Clusters[0].Cluster.Server, User: config.AuthInfos[0].Name, Namespace: config.Contexts[0].Context.Namespace,
+	}, shown.NotAfter, nil
+}
+
+// parse reads a certificate.
+func parse(certificate []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(certificate)
+	if block == nil {
+		return nil, errors.New("it has no certificate")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }

@@ -2,7 +2,6 @@ package pki
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,14 +12,6 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 )
-
-func decode(certificate []byte) (*x509.Certificate, error) {
-	block, _ := pem.Decode(certificate)
-	if block == nil {
-		return nil, errors.New("no certificate")
-	}
-	return x509.ParseCertificate(block.Bytes)
-}
 
 func TestRights(t *testing.T) {
 	t.Parallel()
@@ -54,7 +45,7 @@ func TestAPersonHasACertificateWithTheirNameAndRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, roots := parse(t, pair.Certificate), x509.NewCertPool()
+	leaf, roots := parsed(t, pair.Certificate), x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(s.files()["ca.crt"]))
 	if got := leaf.Subject.String(); got != "CN=ann,O=podkeeper:admin:web" {
 		t.Errorf("it is for %s", got)
@@ -119,23 +110,27 @@ func TestKubectlReadsTheKubeconfig(t *testing.T) {
 		if loaded.CurrentContext != "podkeeper" || context.AuthInfo != "admin" || context.Namespace != "default" {
 			t.Errorf("%s: it is %s: %+v", address, loaded.CurrentContext, context)
 		}
-		if got, err := ReadServer(s.cfg.Kubeconfig); err != nil || got != server {
-			t.Errorf("it is read as %s, %v", got, err)
+		got, until, err := ReadKubeconfig(s.cfg.Kubeconfig)
+		if want := (Kubeconfig{server, "admin", "default"}); err != nil || got != want || !until.Equal(start.Add(leafLife)) {
+			t.Errorf("it is read as %v, until %v, %v", got, until, err)
 		}
 	}
 }
 
-func TestAKubeconfigThatNamesNoServer(t *testing.T) {
+func TestAKubeconfigThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	if _, err := ReadServer(file); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := ReadKubeconfig(file); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("none: %v", err)
 	}
-	for text, want := range map[string]string{"kind: Config\n": "it names no cluster podkeeper", "x": "read kubeconfig"} {
+	const noCertificate = "clusters: [{name: podkeeper}]\nusers: [{name: admin}]\ncontexts: [{name: podkeeper}]\n"
+	for text, want := range map[string]string{
+		"kind: Config\n": "it is not as podkeeper writes it", "x": "cannot unmarshal", noCertificate: "it has no certificate",
+	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ReadServer(file); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := ReadKubeconfig(file); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "restart podkeeper") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -248,11 +248,11 @@ func TestWhatTheCAHasSignedStaysValidWhenItIsRenewed(t *testing.T) {
 	roots, oldRoots := x509.NewCertPool(), x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(s.files()["ca.crt"]))
 	oldRoots.AppendCertsFromPEM(pair.Authority)
-	leaf := parse(t, pair.Certificate)
+	leaf := parsed(t, pair.Certificate)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: late, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		t.Errorf("the new CA does not know what the old one has signed: %v", err)
 	}
-	if _, err := parse(t, []byte(s.files()["server.crt"])).Verify(x509.VerifyOptions{Roots: oldRoots, CurrentTime: late}); err != nil {
+	if _, err := parsed(t, []byte(s.files()["server.crt"])).Verify(x509.VerifyOptions{Roots: oldRoots, CurrentTime: late}); err != nil {
 		t.Errorf("who has the old CA does not know the new server: %v", err)
 	}
 	if bytes.Equal(pair.Authority, []byte(s.files()["ca.crt"])) {
@@ -260,13 +260,13 @@ func TestWhatTheCAHasSignedStaysValidWhenItIsRenewed(t *testing.T) {
 	}
 }
 
-func parse(t *testing.T, certificate []byte) *x509.Certificate {
+func parsed(t *testing.T, certificate []byte) *x509.Certificate {
 	t.Helper()
-	pair, err := decode(certificate)
+	c, err := parse(certificate)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pair
+	return c
 }
 
 func TestWhatWasCutOffIsMadeWhole(t *testing.T) {

@@ -82,7 +82,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.providersBin, "image-credential-provider-bin-dir", "", "the programs of the credential providers")
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
-	fs.StringVar(&f.apiBinary, "api-binary", "podkeeper-api", "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
+	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
 	f.labels = cliflag.ConfigurationMap{}
 	fs.Var(&f.labels, "node-labels", "KEY=VALUE,…: labels of this node, which Pods may ask for, besides kubernetes.io/hostname, kubernetes.io/os and kubernetes.io/arch")
 }

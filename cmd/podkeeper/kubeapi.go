@@ -22,6 +22,8 @@ import (
 
 const (
 	defaultRootDir = "/var/lib/podkeeper"
+	// apiProgramName is what answers kubectl, and is kubectl, too; it is installed beside this program.
+	apiProgramName = "podkeeper-api"
 	// lookAtCertificates is how often they are looked at, besides each start of the API.
 	lookAtCertificates = 24 * time.Hour
 )

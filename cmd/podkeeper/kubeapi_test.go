@@ -25,9 +25,6 @@ import (
 	"github.com/podkeeper/podkeeper/kubeapi/idle"
 )
 
-// apiName is the program that answers kubectl. A link of this name to the tests' own program stands in for it.
-const apiName = "podkeeper-api"
-
 // seen is what the stand-in tells whoever asks: who that is to it, and what it finds around itself.
 type seen struct {
 	PID, UID, Groups int
@@ -118,13 +115,13 @@ func (n *node) withAPI() (address string) {
 	address = fmt.Sprintf("127.78.%d.%d:7443", os.Getpid()%250+1, apiAddresses.Add(1))
 	self, err := os.Executable()
 	if err == nil {
-		err = os.Symlink(self, n.path(apiName))
+		err = os.Symlink(self, n.path(apiProgramName))
 	}
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.stopAgent()
-	n.flags = []string{"--api-address", address, "--api-binary", n.path(apiName)}
+	n.flags = []string{"--api-address", address, "--api-binary", n.path(apiProgramName)}
 	n.restart()
 	n.eventually("there is a kubeconfig", func() error { _, err := os.Stat(n.path("root", "kubeconfig")); return err })
 	return address

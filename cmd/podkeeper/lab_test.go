@@ -59,7 +59,7 @@ var lab struct {
 func init() { goruntime.LockOSThread() }
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == apiName {
+	if filepath.Base(os.Args[0]) == apiProgramName { // a link of this name stands in for what answers kubectl
 		fmt.Fprintln(os.Stderr, beAPI())
 		os.Exit(1)
 	}

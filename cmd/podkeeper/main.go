@@ -44,7 +44,9 @@ Containers run on while the agent is stopped or restarted.
   podkeeper logs POD               what its container has written
   podkeeper validate FILE...       check manifests without running anything
   podkeeper retry POD              try at once what waits: a restart, an image
-  podkeeper doctor                 check whether Pods can run on this host`
+  podkeeper doctor                 check whether Pods can run on this host
+  podkeeper kubectl ARGS...        kubectl, on this node
+  podkeeper kubeconfig             what another kubectl needs for it`
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -52,7 +54,8 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(agentCommand(), podsCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(),
+		kubectlCommand(), kubeconfigCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root
 }
