@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/podkeeper/podkeeper/activate"
 	"github.com/podkeeper/podkeeper/kubeapi/idle"
 )
 
@@ -158,24 +159,27 @@ func TestWhoMayReadTheFilesOfTheAPI(t *testing.T) {
 		t.Errorf("there are certificates without --api-address: %v", err)
 	}
 	n.withAPI()
-	const account = 65530 // where the package's user is not there
+	account, err := activate.FindAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]struct {
 		mode  fs.FileMode
-		group uint32
+		group int
 	}{
 		"root/kubeconfig": {0o600, 0}, "root/pki": {fs.ModeDir | 0o750, 0}, "root/pki/ca.crt": {0o600, 0}, "root/pki/ca.key": {0o600, 0},
 		"root/pki/server.crt": {0o600, 0}, "root/pki/server.key": {0o600, 0}, "root/pki/admin.crt": {0o600, 0}, "root/pki/admin.key": {0o600, 0},
 		"root/pki/sa.key": {0o600, 0}, "root/pki/sa.pub": {0o600, 0},
-		"run/api": {fs.ModeDir | 0o750, account}, "run/api/tls.crt": {0o640, account}, "run/api/tls.key": {0o640, account},
-		"run/api/client-ca.crt": {0o640, account}, "run/api/sa.pub": {0o640, account},
-		"run/podkeeper-api.sock": {fs.ModeSocket | 0o660, account}, "run/podkeeper.sock": {fs.ModeSocket | 0o600, 0},
+		"run/api": {fs.ModeDir | 0o750, account.GID}, "run/api/tls.crt": {0o640, account.GID}, "run/api/tls.key": {0o640, account.GID},
+		"run/api/client-ca.crt": {0o640, account.GID}, "run/api/sa.pub": {0o640, account.GID},
+		"run/podkeeper-api.sock": {fs.ModeSocket | 0o660, account.GID}, "run/podkeeper.sock": {fs.ModeSocket | 0o600, 0},
 	} {
 		n.eventually(path, func() error {
 			info, err := os.Lstat(n.path(path))
 			if err != nil {
 				return err
 			}
-			if of := info.Sys().(*syscall.Stat_t); info.Mode() != want.mode || of.Uid != 0 || of.Gid != want.group {
+			if of := info.Sys().(*syscall.Stat_t); info.Mode() != want.mode || of.Uid != 0 || int(of.Gid) != want.group {
 				return stop(fmt.Errorf("it is %v of %d:%d", info.Mode(), of.Uid, of.Gid))
 			}
 			return nil
@@ -192,7 +196,10 @@ func TestTheAPIIsStartedForAClient(t *testing.T) {
 	}
 	first := n.asks(n.path("root", "kubeconfig"))
 	want := []string{"--agent-socket", n.path("run", "podkeeper-api.sock"), "--tls-dir", n.path("run", "api"), "--node-name", "testnode"}
-	if first.UID != 65530 || first.Groups != 0 || first.Agent != "ok" || first.Client != "CN=admin,O=system:masters" || strings.Join(first.Args, " ") != strings.Join(want, " ") {
+	if account, err := activate.FindAccount(); err != nil || first.UID != account.UID {
+		t.Errorf("it runs as %d, not as %v: %v", first.UID, account, err)
+	}
+	if first.Groups != 0 || first.Agent != "ok" || first.Client != "CN=admin,O=system:masters" || strings.Join(first.Args, " ") != strings.Join(want, " ") {
 		t.Errorf("it is %+v", first)
 	}
 	if len(first.Forbidden) != 7 {
