@@ -345,3 +345,26 @@ func TestAnEndCanBeShortened(t *testing.T) {
 		a.expect("tear down", "22 tear down")
 	})
 }
+
+func TestAnEndMayBeGivenMoreTime(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		grace := int64(10)
+		p := a.pod("app")
+		p.Spec.TerminationGracePeriodSeconds = &grace
+		a.wantPod(p)
+		a.pass(5)
+		a.host.set(func() { a.host.deaf = true })
+		longer := 30 * time.Second
+		a.w.allot(&longer)
+		a.w.want(nil)
+		a.pass(6)
+		a.succeed()
+		a.w.want(nil)
+		a.pass(7)
+		if got := a.w.published.Load(); *got.DeletionGracePeriodSeconds != 30 {
+			t.Errorf("it is told to have %d seconds", *got.DeletionGracePeriodSeconds)
+		}
+		a.pass(60)
+		a.expect("kill", "35 kill app 0")
+	})
+}

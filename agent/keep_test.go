@@ -94,4 +94,12 @@ func TestThePodOfANameThatEnds(t *testing.T) {
 	if !errors.Is(err, server.ErrConflict) || err.Error() != `object is being deleted: pods "web" already exists` {
 		t.Errorf("it is made: %v", err)
 	}
+	go func() { // the worker answers no more than this
+		r := <-w.requests
+		r.answer <- r.do()
+	}()
+	answer, _, err := a.DeleteObject(id("pods", "shop", "web"), server.Condition{}, nil)
+	if err != nil || !strings.Contains(string(answer), `"deletionTimestamp"`) {
+		t.Errorf("deleted once more it is %s: %v", answer, err)
+	}
 }

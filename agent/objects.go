@@ -46,7 +46,23 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	return answer, err
 }
 
-// ends says whether there is a Pod by a name that no object is for any more.
+// keeps says whether there is an object.
+func (a *Agent) keeps(id objects.ID) bool {
+	_, err := a.objects.Get(id)
+	return err == nil
+}
+
+// hasten has a Pod that ends be over within grace, where that is given, and answers it.
+func (a *Agent) hasten(pod types.NamespacedName, grace *time.Duration, dryRun bool) ([]byte, error) {
+	return a.askReported(pod, func(w *worker) error {
+		if grace == nil || dryRun {
+			return nil
+		}
+		return w.shorten(*grace)
+	})
+}
+
+// ends says whether there is a Pod by a name that is being ended.
 func (a *Agent) ends(id objects.ID) bool {
 	if id.Resource != podResource {
 		return false
@@ -59,13 +75,13 @@ func (a *Agent) ends(id objects.ID) bool {
 	return pod != nil && pod.DeletionTimestamp != nil
 }
 
-// DeleteObject removes an object. A Pod ends as one whose manifest was removed does, within grace where that is less. One
-// that stands in the manifest directory begins anew, unless that is on a condition: what it is has no revision here.
+// DeleteObject removes an object. A Pod ends as one whose manifest was removed does, within grace where that is given. One that
+// stands in the manifest directory begins anew, unless that is on a condition: what it is has no revision here.
 func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *time.Duration) (answer []byte, warning string, err error) {
 	key, err := a.changeable(id)
 	switch {
 	case errors.Is(err, server.ErrForbidden) && id.Resource == podResource && want == server.Condition{DryRun: want.DryRun}:
-		if answer, err = a.beginAnew(key.NamespacedName, want.DryRun); err != nil {
+		if answer, err = a.beginAnew(key.NamespacedName, grace, want.DryRun); err != nil {
 			return nil, "", err
 		}
 		warning = fmt.Sprintf("pod %q is started again, for it comes from the manifest %s on the node: remove it there to be rid of it", id.Name, standsIn(a.sources.directory(), manifests.PodKey(key.NamespacedName)))
@@ -74,18 +90,34 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 	case id.Resource == eventResource:
 		answer, err = a.deleteEvent(key.NamespacedName, want.DryRun)
 		return answer, "", err
+	case a.ends(key) && !a.keeps(key):
+		answer, err = a.hasten(key.NamespacedName, grace, want.DryRun)
+		return answer, "", err
+	case id.Resource == podResource && grace != nil && !want.DryRun:
+		answer, err = a.deleteWithin(key, want, *grace)
 	default:
-		if answer, err = a.deleteKept(key, want); err != nil {
-			return nil, "", err
-		}
+		answer, err = a.deleteKept(key, want)
 	}
-	if grace != nil && key.Resource == podResource && !want.DryRun {
-		// It may have ended by now, or have no worker: then there is nothing to hasten.
-		if err := a.Shorten(key.NamespacedName, *grace); err != nil && !errors.Is(err, server.ErrNoPod) && !errors.Is(err, server.ErrConflict) {
-			return nil, "", err
-		}
+	return answer, warning, err
+}
+
+// deleteWithin removes a Pod, and gives its end a time of its own.
+func (a *Agent) deleteWithin(id objects.ID, want server.Condition, grace time.Duration) ([]byte, error) {
+	w := a.named(id.NamespacedName)
+	if w == nil {
+		return a.deleteKept(id, want)
 	}
-	return answer, warning, nil
+	w.allot(&grace)
+	answer, err := a.deleteKept(id, want)
+	if err != nil {
+		w.allot(nil)
+		return nil, err
+	}
+	// Where an end has begun before, for an edit, it may only be hastened. There may be no Pod any more.
+	if err := a.Shorten(id.NamespacedName, grace); err != nil && !errors.Is(err, server.ErrNoPod) && !errors.Is(err, server.ErrConflict) {
+		return nil, err
+	}
+	return answer, nil
 }
 
 // deleteKept removes an object that is kept here. A namespace goes once it is empty.
@@ -100,9 +132,6 @@ func (a *Agent) deleteKept(id objects.ID, want server.Condition) ([]byte, error)
 		}
 	}
 	o, err := a.objects.Delete(id, objects.Condition(want))
-	if errors.Is(err, objects.ErrNotFound) && a.ends(id) { // it was deleted before: what is asked now is a shorter time
-		return a.reportedAs(id.NamespacedName)
-	}
 	answer, err := a.handOutChange(o, err, want.DryRun)
 	if err == nil && isNamespace && !want.DryRun {
 		a.namespaces.begin()
@@ -114,26 +143,29 @@ func (a *Agent) deleteKept(id objects.ID, want server.Condition) ([]byte, error)
 const podResource = "pods"
 
 // beginAnew ends the instance of a Pod that is wanted, so that another one follows, and answers the Pod as it was.
-func (a *Agent) beginAnew(pod types.NamespacedName, dryRun bool) ([]byte, error) {
-	was, err := a.askOf(pod, func(w *worker) error {
+func (a *Agent) beginAnew(pod types.NamespacedName, grace *time.Duration, dryRun bool) ([]byte, error) {
+	return a.askReported(pod, func(w *worker) error {
 		if !dryRun && w.inst != nil && w.inst.Ending == nil {
 			w.end("it was deleted", Ruling{})
+			if grace != nil {
+				w.endBy(deadlineIn(*grace))
+			}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return encoded(a.reported(was))
 }
 
-// reportedAs answers a Pod as it is reported.
-func (a *Agent) reportedAs(pod types.NamespacedName) ([]byte, error) {
-	is, err := a.askOf(pod, func(*worker) error { return nil })
+// askReported has the worker of a Pod do something, and answers the Pod in JSON as it is reported then. The error is
+// server.ErrNoObject where it has none.
+func (a *Agent) askReported(pod types.NamespacedName, do func(w *worker) error) ([]byte, error) {
+	reported, err := a.askOf(pod, do)
+	if errors.Is(err, server.ErrNoPod) {
+		return nil, server.As(server.ErrNoObject, err.Error())
+	}
 	if err != nil {
 		return nil, err
 	}
-	return encoded(a.reported(is))
+	return encoded(a.reported(reported))
 }
 
 func encoded(object any) ([]byte, error) {

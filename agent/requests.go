@@ -50,8 +50,8 @@ func (a *Agent) askOf(pod types.NamespacedName, do func(w *worker) error) (*v1.P
 	return reported, err
 }
 
-// Shorten has a Pod that ends be over within a time, at least a second, from now. A longer time than it has left is none. The
-// error is server.ErrNoPod, or server.ErrConflict where the Pod does not end.
+// Shorten has a Pod that ends be over within a time, at least a second, from now. A longer time than it has left is none
+// (kubernetes/kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod). The error is server.ErrNoPod, or server.ErrConflict where the Pod does not end.
 func (a *Agent) Shorten(pod types.NamespacedName, grace time.Duration) error {
 	return a.ask(pod, func(w *worker) error { return w.shorten(grace) })
 }
@@ -60,10 +60,23 @@ func (w *worker) shorten(grace time.Duration) error {
 	if w.inst == nil || w.inst.Ending == nil {
 		return fmt.Errorf("%w: %s does not end: remove its manifest first", server.ErrConflict, w.key)
 	}
-	ending := *w.inst.Ending
-	if deadline := time.Now().Add(max(grace, time.Second)); deadline.Before(ending.Until(w.inst.Pod)) {
-		ending.Deadline = deadline
-		w.inst.Ending = &ending
+	if deadline := deadlineIn(grace); deadline.Before(w.inst.Ending.Until(w.inst.Pod)) {
+		w.endBy(deadline)
 	}
 	return nil
 }
+
+// allot gives the end that the next removal of the Pod begins a time of its own, be it longer than the Pod's; nil is none.
+func (w *worker) allot(grace *time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.allotted = grace
+}
+
+func (w *worker) endBy(deadline time.Time) {
+	ending := *w.inst.Ending
+	ending.Deadline = deadline
+	w.inst.Ending = &ending
+}
+
+func deadlineIn(grace time.Duration) time.Time { return time.Now().Add(max(grace, time.Second)) }

@@ -84,6 +84,7 @@ type worker struct {
 	wantedAt  time.Time
 	forgiving forgiveness          // which failures to forget: what they were about may have been mended
 	retrying  bool                 // back-off between restarts starts over, too
+	allotted  *time.Duration       // what the end has for its grace period, in place of the Pod's own; nil is that
 	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
 	stepping  atomic.Int64  // when the present step began, in nanoseconds since 1970; 0 between steps
@@ -386,7 +387,7 @@ func (w *worker) save() bool {
 // as it is, has to end, and one that differs in little is the one that is wanted from here on.
 func (w *worker) adjust() {
 	w.mu.Lock()
-	wanted, wantedAt, awaiting := w.wanted, w.wantedAt, w.awaiting
+	wanted, wantedAt, awaiting, allotted := w.wanted, w.wantedAt, w.awaiting, w.allotted
 	forgiving, retrying := w.forgiving, w.retrying
 	w.forgiving, w.retrying = forgiveNone, false
 	w.mu.Unlock()
@@ -405,6 +406,10 @@ func (w *worker) adjust() {
 	case w.inst.Ending != nil:
 	case wanted == nil:
 		w.end("the manifest was removed", Ruling{})
+		if allotted != nil {
+			w.endBy(deadlineIn(*allotted))
+			w.allot(nil)
+		}
 	case wanted.Ruling.Verdict != Admitted:
 		w.end(wanted.Ruling.Message, wanted.Ruling)
 	case w.inst.rebuilt && wanted.Pod.Revision == w.inst.Revision:

@@ -47,7 +47,7 @@ type Source interface {
 	// [ErrConflict], [ErrChanged], [ErrForbidden] or [ErrInvalid], in full, or why it could not be written.
 	PutObject(id ObjectID, body []byte, want Condition) ([]byte, error)
 	// DeleteObject removes one, and answers it as it was, likewise. A Pod ends within grace, where that is given, or within
-	// its own. One that stands in a manifest begins anew, which the warning says.
+	// its own; one that ends already may only be hastened. One that stands in a manifest begins anew, which the warning says.
 	DeleteObject(id ObjectID, want Condition, grace *time.Duration) (object []byte, warning string, err error)
 	// Log answers what writes the log of a container, as the query of a v1.PodLogOptions asks. Its error is [ErrNoPod],
 	// [ErrInvalid] or [ErrBadRequest], in full.

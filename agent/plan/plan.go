@@ -48,17 +48,15 @@ type Sandbox struct {
 type Ending struct {
 	Since    time.Time `json:"since"`
 	Reason   string    `json:"reason"`            // for people: "the manifest was removed"
-	Deadline time.Time `json:"deadline,omitzero"` // asked for since, and earlier than the Pod's own; zero is none
+	Deadline time.Time `json:"deadline,omitzero"` // that was asked for in place of the Pod's own; zero is none
 }
 
-// Until is when the grace period of a Pod that ends is over: a later request may only shorten it
-// (kubernetes/kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod).
+// Until is when the grace period of a Pod that ends is over.
 func (e *Ending) Until(pod *v1.Pod) time.Time {
-	until := e.Since.Add(Grace(pod))
-	if !e.Deadline.IsZero() && e.Deadline.Before(until) {
+	if !e.Deadline.IsZero() {
 		return e.Deadline
 	}
-	return until
+	return e.Since.Add(Grace(pod))
 }
 
 // Container is what was seen of the latest instance of a container.
