@@ -39,6 +39,7 @@
 //	backoff.go   how long the restarts of a Pod's containers may have to wait
 //	turns.go     how many Pods start something at once
 //	requests.go  what others ask of a worker
+//	podstatus.go conditions that others set, such as those of readiness gates
 //	ephemeral.go ephemeral containers, added to a Pod that runs
 //	logs.go      which log is meant
 //	streams.go   who may talk to which container

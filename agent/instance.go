@@ -29,9 +29,10 @@ type instance struct {
 	TornDown   bool               `json:"tornDown,omitempty"`   // nothing of it runs, and its status is final
 	Sandbox    sandboxRecord      `json:"sandbox"`
 	Containers map[string]*record `json:"containers"`
-	Given      string             `json:"given,omitempty"`    // a digest of the objects it was given, for those that are recreated with them
-	OOMKills   uint64             `json:"oomKills,omitempty"` // in the Pod's cgroup, when one was last told of
-	Status     v1.PodStatus       `json:"status"`             // as last reported: conditions keep their times, phases their end
+	Given      string             `json:"given,omitempty"`      // a digest of the objects it was given, for those that are recreated with them
+	OOMKills   uint64             `json:"oomKills,omitempty"`   // in the Pod's cgroup, when one was last told of
+	Conditions []v1.PodCondition  `json:"conditions,omitempty"` // that others have set
+	Status     v1.PodStatus       `json:"status"`               // as last reported: conditions keep their times, phases their end
 
 	rebuilt bool // its record was lost: the Pod's spec is not known yet
 	file    string

@@ -17,6 +17,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	facts := status.Facts{
 		Seen: seen, Containers: map[string]status.Container{}, HostIPs: w.hostIPs(), PodIPs: w.target("").IPs,
 		StartTime: w.inst.Pod.CreationTimestamp.Time, Previous: w.inst.Status,
+		Conditions:        w.inst.Conditions,
 		RecursiveReadOnly: w.recursiveReadOnly,
 	}
 	for _, lane := range []string{"", networkLane, lookLane, recordLane} {

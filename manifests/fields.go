@@ -165,13 +165,14 @@ yes  RoleRef apiGroup kind name
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
 yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
-yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints
+yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints readinessGates
 no   PodSpec ephemeralContainers evictionResponders
-no   PodSpec overhead readinessGates resourceClaims resources
+no   PodSpec overhead resourceClaims resources
 yes  PodSpec serviceAccount serviceAccountName
 no   PodSpec schedulingGroup
 yes  PodOS name
 yes  PodSchedulingGate name
+yes  PodReadinessGate conditionType
 yes  Affinity nodeAffinity podAffinity podAntiAffinity
 yes  NodeAffinity requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution
 yes  NodeSelector nodeSelectorTerms

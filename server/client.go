@@ -163,17 +163,24 @@ func (c *Client) Follow(ctx context.Context, tell func(Change) error) error {
 // PutObject makes an object, in JSON, be what there is by a name, and answers it. The error is [ErrNoObject], [ErrConflict],
 // [ErrChanged], [ErrForbidden], [ErrInvalid] or [ErrBadRequest], in the agent's words.
 func (c *Client) PutObject(ctx context.Context, id ObjectID, object []byte, want Condition) ([]byte, error) {
-	answer, _, err := c.change(ctx, http.MethodPut, id.path(want.DryRun, nil), bytes.NewReader(object), want)
+	answer, _, err := c.change(ctx, http.MethodPut, id.path("", want.DryRun, nil), bytes.NewReader(object), want)
+	return answer, err
+}
+
+// PutStatus makes the status of an object, a Pod's conditions, be what it is in one in JSON, and answers the object, likewise.
+func (c *Client) PutStatus(ctx context.Context, id ObjectID, object []byte, want Condition) ([]byte, error) {
+	answer, _, err := c.change(ctx, http.MethodPut, id.path("/status", want.DryRun, nil), bytes.NewReader(object), want)
 	return answer, err
 }
 
 // DeleteObject removes an object, and answers it as it was, likewise; a Pod that stands in a manifest begins anew, which the
 // warning says. A Pod has grace to end, or its own time where that is nil.
 func (c *Client) DeleteObject(ctx context.Context, id ObjectID, want Condition, grace *time.Duration) (object []byte, warning string, err error) {
-	return c.change(ctx, http.MethodDelete, id.path(want.DryRun, grace), nil, want)
+	return c.change(ctx, http.MethodDelete, id.path("", want.DryRun, grace), nil, want)
 }
 
-func (id ObjectID) path(dryRun bool, grace *time.Duration) string {
+// path is that of an object, or of a part of it such as /status.
+func (id ObjectID) path(part string, dryRun bool, grace *time.Duration) string {
 	query := url.Values{}
 	if dryRun {
 		query.Set("dryRun", "true")
@@ -181,7 +188,7 @@ func (id ObjectID) path(dryRun bool, grace *time.Duration) string {
 	if grace != nil {
 		query.Set("gracePeriodSeconds", strconv.FormatInt(int64(*grace/time.Second), 10))
 	}
-	return "/objects/" + url.PathEscape(id.Resource) + "/" + url.PathEscape(cmp.Or(id.Namespace, noNamespace)) + "/" + url.PathEscape(id.Name) + "?" + query.Encode()
+	return "/objects/" + url.PathEscape(id.Resource) + "/" + url.PathEscape(cmp.Or(id.Namespace, noNamespace)) + "/" + url.PathEscape(id.Name) + part + "?" + query.Encode()
 }
 
 func (c *Client) change(ctx context.Context, method, path string, body io.Reader, want Condition) (object []byte, warning string, err error) {

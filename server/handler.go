@@ -29,7 +29,7 @@ import (
 // DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace), with If-Match: <resourceVersion> or
 // If-None-Match: *, and for Pods ?gracePeriodSeconds=; ?dryRun=true only checks: 200 with the object, and a Warning where a Pod stands in a manifest and
 // begins anew, or 404, 409 where there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where
-// it is wrong, 507 where the disk is full. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the
+// it is wrong, 507 where the disk is full. PUT …/status of a Pod takes conditions that are not the kubelet's own. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the
 // query of a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. POST or GET
 // /exec/<namespace>/<pod>/<container> runs a command in a container that runs, with the kubelet's query (command, input, output,
 // error, tty) and its protocols, SPDY or WebSocket (channel.k8s.io, up to v5): 404, or 500 where the container does not run,
@@ -51,11 +51,12 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
-		"/objects":                               readOnly(follow(src)),
-		"/objects/{resource}/{namespace}/{name}": object(src),
-		"/exec/{namespace}/{name}/{container}":   execute(src),
-		"/portForward/{namespace}/{name}":        portForward(src),
-		"/attach/{namespace}/{name}/{container}": attach(src),
+		"/objects":                                      readOnly(follow(src)),
+		"/objects/{resource}/{namespace}/{name}":        object(src),
+		"/objects/{resource}/{namespace}/{name}/status": objectStatus(src),
+		"/exec/{namespace}/{name}/{container}":          execute(src),
+		"/portForward/{namespace}/{name}":               portForward(src),
+		"/attach/{namespace}/{name}/{container}":        attach(src),
 	}
 	var known []string
 	for path, h := range paths {
@@ -241,21 +242,13 @@ const noNamespace = "_"
 
 func object(src Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		id := ObjectID{Resource: r.PathValue("resource"), Name: r.PathValue("name")}
-		if id.Namespace = r.PathValue("namespace"); id.Namespace == noNamespace {
-			id.Namespace = ""
-		}
+		id := idOf(r)
 		want, grace, err := conditions(r)
 		var answer []byte
 		switch {
 		case err != nil:
 		case r.Method == http.MethodPut:
-			var body []byte
-			if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject)); err != nil {
-				err = BadRequest(fmt.Sprintf("read object: %v", err))
-			} else {
-				answer, err = src.PutObject(id, body, want)
-			}
+			answer, err = put(w, r, want, src.PutObject)
 		case r.Method == http.MethodDelete:
 			var warning string
 			if answer, warning, err = src.DeleteObject(id, want, grace); warning != "" {
@@ -265,6 +258,44 @@ func object(src Source) http.HandlerFunc {
 			w.Header().Set("Allow", "PUT, DELETE")
 			http.Error(w, "objects can be made or changed, with PUT, and removed, with DELETE", http.StatusMethodNotAllowed)
 			return
+		}
+		if err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		writeBody(w, "application/json", append(answer, '\n'))
+	}
+}
+
+// idOf is the object that a request is about.
+func idOf(r *http.Request) ObjectID {
+	id := ObjectID{Resource: r.PathValue("resource"), Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
+	if id.Namespace == noNamespace {
+		id.Namespace = ""
+	}
+	return id
+}
+
+// put has an object, or a part of one, be what a request has in its body.
+func put(w http.ResponseWriter, r *http.Request, want Condition, do func(ObjectID, []byte, Condition) ([]byte, error)) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject))
+	if err != nil {
+		return nil, BadRequest(fmt.Sprintf("read object: %v", err))
+	}
+	return do(idOf(r), body, want)
+}
+
+func objectStatus(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut {
+			w.Header().Set("Allow", "PUT")
+			http.Error(w, "the status of an object can be changed, with PUT", http.StatusMethodNotAllowed)
+			return
+		}
+		want, _, err := conditions(r)
+		var answer []byte
+		if err == nil {
+			answer, err = put(w, r, want, src.PutStatus)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), codeOf(err))

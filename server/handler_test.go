@@ -102,6 +102,13 @@ func (n node) PutObject(id ObjectID, body []byte, want Condition) ([]byte, error
 	return fmt.Appendf(nil, "%s in %q: %s", id.Resource, id.Namespace, body), nil
 }
 
+func (n node) PutStatus(id ObjectID, body []byte, want Condition) ([]byte, error) {
+	if id.Resource != "pods" {
+		return nil, As(ErrNoObject, "no Pod")
+	}
+	return fmt.Appendf(nil, "status of %s, dry run %v: %s", id.Name, want.DryRun, body), nil
+}
+
 func (n node) DeleteObject(id ObjectID, _ Condition, grace *time.Duration) ([]byte, string, error) {
 	switch id.Name {
 	case "gone":
@@ -214,7 +221,7 @@ func TestHandler(t *testing.T) {
 		"objects are told of line by line":      {well, "GET", "/objects", 200, "application/jsonl", `{"type":"ADDED","resource":"pods","object":{"kind":"Pod"},"revision":7}` + "\n" + `{"type":"BOOKMARK","revision":8}`, ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
@@ -264,6 +271,9 @@ func TestObjects(t *testing.T) {
 		"a revision that is none":          {"PUT", "/objects/pods/shop/web", "If-Match", "x", 400, "If-Match: x: want a resourceVersion"},
 		"a condition that is none":         {"PUT", "/objects/pods/shop/web", "If-None-Match", "7", 400, "If-None-Match: 7: want *"},
 		"one is removed":                   {"DELETE", "/objects/pods/shop/web?gracePeriodSeconds=3", "", "", 200, "within 3s"},
+		"a status":                         {"PUT", "/objects/pods/shop/web/status?dryRun=true", "", "", 200, `status of web, dry run true: body`},
+		"a status of what has none":        {"PUT", "/objects/configmaps/shop/web/status", "", "", 404, "no Pod"},
+		"a status is not read":             {"GET", "/objects/pods/shop/web/status", "", "", 405, "the status of an object can be changed, with PUT"},
 		"one is only checked":              {"PUT", "/objects/pods/shop/web?dryRun=true", "", "", 200, `pods in "shop", not made: body`},
 		"a dry run that is none":           {"PUT", "/objects/pods/shop/web?dryRun=All", "", "", 400, "dryRun=All: want true or false"},
 		"one that is not there":            {"DELETE", "/objects/pods/shop/gone", "", "", 404, "it is not there"},

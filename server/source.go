@@ -46,6 +46,9 @@ type Source interface {
 	// PutObject makes an object, in JSON, be what there is by a name, and answers it in JSON. Its error is [ErrNoObject],
 	// [ErrConflict], [ErrChanged], [ErrForbidden] or [ErrInvalid], in full, or why it could not be written.
 	PutObject(id ObjectID, body []byte, want Condition) ([]byte, error)
+	// PutStatus makes the status of an object be what somebody else than the agent may say of it: conditions of a Pod. It
+	// answers the object, likewise.
+	PutStatus(id ObjectID, body []byte, want Condition) ([]byte, error)
 	// DeleteObject removes one, and answers it as it was, likewise. A Pod ends within grace, where that is given, or within
 	// its own; one that ends already may only be hastened. One that stands in a manifest begins anew, which the warning says.
 	DeleteObject(id ObjectID, want Condition, grace *time.Duration) (object []byte, warning string, err error)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,12 +15,10 @@ import (
 // conditions are the Pod's conditions, in the kubelet's order.
 func (m *maker) conditions(s *v1.PodStatus) []v1.PodCondition {
 	containersReady := m.containersReady(s)
-	ready := containersReady
-	ready.Type = v1.PodReady
 	all := []v1.PodCondition{
 		m.sandboxReady(),
 		m.initialized(s),
-		ready,
+		ready(m.pod, containersReady, m.facts.Conditions),
 		containersReady,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
 	}
@@ -28,19 +27,78 @@ func (m *maker) conditions(s *v1.PodStatus) []v1.PodCondition {
 	}
 	for i := range all {
 		all[i].ObservedGeneration = m.pod.Generation
-		all[i].LastTransitionTime = m.transition(&all[i])
+		all[i].LastTransitionTime = transition(&all[i], m.facts.Previous.Conditions, m.now)
 	}
-	return all
+	return append(all, m.facts.Conditions...)
 }
 
 // transition keeps the time of the last change of a condition's status.
-func (m *maker) transition(c *v1.PodCondition) metav1.Time {
-	for _, old := range m.facts.Previous.Conditions {
+func transition(c *v1.PodCondition, previous []v1.PodCondition, now time.Time) metav1.Time {
+	for _, old := range previous {
 		if old.Type == c.Type && old.Status == c.Status {
 			return old.LastTransitionTime
 		}
 	}
-	return metav1.NewTime(m.now)
+	return metav1.NewTime(now)
+}
+
+// IsOwn says whether a condition is the kubelet's to tell (kubernetes/kubernetes pkg/kubelet/types/pod_status.go).
+func IsOwn(of v1.PodConditionType) bool {
+	switch of {
+	case v1.PodScheduled, v1.PodReady, v1.PodInitialized, v1.ContainersReady, v1.PodResizeInProgress, v1.PodResizePending,
+		v1.PodReadyToStartContainers, v1.AllContainersRestarting:
+		return true
+	}
+	return false
+}
+
+// WithOthers answers the conditions of a Pod with those of others in place of the ones that there were. Whether it is ready
+// follows.
+func WithOthers(pod *v1.Pod, was, others []v1.PodCondition, now time.Time) []v1.PodCondition {
+	var all []v1.PodCondition
+	for _, c := range was {
+		if !IsOwn(c.Type) {
+			continue
+		}
+		if c.Type == v1.PodReady {
+			c = ready(pod, conditionOf(v1.ContainersReady, was), others)
+			c.ObservedGeneration, c.LastTransitionTime = pod.Generation, transition(&c, was, now)
+		}
+		all = append(all, c)
+	}
+	return append(all, others...)
+}
+
+// conditionOf is a condition by its type, a zero one where there is none.
+func conditionOf(of v1.PodConditionType, all []v1.PodCondition) v1.PodCondition {
+	for _, c := range all {
+		if c.Type == of {
+			return c
+		}
+	}
+	return v1.PodCondition{}
+}
+
+// ready is whether a Pod is ready: its containers are, and its gates stand open.
+func ready(pod *v1.Pod, containersReady v1.PodCondition, others []v1.PodCondition) v1.PodCondition {
+	c := v1.PodCondition{Type: v1.PodReady, Status: containersReady.Status, Reason: containersReady.Reason, Message: containersReady.Message}
+	if c.Status != v1.ConditionTrue {
+		return c
+	}
+	var closed []string
+	for _, gate := range pod.Spec.ReadinessGates {
+		switch is := conditionOf(gate.ConditionType, others); is.Status {
+		case v1.ConditionTrue:
+		case "":
+			closed = append(closed, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", gate.ConditionType))
+		default:
+			closed = append(closed, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", gate.ConditionType, is.Status))
+		}
+	}
+	if len(closed) > 0 {
+		c.Status, c.Reason, c.Message = v1.ConditionFalse, "ReadinessGatesNotReady", strings.Join(closed, ", ")
+	}
+	return c
 }
 
 func (m *maker) sandboxReady() v1.PodCondition {

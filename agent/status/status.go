@@ -23,8 +23,9 @@ type Facts struct {
 	HostIPs    []string // the node's
 	PodIPs     []string // of the sandbox; the node's on the host's network
 	StartTime  time.Time
-	Previous   v1.PodStatus // conditions that stay as they are keep the time of their last change
-	Reason     string       // why the Pod as a whole is held up
+	Previous   v1.PodStatus      // conditions that stay as they are keep the time of their last change
+	Conditions []v1.PodCondition // that others than the kubelet have set
+	Reason     string            // why the Pod as a whole is held up
 	Message    string
 
 	RecursiveReadOnly bool // the node can make all that is mounted below a mount read-only
@@ -91,11 +92,10 @@ func Make(pod *v1.Pod, f Facts, now time.Time) v1.PodStatus {
 // Held makes the status of a Pod that may not begin now, as the scheduler reports one that it finds no room for. Reasons that
 // are not the scheduler's are those of a kubelet that rejects a Pod, and stand where that puts them, too.
 func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.Time) v1.PodStatus {
-	m := maker{pod: pod, facts: Facts{Previous: previous}, now: now}
 	scheduled := v1.PodCondition{
 		Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: pod.Generation,
 	}
-	scheduled.LastTransitionTime = m.transition(&scheduled)
+	scheduled.LastTransitionTime = transition(&scheduled, previous.Conditions, now)
 	s := v1.PodStatus{
 		ObservedGeneration: pod.Generation, Phase: v1.PodPending, QOSClass: qos.GetPodQOS(pod), Conditions: []v1.PodCondition{scheduled},
 	}

@@ -519,3 +519,40 @@ func TestWhatIsInitializedStaysSo(t *testing.T) {
 		})
 	}
 }
+
+func TestGates(t *testing.T) {
+	t.Parallel()
+	p := always("a")
+	p.Spec.ReadinessGates = []v1.PodReadinessGate{{ConditionType: "x/one"}, {ConditionType: "x/two"}}
+	is := func(of v1.PodConditionType, status v1.ConditionStatus) v1.PodCondition {
+		return v1.PodCondition{Type: of, Status: status}
+	}
+	for sentence, c := range map[string]struct {
+		container one
+		others    []v1.PodCondition
+		want      v1.PodCondition
+	}{
+		"containers come first": {notReady(), []v1.PodCondition{is("x/one", "True"), is("x/two", "True")},
+			v1.PodCondition{Status: "False", Reason: "ContainersNotReady", Message: "containers with unready status: [a]"}},
+		"no gate is open": {up(), nil, v1.PodCondition{Status: "False", Reason: "ReadinessGatesNotReady",
+			Message: `corresponding condition of pod readiness gate "x/one" does not exist., corresponding condition of pod readiness gate "x/two" does not exist.`}},
+		"one is closed": {up(), []v1.PodCondition{is("x/one", "True"), is("x/two", "Unknown")},
+			v1.PodCondition{Status: "False", Reason: "ReadinessGatesNotReady", Message: `the status of pod readiness gate "x/two" is not "True", but Unknown`}},
+		"all are open": {up(), []v1.PodCondition{is("x/two", "True"), is("x/one", "True"), is("x/three", "False")}, v1.PodCondition{Status: "True"}},
+	} {
+		f := facts(all{"a": c.container})
+		f.Conditions = c.others
+		s := Make(p, f, t0)
+		got := conditionOf(v1.PodReady, s.Conditions)
+		c.want.Type, c.want.ObservedGeneration, c.want.LastTransitionTime = v1.PodReady, 3, metav1.NewTime(t0)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", sentence, diff)
+		}
+		if again := WithOthers(p, s.Conditions, c.others, t0); cmp.Diff(s.Conditions, again) != "" {
+			t.Errorf("%s: written again: %s", sentence, cmp.Diff(s.Conditions, again))
+		}
+		if len(s.Conditions) != 5+len(c.others) {
+			t.Errorf("%s: there are %d conditions", sentence, len(s.Conditions))
+		}
+	}
+}
