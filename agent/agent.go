@@ -47,6 +47,7 @@ type Agent struct {
 	feed     *feed
 	offering sync.Mutex // held while objects are handed out
 
+	bound      func() map[types.NamespacedName]string // what claims are bound to; never changed
 	namespaces *namespaces
 	heart      *heartbeat
 	*surroundings
@@ -58,7 +59,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), heart: newHeartbeat(n)}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait

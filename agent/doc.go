@@ -22,6 +22,7 @@
 //	keep.go      what of them is kept as it was written
 //	namespaces.go the namespaces that an API has
 //	heartbeat.go what is told of the node itself
+//	claims.go    what is told of claims and volumes
 //	feed.go      all objects, and every change of them, for who follows
 //	wish.go      what a worker is given, and what a difference between two versions of a Pod means
 //	roster.go    the workers, whose container an id is, claims of UIDs, host ports and places

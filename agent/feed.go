@@ -255,6 +255,7 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 	for _, o := range directory.Objects {
 		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.File, o.Line) }}
 	}
+	a.seeClaims(seen)
 	for _, p := range directory.Pods {
 		seen[objects.IDOf(p.Key())] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, p.File, p.Line) }}
 	}

@@ -40,7 +40,7 @@ func follows(t *testing.T) *Agent {
 // followsIn is the same with the objects of a folder.
 func followsIn(t *testing.T, dir string) *Agent {
 	t.Helper()
-	a := &Agent{sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), heart: &heartbeat{name: "here", of: &selfTold{}, begun: make(chan struct{}, 1)}, node: &node.Node{Name: "here"}}
+	a := &Agent{sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), bound: func() map[types.NamespacedName]string { return nil }, heart: &heartbeat{name: "here", of: &selfTold{}, begun: make(chan struct{}, 1)}, node: &node.Node{Name: "here"}}
 	a.surroundings = &surroundings{roster: newRoster(node.NewObject("here", nil)), events: newEvents("here"), log: discard()}
 	a.events.told, a.shown = a.feed.Wake, func() {
 		a.feed.Wake()

@@ -19,6 +19,7 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 		a.completeSpec(fields, was)
 	case manifests.KindClaim, manifests.KindVolume:
 		delete(fields, "status")
+		a.unbind(id, fields, was)
 	case manifests.KindNode:
 		delete(fields, "status")
 		spec := child(fields, "spec")

@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/utils/ptr"
 
@@ -103,7 +105,34 @@ func (n *Node) bind(claim *v1.PersistentVolumeClaim, all []*v1.PersistentVolume)
 	if err != nil {
 		return volumes.Folder{}, fmt.Errorf("record claim: %w", err)
 	}
+	n.tellBound(bindings)
 	return now.folder(), nil
+}
+
+// Bound is what claims are bound to, the name of a persistent volume or "" for a folder of podkeeper's own, by namespace and
+// name. It is never changed. What cannot be read is nothing.
+func (n *Node) Bound() map[types.NamespacedName]string {
+	if told := n.bound.Load(); told != nil {
+		return *told
+	}
+	n.claims.Lock()
+	defer n.claims.Unlock()
+	bindings, err := n.bindings()
+	if err != nil {
+		n.Log.Debug("what claims are bound to cannot be told of", "error", err)
+		return nil
+	}
+	n.tellBound(bindings)
+	return *n.bound.Load()
+}
+
+func (n *Node) tellBound(bindings map[string]binding) {
+	told := make(map[types.NamespacedName]string, len(bindings))
+	for key, b := range bindings {
+		namespace, name, _ := strings.Cut(key, "/")
+		told[types.NamespacedName{Namespace: namespace, Name: name}] = b.Volume
+	}
+	n.bound.Store(&told)
 }
 
 // bindings are what claims are bound to, by namespace/name.

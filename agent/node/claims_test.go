@@ -5,9 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 )
 
@@ -54,6 +56,25 @@ func claim(name, size string, more ...func(*v1.PersistentVolumeClaimSpec)) *v1.P
 
 func ofClass(name string) func(*v1.PersistentVolumeClaimSpec) {
 	return func(s *v1.PersistentVolumeClaimSpec) { s.StorageClassName = ptr.To(name) }
+}
+
+func TestWhatIsBoundIsTold(t *testing.T) {
+	t.Parallel()
+	n := &Node{Name: "here", RootDir: t.TempDir()}
+	if got := n.Bound(); len(got) != 0 {
+		t.Errorf("at first it is %v", got)
+	}
+	for name, disks := range map[string][]*v1.PersistentVolume{"data": {disk("a", "1Gi")}, "own": nil} {
+		if _, err := n.bind(claim(name, "1Gi"), disks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[types.NamespacedName]string{{Namespace: "shop", Name: "data"}: "a", {Namespace: "shop", Name: "own"}: ""}
+	for when, n := range map[string]*Node{"now": n, "to the next agent": {Name: "here", RootDir: n.RootDir}} {
+		if diff := cmp.Diff(want, n.Bound()); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
 }
 
 func TestClaimsAreBound(t *testing.T) {

@@ -32,10 +32,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/network"
@@ -69,6 +71,7 @@ type Node struct {
 	Log            *slog.Logger
 
 	claims sync.Mutex // held while one is bound
+	bound  atomic.Pointer[map[types.NamespacedName]string]
 	images sync.Mutex // held while one is mounted
 
 	mu   sync.Mutex
