@@ -216,7 +216,7 @@ func TestKubectlChanges(t *testing.T) {
 	k.write("other.yaml", web("other"))
 	k.write("settings.yaml", fmt.Sprintf(settings, "blue"))
 	k.write("wrong.yaml", strings.Replace(web("wrong"), "image:", "imgae:", 1))
-	k.write("edit.sh", "#!/bin/sh\nsed -i 's/colour: .*/colour: edited/' \"$1\"\n")
+	k.write("gated.yaml", simple("gated", forever, "  readinessGates: [{conditionType: example.com/open}]"))
 	k.all(
 		row{"apply -f web.yaml --dry-run=server", `pod/web created \(server dry run\)`},
 		row{"get pods", "No resources found"},
@@ -277,6 +277,14 @@ func TestKubectlChanges(t *testing.T) {
 		row{"set image pod/web app=podkeeper.local/demo:v2", "pod/web image updated"},
 		row{"get pod web -o jsonpath={.metadata.generation}", "^2$"},
 		row{"delete pod web --now", `pod "web" deleted`},
+		row{"apply -f gated.yaml", "pod/gated created"},
+		row{"wait --for=condition=ContainersReady pod/gated", "condition met"},
+		row{"get pod gated -o wide", `^gated +1/1 +Running .* 0/1$`},
+		row{"wait --for=condition=Ready=false pod/gated", "condition met"},
+		row{`patch pod gated --subresource=status -p '{"status":{"conditions":[{"type":"example.com/open","status":"True"}]}}'`, "pod/gated patched"},
+		row{"wait --for=condition=Ready pod/gated", "condition met"},
+		row{"get pod gated -o wide", ` 1/1$`},
+		row{"delete pod gated --now", `pod "gated" deleted`},
 	)
 }
 

@@ -202,15 +202,11 @@ func (t *Table) removedSince(name types.NamespacedName, revision uint64) bool {
 	return false
 }
 
-// AwaitEnd returns when an object is not here any more, is another one than that of a UID, or is being deleted.
-func (t *Table) AwaitEnd(ctx context.Context, name types.NamespacedName, uid types.UID) error {
+// AwaitObject returns when an object is not here any more, or is as is wanted, or with the error of ctx.
+func (t *Table) AwaitObject(ctx context.Context, name types.NamespacedName, is func(runtime.Object) bool) error {
 	return t.mirror.until(ctx, func() bool {
 		r, there := t.rows[name]
-		if !there {
-			return true
-		}
-		m, err := meta.Accessor(r.object)
-		return err == nil && (m.GetUID() != uid || m.GetDeletionTimestamp() != nil)
+		return !there || is(r.object)
 	})
 }
 

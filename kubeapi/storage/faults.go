@@ -11,14 +11,16 @@ import (
 	"github.com/podkeeper/podkeeper/server"
 )
 
-// fault is what the agent says, as Kubernetes' API says it.
-func (r *Resource) fault(err error, name string) error {
+// fault is what the agent says of a write, as Kubernetes' API says it; made is whether it was of a new object.
+func (r *Resource) fault(err error, name string, made bool) error {
 	resource := r.GroupResource()
 	switch {
 	case goerrors.Is(err, server.ErrNoObject), goerrors.Is(err, server.ErrNoPod):
 		return errors.NewNotFound(resource, name)
-	case goerrors.Is(err, server.ErrConflict):
+	case goerrors.Is(err, server.ErrConflict) && made:
 		return inWords(errors.NewAlreadyExists(resource, name), err)
+	case goerrors.Is(err, server.ErrConflict):
+		return errors.NewConflict(resource, name, err)
 	case goerrors.Is(err, server.ErrChanged):
 		return errors.NewConflict(resource, name, goerrors.New("the object has been modified; please apply your changes to the latest version and try again"))
 	case goerrors.Is(err, server.ErrForbidden):

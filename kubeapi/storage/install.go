@@ -23,7 +23,7 @@ func Storages(m *mirror.Mirror, agent Agent, tables func(*Resource) rest.TableCo
 		c.write = c.putWhole
 		all[gv][r.GroupVersionResource.Resource] = c
 		if r.Kind == "Pod" {
-			all[gv]["pods/ephemeralcontainers"] = c.ephemeral()
+			all[gv]["pods/status"], all[gv]["pods/ephemeralcontainers"] = c.status(), c.ephemeral()
 			all[gv]["pods/eviction"], all[gv]["pods/binding"] = &Eviction{c}, &Binding{c}
 		}
 	}

@@ -49,6 +49,51 @@ func (c *Changeable) part(e edit, write func(ctx context.Context, object runtime
 	return &Part{&of}
 }
 
+// status is a Pod's status, of which clients may change conditions.
+func (c *Changeable) status() *Part {
+	return c.part(edit{
+		keep: func(now, was runtime.Object) {
+			pod, before := now.(*v1.Pod), was.(*v1.Pod)
+			pod.Spec = before.Spec
+			pod.DeletionTimestamp, pod.OwnerReferences = before.DeletionTimestamp, before.OwnerReferences
+		},
+		check: func(now, was metav1.Object) field.ErrorList {
+			return manifests.CheckStatusEdit(now.(*v1.Pod), was.(*v1.Pod))
+		},
+	}, c.putStatus)
+}
+
+// putStatus asks for a Pod's conditions, and waits until the mirror has them.
+func (c *Changeable) putStatus(ctx context.Context, object runtime.Object, want server.Condition) ([]byte, error) {
+	pod := object.(*v1.Pod)
+	body, err := c.encode(pod)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.agent.PutStatus(ctx, c.id(pod), body, want)
+	if err != nil || want.DryRun {
+		return answer, err
+	}
+	o, err := Decode(answer)
+	if err != nil {
+		return nil, err
+	}
+	taken := slices.DeleteFunc(pod.Status.Conditions, func(written v1.PodCondition) bool { return !has(o, written) })
+	waiting, done := context.WithTimeout(ctx, patience)
+	defer done()
+	_ = c.table.AwaitObject(waiting, nameOf(pod), func(o runtime.Object) bool {
+		return !slices.ContainsFunc(taken, func(written v1.PodCondition) bool { return !has(o, written) })
+	})
+	return answer, nil // it is written, which is what counts
+}
+
+// has tells whether a Pod has a condition.
+func has(o runtime.Object, want v1.PodCondition) bool {
+	return slices.ContainsFunc(o.(*v1.Pod).Status.Conditions, func(c v1.PodCondition) bool {
+		return c.Type == want.Type && c.Status == want.Status && c.Reason == want.Reason && c.Message == want.Message
+	})
+}
+
 // ephemeral is a Pod's ephemeral containers, to which clients may add.
 func (c *Changeable) ephemeral() *Part {
 	return c.part(edit{

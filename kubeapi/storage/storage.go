@@ -40,6 +40,7 @@ const patience = 10 * time.Second
 type Agent interface {
 	PutObject(ctx context.Context, id server.ObjectID, object []byte, want server.Condition) ([]byte, error)
 	DeleteObject(ctx context.Context, id server.ObjectID, want server.Condition, grace *time.Duration) (object []byte, warning string, err error)
+	PutStatus(ctx context.Context, id server.ObjectID, object []byte, want server.Condition) ([]byte, error)
 	AddEphemeral(ctx context.Context, pod types.NamespacedName, container *v1.EphemeralContainer) (*v1.Pod, error)
 }
 
@@ -275,7 +276,7 @@ func both(object, was runtime.Object) (now, before metav1.Object, err error) {
 func (c *Changeable) put(ctx context.Context, object runtime.Object, want server.Condition) (runtime.Object, error) {
 	answer, err := c.write(ctx, object, want)
 	if err != nil {
-		return nil, c.fault(err, object.(metav1.Object).GetName())
+		return nil, c.fault(err, object.(metav1.Object).GetName(), want.New)
 	}
 	if want.DryRun {
 		return object, nil
@@ -366,7 +367,7 @@ func (c *Changeable) remove(ctx context.Context, m metav1.Object, want server.Co
 	}
 	answer, warning, err := c.agent.DeleteObject(ctx, c.id(m), want, grace)
 	if err != nil {
-		return nil, false, c.fault(err, m.GetName())
+		return nil, false, c.fault(err, m.GetName(), false)
 	}
 	warn(ctx, warning)
 	object, err := Decode(answer)
@@ -378,7 +379,7 @@ func (c *Changeable) remove(ctx context.Context, m metav1.Object, want server.Co
 	}
 	waiting, done := context.WithTimeout(ctx, patience)
 	defer done()
-	if err := c.table.AwaitEnd(waiting, nameOf(m), m.GetUID()); err != nil {
+	if err := c.table.AwaitObject(waiting, nameOf(m), ends(m.GetUID())); err != nil {
 		return object, false, nil
 	}
 	if now, err := c.table.Get(nameOf(m)); err == nil {
@@ -387,6 +388,14 @@ func (c *Changeable) remove(ctx context.Context, m metav1.Object, want server.Co
 		}
 	}
 	return object, true, nil
+}
+
+// ends tells whether an object is being deleted, or is another one than that of a UID.
+func ends(uid types.UID) func(runtime.Object) bool {
+	return func(o runtime.Object) bool {
+		m := o.(metav1.Object)
+		return m.GetUID() != uid || m.GetDeletionTimestamp() != nil
+	}
 }
 
 // DeleteCollection removes all objects that are asked for, and answers them.

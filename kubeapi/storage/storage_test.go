@@ -133,6 +133,18 @@ func (a *agent) DeleteObject(_ context.Context, id server.ObjectID, want server.
 	return answer, "", nil
 }
 
+func (a *agent) PutStatus(_ context.Context, id server.ObjectID, body []byte, want server.Condition) ([]byte, error) {
+	if err := a.note("status of", id, want); err != nil {
+		return nil, err
+	}
+	var object map[string]any
+	if err := json.Unmarshal(body, &object); err != nil {
+		a.Fatal(err)
+	}
+	a.tell(server.Modified, id.Resource, object)
+	return body, nil
+}
+
 func (a *agent) AddEphemeral(_ context.Context, pod types.NamespacedName, container *v1.EphemeralContainer) (*v1.Pod, error) {
 	return nil, a.note("add "+container.Name+" to", server.ObjectID{Resource: "pods", Name: pod.Name}, server.Condition{})
 }
@@ -361,6 +373,15 @@ func TestPartsOfAPod(t *testing.T) {
 		t.Error(err)
 	}
 	a.did("add debug to pods/web")
+	o, _, err := pods.status().Update(asked(), "web", edited(func(o runtime.Object) {
+		pod := o.(*v1.Pod)
+		pod.Spec.Hostname = "not-changed"
+		pod.Status.Conditions = append(pod.Status.Conditions, v1.PodCondition{Type: "example.com/open", Status: v1.ConditionTrue})
+	}), nil, nil, true, &metav1.UpdateOptions{})
+	if is := o.(*v1.Pod); err != nil || len(is.Status.Conditions) != 1 || is.Spec.Hostname != "" {
+		t.Errorf("a condition: %v, %v", o, err)
+	}
+	a.did("status of pods/web")
 	eviction := &Eviction{pods}
 	if _, err := eviction.Create(asked(), "web", &policy.Eviction{ObjectMeta: metav1.ObjectMeta{Name: "other"}}, nil, &metav1.CreateOptions{}); !errors.IsBadRequest(err) {
 		t.Errorf("an eviction of another one: %v", err)
