@@ -149,6 +149,69 @@ func TestObjectsThroughTheSocket(t *testing.T) {
 	n.awaitGone("file")
 }
 
+// TestGatesNodeAndNamespacesThroughTheSocket has a Pod wait for its readiness gate and for the node to be opened, and end with
+// its namespace, with agents killed in between.
+func TestGatesNodeAndNamespacesThroughTheSocket(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	web := server.ObjectID{Resource: "pods", Namespace: "default", Name: "web"}
+	nodeID := server.ObjectID{Resource: "nodes", Name: "testnode"}
+	space := server.ObjectID{Resource: "namespaces", Name: "shop"}
+	closed := func(unschedulable bool) {
+		t.Helper()
+		text := fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata: {name: %s}\nspec: {unschedulable: %v}\n", "testnode", unschedulable)
+		if _, err := n.make(nodeID, text, server.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed(true)
+	n.kill()
+	n.restart()
+	gated := strings.Replace(simple("web", "sleep 1000", "  readinessGates: [{conditionType: shop.example/open}]"), "{name: web}", "{name: web, namespace: default}", 1)
+	if _, err := n.make(web, gated, server.Condition{New: true}); err != nil {
+		t.Fatal(err)
+	}
+	n.await("web", "waits for the node", func(p *v1.Pod) bool {
+		return p.Status.Conditions[0].Message == "0/1 nodes are available: 1 node(s) were unschedulable"
+	})
+	closed(false)
+	n.await("web", "waits for its gate", func(p *v1.Pod) bool {
+		return strings.Contains(fmt.Sprint(p.Status.Conditions), "ReadinessGatesNotReady")
+	})
+	open := []byte(`{"status": {"conditions": [{"type": "shop.example/open", "status": "True"}]}}`)
+	answer, err := n.client().PutStatus(context.Background(), web, open, server.Condition{})
+	if err != nil || !strings.Contains(string(answer), "shop.example/open") {
+		t.Errorf("its status is %s: %v", answer, err)
+	}
+	was := n.awaitReady("web")
+	n.kill()
+	n.restart()
+	if again := n.awaitReady("web"); again.UID != was.UID {
+		t.Error("it is another one")
+	}
+
+	if _, err := n.make(space, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n", server.Condition{New: true}); err != nil {
+		t.Fatal(err)
+	}
+	inside := server.ObjectID{Resource: "pods", Namespace: "shop", Name: "inside"}
+	if _, err := n.make(inside, strings.Replace(simple("inside", "sleep 1000"), "{name: inside}", "{name: inside, namespace: shop}", 1), server.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitReady("inside")
+	if _, err := n.client().DeleteObject(context.Background(), space, server.Condition{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	n.kill()
+	n.restart()
+	n.awaitGone("inside")
+	n.eventually("the namespace is gone", func() error {
+		if _, err := os.Stat(n.path("root", "objects", "namespaces_shop.yaml")); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("it is there: %w", err)
+		}
+		return nil
+	})
+}
+
 // edit replaces a text in a file below the root directory.
 func (n *node) edit(file, old, text string) {
 	n.t.Helper()
