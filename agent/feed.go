@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -106,7 +105,7 @@ func (f *feed) join(a *Agent, changes chan server.Change) []server.Change {
 	f.look(a)
 	f.followers[changes] = true
 	var all []server.Change
-	for _, id := range slices.SortedFunc(maps.Keys(f.known), func(x, y objects.ID) int { return strings.Compare(x.String(), y.String()) }) {
+	for _, id := range slices.SortedFunc(maps.Keys(f.known), objects.ID.Compare) {
 		c := f.known[id].change
 		c.Type = server.Added
 		all = append(all, c)

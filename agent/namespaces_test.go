@@ -31,6 +31,7 @@ func (a *Agent) kept() []string {
 		phase, _, _ := unstructured.NestedString(o.Content, "status", "phase")
 		all = append(all, strings.TrimSpace(o.String()+" "+phase))
 	}
+	slices.Sort(all)
 	return all
 }
 

@@ -10,6 +10,7 @@ package objects
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,6 +56,11 @@ func (id ID) String() string {
 		return id.Resource + "/" + id.Name
 	}
 	return id.Resource + "/" + id.Namespace + "/" + id.Name
+}
+
+// Compare orders IDs by resource, namespace and name.
+func (id ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(id.Resource, other.Resource), cmp.Compare(id.Namespace, other.Namespace), cmp.Compare(id.Name, other.Name))
 }
 
 func (id ID) file() string {
@@ -228,7 +234,7 @@ func (s *Store) Get(id ID) (Object, error) {
 	return Object{}, fmt.Errorf("%s: %w", id, ErrNotFound)
 }
 
-// List answers all objects, sorted.
+// List answers all objects, in no order.
 func (s *Store) List() []Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +242,6 @@ func (s *Store) List() []Object {
 	for _, o := range s.objects {
 		all = append(all, o.Object)
 	}
-	slices.SortFunc(all, func(a, b Object) int { return strings.Compare(a.String(), b.String()) })
 	return all
 }
 
@@ -528,7 +533,7 @@ func (s *Store) Set() manifests.Set {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := manifests.Set{Err: s.unread}
-	for _, id := range slices.SortedFunc(maps.Keys(s.objects), func(a, b ID) int { return strings.Compare(a.String(), b.String()) }) {
+	for _, id := range slices.SortedFunc(maps.Keys(s.objects), ID.Compare) {
 		read := s.objects[id].read
 		all.Pods = append(all.Pods, read.Pods...)
 		all.Objects = append(all.Objects, read.Objects...)

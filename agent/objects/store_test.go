@@ -234,6 +234,7 @@ func TestNamesWithUnderscores(t *testing.T) {
 	for _, o := range open(t, dir, time.UnixMicro(2), nil).List() {
 		got = append(got, o.ID)
 	}
+	slices.SortFunc(got, ID.Compare)
 	if diff := cmp.Diff(ids, got); diff != "" {
 		t.Error(diff)
 	}
