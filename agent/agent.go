@@ -16,6 +16,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/objects"
+	"github.com/podkeeper/podkeeper/agent/usage"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
@@ -45,6 +46,7 @@ type Agent struct {
 	sources  *sources
 	objects  *objects.Store // nil before Run
 	feed     *feed
+	meter    *usage.Meter
 	offering sync.Mutex // held while objects are handed out
 
 	bound      func() map[types.NamespacedName]string // what claims are bound to; never changed
@@ -75,6 +77,7 @@ func New(cfg Config, n *node.Node) *Agent {
 		a.namespaces.Wake()
 	}
 	a.events.told = a.feed.Wake
+	a.meter = usage.New(n.Name, n, a.Pods, cfg.Log)
 	a.metrics = newMetrics(a.registry, a)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {

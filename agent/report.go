@@ -91,6 +91,15 @@ func (a *Agent) Manifests() server.Manifests {
 // Events answers the latest events, the oldest first.
 func (a *Agent) Events() []v1.Event { return a.events.List() }
 
+// Stats tells what Pods and the node use.
+func (a *Agent) Stats(ctx context.Context, onlyCPUAndMemory bool) (*server.Summary, error) {
+	summary, window, err := a.meter.Summary(ctx, onlyCPUAndMemory)
+	if err != nil {
+		return nil, err
+	}
+	return &server.Summary{Summary: summary, Window: metav1.Duration{Duration: window}}, nil
+}
+
 // Healthy says whether the agent can do its work: containerd answers.
 func (a *Agent) Healthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -85,6 +85,11 @@ func (c *Client) Manifests(ctx context.Context) (*Manifests, error) {
 	return ask[Manifests](ctx, c, "/manifests")
 }
 
+// Stats is what Pods and the node use, or of that their CPUs and memory.
+func (c *Client) Stats(ctx context.Context, onlyCPUAndMemory bool) (*Summary, error) {
+	return ask[Summary](ctx, c, "/stats/summary?only_cpu_and_memory="+strconv.FormatBool(onlyCPUAndMemory))
+}
+
 // Healthy is nil when the agent runs and is well, else what is wrong.
 func (c *Client) Healthy(ctx context.Context) error {
 	_, err := c.do(ctx, http.MethodGet, "/healthz", nil, nil)

@@ -21,11 +21,11 @@ import (
 )
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
-// ([Manifests]), /healthz and /metrics. ?namespace= narrows /pods and /events down. POST /retry?namespace=&name= has what
-// waits in a Pod tried at once: 204, or 404 where there is no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a
-// Pod that ends be over by then: 204, 404, or 409 where it does not end. POST /pods/<namespace>/<name>/ephemeralcontainers
-// with a v1.EphemeralContainer adds one to a Pod that runs, and answers the Pod: 200, or 404, 409 where it does not run, 422
-// where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and
+// ([Manifests]), /healthz, /metrics and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
+// narrows /pods and /events down. POST /retry?namespace=&name= has what waits in a Pod tried at once: 204, or 404 where there is
+// no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a Pod that ends be over by then: 204, 404, or 409 where it
+// does not end. POST /pods/<namespace>/<name>/ephemeralcontainers with a v1.EphemeralContainer adds one to a Pod that runs, and
+// answers the Pod: 200, or 404, 409 where it does not run, 422 where the container is wrong. GET /objects answers all objects and then every change, [Change]s as lines of JSON. PUT and
 // DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace), with If-Match: <resourceVersion> or
 // If-None-Match: *, and for Pods ?gracePeriodSeconds=; ?dryRun=true only checks: 200 with the object, and a Warning where a Pod stands in a manifest and
 // begins anew, or 404, 409 where there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where
@@ -48,6 +48,8 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/metrics":   readOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})),
 		"/retry":     retry(src),
 		"/shorten":   shorten(src),
+
+		"/stats/summary": readOnly(summary(src)),
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
@@ -121,6 +123,17 @@ func healthz(src Source) http.HandlerFunc {
 			return
 		}
 		writeBody(w, "text/plain; charset=utf-8", []byte("ok"))
+	}
+}
+
+func summary(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		found, err := src.Stats(r.Context(), r.URL.Query().Get("only_cpu_and_memory") == "true")
+		if err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		writeJSON(w, found)
 	}
 }
 

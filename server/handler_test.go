@@ -48,6 +48,14 @@ func (n node) Manifests() Manifests { return n.manifests }
 func (n node) Events() []v1.Event   { return n.events }
 func (n node) Healthy() error       { return n.sick }
 
+func (n node) Stats(_ context.Context, only bool) (*Summary, error) {
+	s := &Summary{Window: metav1.Duration{Duration: 15 * time.Second}}
+	if s.Node.NodeName = "whole"; only {
+		s.Node.NodeName = "cpu and memory"
+	}
+	return s, n.sick
+}
+
 func (n node) Shorten(pod types.NamespacedName, grace time.Duration) error {
 	switch {
 	case pod.Name == "gone":
@@ -220,8 +228,11 @@ func TestHandler(t *testing.T) {
 		"a sick agent says what it has":         {sick, "GET", "/healthz", 503, "text/plain", "containerd does not answer", ""},
 		"objects are told of line by line":      {well, "GET", "/objects", 200, "application/jsonl", `{"type":"ADDED","resource":"pods","object":{"kind":"Pod"},"revision":7}` + "\n" + `{"type":"BOOKMARK","revision":8}`, ""},
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
+		"usage is the kubelet's summary":        {well, "GET", "/stats/summary", 200, "application/json", `{"node":{"nodeName":"whole",`, `"window":"15s"`},
+		"usage of CPUs and memory alone":        {well, "GET", "/stats/summary?only_cpu_and_memory=true", 200, "application/json", `{"node":{"nodeName":"cpu and memory",`, ""},
+		"usage that cannot be read":             {sick, "GET", "/stats/summary", 500, "text/plain", "containerd does not answer", ""},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten, /stats/summary", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
@@ -334,6 +345,10 @@ func TestClient(t *testing.T) {
 	}
 	if diff := cmp.Diff(aNode().manifests, *m); diff != "" {
 		t.Errorf("manifests (-want +got):\n%s", diff)
+	}
+	usage, err := c.Stats(t.Context(), true)
+	if err != nil || usage.Node.NodeName != "cpu and memory" || usage.Window.Duration != 15*time.Second {
+		t.Errorf("usage: %+v, %v", usage, err)
 	}
 	events, err := c.Events(t.Context())
 	if err != nil {

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
 // Source is what there is to tell and to ask for. Its methods are called from many goroutines at once; what they return is
@@ -31,6 +33,8 @@ type Source interface {
 	Events() []v1.Event
 	// Healthy is nil, or what is wrong with the agent.
 	Healthy() error
+	// Stats tells what Pods and the node use, which may take a second reading, and so a moment.
+	Stats(ctx context.Context, onlyCPUAndMemory bool) (*Summary, error)
 	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
 	// there is no such Pod, in full.
 	Retry(pod types.NamespacedName) error
@@ -64,6 +68,12 @@ type Source interface {
 	// PortForward answers what connects a stream with a TCP port of a Pod's loopback until one of them or ctx ends. Its error is
 	// [ErrNoPod], or why there is none, in full.
 	PortForward(pod types.NamespacedName) (func(ctx context.Context, port int32, stream io.ReadWriter) error, error)
+}
+
+// Summary is the answer to GET /stats/summary: the kubelet's, which does not say over what time its rates are.
+type Summary struct {
+	stats.Summary
+	Window metav1.Duration `json:"window"` // of every usageNanoCores, up to its time
 }
 
 // ObjectID names an object as paths of Kubernetes' API do.

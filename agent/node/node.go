@@ -18,6 +18,7 @@
 //	logs.go       its output on the way to its log
 //	streams.go    who talks to what runs in it
 //	exit.go       what is told of its end
+//	usage.go      what is used of the node
 //	find.go       what earlier agents have left
 //	durable.go    when an instance's record is on disk
 //	remove.go     the end of all of that

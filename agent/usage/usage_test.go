@@ -1,0 +1,245 @@
+package usage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+	"k8s.io/utils/ptr"
+
+	"github.com/podkeeper/podkeeper/agent/node"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// host is a Host on which a container uses half a CPU, a Pod as much, and the node two.
+type host struct {
+	mu    sync.Mutex
+	reads int             // of the node
+	gone  map[string]bool // ids and UIDs
+	sick  error
+	since time.Time
+}
+
+func newHost() *host { return &host{gone: map[string]bool{}, since: time.Now()} }
+
+func (h *host) used(cpus float64) node.Usage {
+	busy := time.Since(h.since).Seconds() * cpus
+	return node.Usage{At: time.Now(), CPU: uint64(busy * 1e9), Memory: 100, WorkingSet: 80, RSS: 60, PageFaults: 9, MajorPageFaults: 1}
+}
+
+func (h *host) NodeUsage() (node.Usage, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reads++
+	u := h.used(2)
+	u.Limit, u.Swap = 1000, ptr.To[uint64](5)
+	return u, h.sick
+}
+
+func (h *host) Usage(pod *v1.Pod, id string) (node.Usage, error) {
+	if h.gone[id] || id == "" && h.gone[string(pod.UID)] {
+		return node.Usage{}, fmt.Errorf("read: %w", fs.ErrNotExist)
+	}
+	return h.used(0.5), nil
+}
+
+func (h *host) Traffic(pod *v1.Pod) ([]node.Interface, error) {
+	switch {
+	case pod == nil:
+		return []node.Interface{{Name: "dummy0"}, {Name: "enp1s0", Default: true, RxBytes: 3}}, nil
+	case h.gone[string(pod.UID)]:
+		return nil, fs.ErrNotExist
+	case pod.Spec.HostNetwork:
+		return nil, nil
+	}
+	return []node.Interface{{Name: "eth0", Default: true, RxBytes: 1, TxBytes: 2}}, nil
+}
+
+func (h *host) RootDisk() (node.Disk, error) { return node.Disk{Capacity: 50, Available: 30}, nil }
+func (h *host) Booted() (time.Time, error)   { return h.since, nil }
+
+func (h *host) LogDisk(_ *v1.Pod, container string) (node.Disk, error) {
+	if container == "init" {
+		return node.Disk{}, fs.ErrNotExist
+	}
+	return node.Disk{Used: 7, InodesUsed: 2}, nil
+}
+
+// podOf is a Pod with a container that runs for each of these ids, named like them, and one that does not.
+func podOf(name string, ids ...string) v1.Pod {
+	p := v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name)}}
+	for _, id := range ids {
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, v1.ContainerStatus{
+			Name: id, ContainerID: "containerd://" + id, State: v1.ContainerState{Running: &v1.ContainerStateRunning{}},
+		})
+	}
+	p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, v1.ContainerStatus{Name: "waits"})
+	return p
+}
+
+func meterOf(h *host, pods *[]v1.Pod) *Meter {
+	return New("here", h, func() []v1.Pod { return *pods }, slog.New(slog.DiscardHandler))
+}
+
+// shown is a summary as a table: the Pods' containers and their CPUs in thousandths, - where that is not known.
+func shown(s stats.Summary) string {
+	var b strings.Builder
+	say := func(name string, cpu *stats.CPUStats) {
+		switch {
+		case cpu == nil || cpu.UsageNanoCores == nil:
+			fmt.Fprintf(&b, " %s -", name)
+		default:
+			fmt.Fprintf(&b, " %s %d", name, (*cpu.UsageNanoCores+5e5)/1e6)
+		}
+	}
+	say(s.Node.NodeName, s.Node.CPU)
+	for _, p := range s.Pods {
+		say(p.PodRef.Name+":", p.CPU)
+		for _, c := range p.Containers {
+			say(c.Name, c.CPU)
+		}
+	}
+	return b.String()[1:]
+}
+
+func TestOverWhatTimeRatesAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		pods := []v1.Pod{podOf("web", "a", "b"), podOf("idle")}
+		m := meterOf(h, &pods)
+		for _, step := range []struct {
+			what   string
+			after  time.Duration
+			do     func()
+			window time.Duration
+			reads  int
+			want   string
+		}{
+			{what: "the first who asks waits", window: pause, reads: 2, want: "here 2000 web: 500 a 500 b 500"},
+			{what: "who asks at once is told the same", after: fresh / 2, window: pause, reads: 0, want: "here 2000 web: 500 a 500 b 500"},
+			{what: "who asks later is told of the time since then", after: 15*time.Second - fresh/2, window: 15 * time.Second, reads: 1, want: "here 2000 web: 500 a 500 b 500"},
+			{what: "a container that is new has everybody wait", after: 5 * time.Second, do: func() { pods[0] = podOf("web", "a", "c") }, window: pause, reads: 2, want: "here 2000 web: 500 a 500 c 500"},
+			{what: "so has a Pod", after: 5 * time.Second, do: func() { pods[1] = podOf("idle", "d") }, window: pause, reads: 2, want: "here 2000 web: 500 a 500 c 500 idle: 500 d 500"},
+			{what: "one that is gone is left out", after: 5 * time.Second, do: func() { h.gone["d"] = true }, window: 5 * time.Second, reads: 1, want: "here 2000 web: 500 a 500 c 500"},
+			{what: "an old reading is none", after: stale + time.Second, do: func() { h.gone = map[string]bool{} }, window: pause, reads: 2, want: "here 2000 web: 500 a 500 c 500 idle: 500 d 500"},
+		} {
+			time.Sleep(step.after)
+			if step.do != nil {
+				step.do()
+			}
+			before := h.reads
+			s, window, err := m.Summary(t.Context(), true)
+			if err != nil || shown(s) != step.want || window != step.window || h.reads-before != step.reads {
+				t.Errorf("%s: %s in %v by %d readings, %v; want %s in %v by %d", step.what, shown(s), window, h.reads-before, err, step.want, step.window, step.reads)
+			}
+		}
+	})
+}
+
+func TestManyWhoAskAtOnceAreOneReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		pods := []v1.Pod{podOf("web", "a")}
+		m := meterOf(h, &pods)
+		for range 20 {
+			go func() {
+				if s, window, err := m.Summary(t.Context(), true); err != nil || window != pause || shown(s) != "here 2000 web: 500 a 500" {
+					t.Errorf("%s in %v: %v", shown(s), window, err)
+				}
+			}()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		time.Sleep(pause / 2)
+		if _, _, err := m.Summary(ctx, true); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has gone away: %v", err)
+		}
+		time.Sleep(pause)
+		synctest.Wait()
+		if h.reads != 2 {
+			t.Errorf("%d readings, want 2", h.reads)
+		}
+	})
+}
+
+func TestWhoGoesAwayAmidAReadingLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		pods := []v1.Pod{podOf("web", "a")}
+		m := meterOf(h, &pods)
+		ctx, cancel := context.WithTimeout(t.Context(), pause/2)
+		defer cancel()
+		if _, _, err := m.Summary(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if _, window, err := m.Summary(t.Context(), true); err != nil || window != pause {
+			t.Errorf("the next one: %v, %v", window, err)
+		}
+		h.sick = errors.New("no cgroups")
+		time.Sleep(fresh)
+		if _, _, err := m.Summary(t.Context(), true); !errors.Is(err, h.sick) {
+			t.Errorf("a node that cannot be read: %v", err)
+		}
+	})
+}
+
+func TestTheWholeSummary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		onHost := podOf("host", "h")
+		onHost.Spec.HostNetwork = true
+		onHost.Status.InitContainerStatuses = []v1.ContainerStatus{{Name: "init", ContainerID: "containerd://i", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}}}
+		pods := []v1.Pod{podOf("web", "a"), onHost, podOf("ends", "e")}
+		h.gone["uid-ends"] = true
+		s, _, err := meterOf(h, &pods).Summary(t.Context(), false)
+		if err != nil || shown(s) != "here 2000 web: 500 a 500 host: 500 init 500 h 500 ends: - e 500" {
+			t.Errorf("%s: %v", shown(s), err)
+		}
+		at := metav1.NewTime(h.since.Add(pause))
+		want := stats.ContainerStats{
+			Name: "a",
+			CPU:  &stats.CPUStats{Time: at, UsageNanoCores: ptr.To[uint64](5e8), UsageCoreNanoSeconds: ptr.To[uint64](25e7)},
+			Memory: &stats.MemoryStats{
+				Time: at, UsageBytes: ptr.To[uint64](100), WorkingSetBytes: ptr.To[uint64](80), RSSBytes: ptr.To[uint64](60),
+				PageFaults: ptr.To[uint64](9), MajorPageFaults: ptr.To[uint64](1),
+			},
+		}
+		got := s.Pods[0].Containers[0]
+		got.Logs = nil
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		n, web, host, ends := s.Node, s.Pods[0], s.Pods[1], s.Pods[2]
+		if *n.Memory.AvailableBytes != 920 || *n.Swap.SwapUsageBytes != 5 || !n.StartTime.Time.Equal(h.since) || *n.Fs.CapacityBytes != 50 {
+			t.Errorf("the node: %+v, %+v, %+v", n, n.Memory, n.Fs)
+		}
+		if n.Network.Name != "enp1s0" || len(n.Network.Interfaces) != 2 || web.Network.Name != "eth0" || host.Network != nil || ends.Network != nil {
+			t.Errorf("networks: %+v, %+v, %+v, %+v", n.Network, web.Network, host.Network, ends.Network)
+		}
+		if *web.Containers[0].Logs.UsedBytes != 7 || host.Containers[0].Logs != nil || ends.Memory != nil || web.Memory.AvailableBytes != nil {
+			t.Errorf("logs and memory: %+v, %+v, %+v", web, host, ends)
+		}
+	})
+}
+
+func TestACgroupThatWasMadeAnewHasNoRate(t *testing.T) {
+	now := time.Now()
+	w := window{began: reading{"a": {At: now, CPU: 10}}, now: reading{"a": {At: now.Add(time.Second), CPU: 3}}}
+	if cpu, _, _ := w.figures("a"); cpu.UsageNanoCores != nil || *cpu.UsageCoreNanoSeconds != 3 {
+		t.Errorf("it has %+v", cpu)
+	}
+}
