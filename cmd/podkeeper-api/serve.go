@@ -19,10 +19,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	apiversion "k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/podkeeper/podkeeper/kubeapi/access"
 	"github.com/podkeeper/podkeeper/kubeapi/api"
 	"github.com/podkeeper/podkeeper/kubeapi/idle"
+	"github.com/podkeeper/podkeeper/kubeapi/metrics"
 	"github.com/podkeeper/podkeeper/kubeapi/mirror"
 	"github.com/podkeeper/podkeeper/kubeapi/openapi"
 	"github.com/podkeeper/podkeeper/kubeapi/storage"
@@ -100,7 +102,10 @@ func handlerOf(m *mirror.Mirror, agent *server.Client, log *slog.Logger) (http.H
 		found, _ := m.Table(schema.GroupResource{Group: rbac.GroupName, Resource: resource}).List(mirror.Selection{Match: func(runtime.Object) bool { return true }})
 		return found
 	})
-	storages := storage.Storages(m, agent, func(r *storage.Resource) rest.TableConvertor { return table.Of(r.GroupResource(), time.Now) })
+	tables := func(r schema.GroupResource) rest.TableConvertor { return table.Of(r, time.Now) }
+	storages := storage.Storages(m, agent, func(r *storage.Resource) rest.TableConvertor { return tables(r.GroupResource()) })
+	usage := func(ctx context.Context) (*server.Summary, error) { return agent.Stats(ctx, true) }
+	storages[v1beta1.SchemeGroupVersion] = metrics.Storages(m, usage, tables)
 	pods := m.Table(schema.GroupResource{Resource: "pods"})
 	streams := stream.Storages(stream.Config{
 		Agent: agent.Transport(), Codecs: storage.Codecs,

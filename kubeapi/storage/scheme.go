@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	metrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/podkeeper/podkeeper/manifests"
 )
@@ -31,7 +32,7 @@ func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		v1.AddToScheme, scheduling.AddToScheme, node.AddToScheme, coordination.AddToScheme, discovery.AddToScheme, rbac.AddToScheme,
-		authentication.AddToScheme, authorization.AddToScheme, policy.AddToScheme,
+		authentication.AddToScheme, authorization.AddToScheme, policy.AddToScheme, metrics.AddToScheme,
 	} {
 		utilruntime.Must(add(s))
 	}
