@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"github.com/podkeeper/podkeeper/server"
+)
+
+// TestUsageIsTold asks what a container uses that keeps a CPU busy and holds 50 MiB, and its neighbour that does nothing.
+func TestUsageIsTold(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("busy.yaml", simple("busy", "echo begin; head -c 52428800 /dev/zero > /dev/shm/held; while :; do :; done")+
+		fmt.Sprintf("  - {name: idle, image: %s, command: [sleep, \"1000\"]}\n", image))
+	busy := n.awaitReady("busy")
+	ask := func(only bool) (*server.Summary, map[string]stats.ContainerStats, error) {
+		s, err := n.client().Stats(context.Background(), only)
+		if err != nil {
+			return nil, nil, stop(err)
+		}
+		containers := map[string]stats.ContainerStats{}
+		if len(s.Pods) != 1 || s.Pods[0].PodRef.UID != string(busy.UID) || len(s.Pods[0].Containers) != 2 {
+			return nil, nil, fmt.Errorf("it is of %+v", s.Pods)
+		}
+		for _, c := range s.Pods[0].Containers {
+			containers[c.Name] = c
+		}
+		return s, containers, nil
+	}
+	n.eventually("usage is told", func() error {
+		s, c, err := ask(true)
+		if err != nil {
+			return err
+		}
+		app, idle, pod := c["app"], c["idle"], s.Pods[0]
+		for what, u := range map[string]stats.ContainerStats{"app": app, "the Pod": {CPU: pod.CPU, Memory: pod.Memory}, "the node": {CPU: s.Node.CPU, Memory: s.Node.Memory}} {
+			if *u.CPU.UsageNanoCores < 250e6 || *u.Memory.WorkingSetBytes < 50<<20 { // others use the machine, too
+				return fmt.Errorf("%s uses %d nanocores and %d bytes", what, *u.CPU.UsageNanoCores, *u.Memory.WorkingSetBytes)
+			}
+		}
+		if *app.Memory.WorkingSetBytes > 80<<20 || *idle.Memory.WorkingSetBytes > 20<<20 || *idle.CPU.UsageNanoCores > 100e6 {
+			return fmt.Errorf("app uses %d bytes, idle %d and %d nanocores", *app.Memory.WorkingSetBytes, *idle.Memory.WorkingSetBytes, *idle.CPU.UsageNanoCores)
+		}
+		if s.Window.Duration < 500*time.Millisecond || pod.Network != nil || s.Node.Fs != nil {
+			return stop(errors.New("it has no window, or more than was asked for"))
+		}
+		return nil
+	})
+	s, c, err := ask(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := s.Pods[0]
+	if pod.Network == nil || pod.Network.Name != "eth0" || s.Node.Fs == nil || *s.Node.Fs.CapacityBytes == 0 || c["app"].Logs == nil || *c["app"].Logs.UsedBytes == 0 {
+		t.Errorf("of networks and disks: %+v, %+v, %+v", pod.Network, s.Node.Fs, c["app"].Logs)
+	}
+	if app := c["app"]; s.Node.NodeName == "" || !s.Node.StartTime.Before(&pod.StartTime) || app.StartTime.Before(&pod.StartTime) {
+		t.Errorf("%s began at %v, the Pod at %v, its container at %v", s.Node.NodeName, s.Node.StartTime, pod.StartTime, app.StartTime)
+	}
+}
