@@ -92,7 +92,7 @@ func (c *Client) Stats(ctx context.Context, onlyCPUAndMemory bool) (*Summary, er
 
 // Healthy is nil when the agent runs and is well, else what is wrong.
 func (c *Client) Healthy(ctx context.Context) error {
-	_, err := c.do(ctx, http.MethodGet, "/healthz", nil, nil)
+	_, err := c.do(ctx, http.MethodGet, "/healthz", nil)
 	return err
 }
 
@@ -100,7 +100,7 @@ func (c *Client) Healthy(ctx context.Context) error {
 // agent knows, not when it is done. [ErrNoPod] is where there is no such Pod.
 func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}}
-	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil, nil)
+	_, err := c.do(ctx, http.MethodPost, "/retry?"+query.Encode(), nil)
 	return known(err, ErrNoPod)
 }
 
@@ -108,7 +108,7 @@ func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {
 // [ErrNoPod], or [ErrConflict] where the Pod does not end.
 func (c *Client) Shorten(ctx context.Context, pod types.NamespacedName, grace time.Duration) error {
 	query := url.Values{"namespace": {pod.Namespace}, "name": {pod.Name}, "gracePeriodSeconds": {strconv.Itoa(int(grace / time.Second))}}
-	_, err := c.do(ctx, http.MethodPost, "/shorten?"+query.Encode(), nil, nil)
+	_, err := c.do(ctx, http.MethodPost, "/shorten?"+query.Encode(), nil)
 	return known(err, ErrNoPod)
 }
 
@@ -120,7 +120,7 @@ func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, con
 		return nil, fmt.Errorf("encode ephemeral container: %w", err)
 	}
 	path := fmt.Sprintf("/pods/%s/%s/ephemeralcontainers", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name))
-	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked), nil)
+	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
 	if err != nil {
 		return nil, known(err, ErrNoPod)
 	}
@@ -262,7 +262,7 @@ func (e kindOf) Is(target error) bool { return target == e.kind }
 
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (*T, error) {
-	body, err := c.do(ctx, http.MethodGet, path, nil, nil)
+	body, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -290,8 +290,8 @@ func (a *answer) Error() string {
 }
 
 // do makes a request and reads the answer. One that is no success is an error of type *answer.
-func (c *Client) do(ctx context.Context, method, path string, asked io.Reader, header http.Header) ([]byte, error) {
-	res, err := c.send(ctx, method, path, asked, header)
+func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) ([]byte, error) {
+	res, err := c.send(ctx, method, path, asked, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -198,7 +198,7 @@ func TestGatesNodeAndNamespacesThroughTheSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.awaitReady("inside")
-	if _, err := n.client().DeleteObject(context.Background(), space, server.Condition{}, nil); err != nil {
+	if _, _, err := n.client().DeleteObject(context.Background(), space, server.Condition{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	n.kill()

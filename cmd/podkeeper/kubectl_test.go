@@ -436,6 +436,9 @@ func TestKubectlKeepsTheNode(t *testing.T) {
 	k.all(
 		row{"apply -f web.yaml", "created"},
 		row{"wait --for=condition=Ready pod/web", "condition met"},
+		row{"top pod", "^web +\\d+m +\\d+Mi"},
+		row{"top pod --containers", "^web +app +\\d+m"},
+		row{"top node", "^testnode +\\d+m +\\d+% +\\d+Mi"},
 		row{"label node testnode disk=fast", "node/testnode labeled"},
 		row{"get nodes -l disk=fast", "^testnode"},
 		row{"cordon testnode", "node/testnode cordoned"},

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	goerrors "errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -238,7 +239,7 @@ func TestAwait(t *testing.T) {
 		ended("an end", end, true)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := table.Await(ctx, 100); err != context.Canceled {
+		if err := table.Await(ctx, 100); !goerrors.Is(err, context.Canceled) {
 			t.Errorf("after the end of its context: %v", err)
 		}
 	})

@@ -21,7 +21,7 @@ func Storages(m *mirror.Mirror, agent Agent, tables func(*Resource) rest.TableCo
 			strategy: strategy{ObjectTyper: Scheme, NameGenerator: names.SimpleNameGenerator, Resource: r, edit: whole},
 		}
 		c.write = c.putWhole
-		all[gv][r.GroupVersionResource.Resource] = c
+		all[gv][r.GroupResource().Resource] = c
 		if r.Kind == "Pod" {
 			all[gv]["pods/status"], all[gv]["pods/ephemeralcontainers"] = c.status(), c.ephemeral()
 			all[gv]["pods/eviction"], all[gv]["pods/binding"] = &Eviction{c}, &Binding{c}

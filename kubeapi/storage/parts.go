@@ -33,6 +33,8 @@ func (p *Part) Get(ctx context.Context, name string, options *metav1.GetOptions)
 }
 
 // Update changes the part; there must be the object.
+//
+//nolint:revive // the arguments are rest.Updater's
 func (p *Part) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	return p.of.Update(ctx, name, info, create, update, false, options)
 }

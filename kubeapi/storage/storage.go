@@ -10,7 +10,6 @@ package storage
 import (
 	"context"
 	"encoding/json"
-	goerrors "errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -201,75 +200,67 @@ func nameOf(m metav1.Object) types.NamespacedName {
 func dry(run []string) bool { return len(run) > 0 }
 
 // Update makes an object what info makes of it, or a new one where there is none and that is asked for.
+//
+//nolint:revive // the arguments are rest.Updater's
 func (c *Changeable) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc, orCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	for {
-		object, made, err := c.update(ctx, name, info, create, update, orCreate || c.CreateOnUpdate, options)
-		if again := (raced{}); goerrors.As(err, &again) && ctx.Err() == nil {
-			continue
+		was, err := c.Get(ctx, name, nil)
+		if errors.IsNotFound(err) && (orCreate || c.CreateOnUpdate) {
+			object, err := c.createFrom(ctx, info, create, options)
+			return object, err == nil, err
 		}
-		return object, made, err
-	}
-}
-
-// raced is a conflict of an update that asked for no revision.
-type raced struct{ error }
-
-func (c *Changeable) update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc, orCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	was, err := c.Get(ctx, name, nil)
-	if errors.IsNotFound(err) && orCreate {
-		object, err := info.UpdatedObject(ctx, c.New())
 		if err != nil {
 			return nil, false, err
 		}
-		object, err = c.Create(ctx, object, create, &metav1.CreateOptions{DryRun: options.DryRun})
-		return object, err == nil, err
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	object, err := info.UpdatedObject(ctx, was.DeepCopyObject())
-	if err != nil {
-		return nil, false, err
-	}
-	m, before, err := both(object, was)
-	if err != nil {
-		return nil, false, err
-	}
-	any := m.GetResourceVersion() == ""
-	if any {
-		m.SetResourceVersion(before.GetResourceVersion())
-	}
-	revision, err := revisionOf(m.GetResourceVersion())
-	if err != nil {
-		return nil, false, err
-	}
-	if uid := m.GetUID(); uid != "" && uid != before.GetUID() {
-		return nil, false, errors.NewConflict(c.GroupResource(), name, fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", before.GetUID(), uid))
-	}
-	if err := rest.BeforeUpdate(c.strategy, ctx, object, was); err != nil {
-		return nil, false, err
-	}
-	if update != nil {
-		if err := update(ctx, object.DeepCopyObject(), was.DeepCopyObject()); err != nil {
+		object, err := info.UpdatedObject(ctx, was.DeepCopyObject())
+		if err != nil {
 			return nil, false, err
 		}
+		whatever := object.(metav1.Object).GetResourceVersion() == ""
+		want, err := c.checkUpdate(ctx, object, was, update)
+		if err != nil {
+			return nil, false, err
+		}
+		if same(object, was) {
+			return was, false, nil
+		}
+		want.DryRun = dry(options.DryRun)
+		made, err := c.put(ctx, object, want)
+		if errors.IsConflict(err) && whatever && ctx.Err() == nil {
+			continue // somebody was faster, which whoever asks for no version does not mind
+		}
+		return made, false, err
 	}
-	if same(object, was) {
-		return was, false, nil
-	}
-	object, err = c.put(ctx, object, server.Condition{Revision: revision, DryRun: dry(options.DryRun)})
-	if any && errors.IsConflict(err) {
-		err = raced{err}
-	}
-	return object, false, err
 }
 
-func both(object, was runtime.Object) (now, before metav1.Object, err error) {
-	if now, err = meta.Accessor(object); err != nil {
-		return nil, nil, errors.NewBadRequest(err.Error())
+// createFrom makes an object of nothing.
+func (c *Changeable) createFrom(ctx context.Context, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, options *metav1.UpdateOptions) (runtime.Object, error) {
+	object, err := info.UpdatedObject(ctx, c.New())
+	if err != nil {
+		return nil, err
 	}
-	before, err = meta.Accessor(was)
-	return now, before, err
+	return c.Create(ctx, object, create, &metav1.CreateOptions{DryRun: options.DryRun})
+}
+
+// checkUpdate says what of an update is not allowed, and what must hold of the object for it to be made.
+func (c *Changeable) checkUpdate(ctx context.Context, object, was runtime.Object, validate rest.ValidateObjectUpdateFunc) (want server.Condition, err error) {
+	m, before := object.(metav1.Object), was.(metav1.Object)
+	if m.GetResourceVersion() == "" {
+		m.SetResourceVersion(before.GetResourceVersion())
+	}
+	if want.Revision, err = revisionOf(m.GetResourceVersion()); err != nil {
+		return want, err
+	}
+	if uid := m.GetUID(); uid != "" && uid != before.GetUID() {
+		return want, errors.NewConflict(c.GroupResource(), m.GetName(), fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s)", uid, before.GetUID()))
+	}
+	if err := rest.BeforeUpdate(c.strategy, ctx, object, was); err != nil {
+		return want, err
+	}
+	if validate != nil {
+		return want, validate(ctx, object.DeepCopyObject(), was.DeepCopyObject())
+	}
+	return want, nil
 }
 
 // put asks the agent for an object to be what there is, and answers it as the mirror has it then.
