@@ -8,10 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-)
 
-// KubeletVersion is what the node says of its kubelet: the version of Kubernetes whose rules podkeeper follows.
-const KubeletVersion = "v1.37.2+podkeeper"
+	"github.com/podkeeper/podkeeper/manifests"
+)
 
 // What a kubelet tells at most, unless it is configured otherwise.
 const (
@@ -34,7 +33,7 @@ func (n *Node) Facts(ctx context.Context) (v1.NodeStatus, error) {
 		NodeInfo: v1.NodeSystemInfo{
 			MachineID: readText("/etc/machine-id"), SystemUUID: systemUUID(), BootID: readText("/proc/sys/kernel/random/boot_id"),
 			KernelVersion: kernelVersion(), OSImage: osImage(readText("/etc/os-release")),
-			ContainerRuntimeVersion: "containerd://" + strings.TrimPrefix(version, "v"), KubeletVersion: KubeletVersion,
+			ContainerRuntimeVersion: "containerd://" + strings.TrimPrefix(version, "v"), KubeletVersion: manifests.KubernetesVersion,
 			OperatingSystem: n.Object().Labels[v1.LabelOSStable], Architecture: n.Object().Labels[v1.LabelArchStable],
 		},
 	}

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -30,6 +32,7 @@ import (
 	"github.com/podkeeper/podkeeper/kubeapi/storage"
 	"github.com/podkeeper/podkeeper/kubeapi/stream"
 	"github.com/podkeeper/podkeeper/kubeapi/table"
+	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/server"
 )
 
@@ -125,8 +128,17 @@ func handlerOf(m *mirror.Mirror, agent *server.Client, log *slog.Logger) (http.H
 	}
 	return api.New(api.Config{
 		Scheme: storage.Scheme, Codecs: storage.Codecs, Storages: storages, Types: openapi.NewTypes(), OpenAPI: openapi.Handler(), Authorizer: rules, Log: log,
-		Version: apiversion.Info{Major: "1", Minor: "37", GitVersion: "v1.37.2+podkeeper"},
+		Version: versionInfo(),
 	})
+}
+
+// versionInfo is what GET /version answers.
+func versionInfo() apiversion.Info {
+	parts := strings.SplitN(strings.TrimPrefix(manifests.KubernetesVersion, "v"), ".", 3)
+	return apiversion.Info{
+		Major: parts[0], Minor: parts[1], GitVersion: manifests.KubernetesVersion, GoVersion: goruntime.Version(), Compiler: goruntime.Compiler,
+		Platform: goruntime.GOOS + "/" + goruntime.GOARCH,
+	}
 }
 
 // readCertificates is what the agent has written: who we are, and whose clients we know.

@@ -30,6 +30,7 @@ const (
 	hostSocket  = "/run/containerd/containerd.sock"
 	patience    = 90 * time.Second
 	cniBinaries = "/usr/lib/cni"
+	apiAddress  = "127.0.0.1:7443"
 )
 
 func main() {
@@ -68,10 +69,11 @@ func containerd() (string, error) {
 }
 
 // agent is the agent on a folder of manifests.
-func agent(socket, manifests string) *exec.Cmd {
-	cmd := exec.Command("bin/podkeeper", "agent", "--pod-manifest-path", manifests, "--root-dir", rootDir, "--run-dir", runDir,
-		"--pod-logs-dir", filepath.Join(rootDir, "logs"), "--container-runtime-endpoint", "unix://"+socket,
-		"--containerd-namespace", namespace, "--image-dir", filepath.Join(rootDir, "images"), "--cni-conf-dir", filepath.Join(rootDir, "net.d"))
+func agent(socket, manifests string, more ...string) *exec.Cmd {
+	args := []string{"agent", "--pod-manifest-path", manifests, "--root-dir", rootDir, "--run-dir", runDir,
+		"--pod-logs-dir", filepath.Join(rootDir, "logs"), "--container-runtime-endpoint", "unix://" + socket,
+		"--containerd-namespace", namespace, "--image-dir", filepath.Join(rootDir, "images"), "--cni-conf-dir", filepath.Join(rootDir, "net.d")}
+	cmd := exec.Command("bin/podkeeper", append(args, more...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }
@@ -89,7 +91,7 @@ func up(ctx context.Context) error {
 	if err := image.Run(); err != nil {
 		return fmt.Errorf("build demo image: %w", err)
 	}
-	cmd := agent(socket, "manifests/examples")
+	cmd := agent(socket, "manifests/examples", "--api-address", apiAddress)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
@@ -100,13 +102,11 @@ func up(ctx context.Context) error {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		return err
 	}
-	fmt.Println()
-	show := exec.Command("bin/podkeeper", "pods", "-o", "wide", "--run-dir", runDir)
-	show.Stdout, show.Stderr = os.Stdout, os.Stderr
-	if err := show.Run(); err != nil {
-		return fmt.Errorf("list pods: %w", err)
+	if err := show(ctx); err != nil {
+		return err
 	}
-	fmt.Printf("\nThe Pod serves a page:\n\n    curl http://%s:8080/\n\nEdit manifests/examples/web.yaml and see it follow. Ctrl-C stops the agent and leaves the Pod; make down removes all.\n\n", ip)
+	fmt.Printf("\nThe Pod serves a page:\n\n    curl http://%s:8080/\n\nkubectl works on it, yours or podkeeper's own:\n\n    export KUBECONFIG=%s\n    kubectl get pods          # or: bin/podkeeper kubectl get pods\n\n"+
+		"Edit manifests/examples/web.yaml and see it follow. Ctrl-C stops the agent and leaves the Pod; make down removes all.\n\n", ip, kubeconfig)
 	select {
 	case <-ctx.Done():
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -117,6 +117,32 @@ func up(ctx context.Context) error {
 		}
 		return fmt.Errorf("the agent ended: %w", err)
 	}
+}
+
+// kubeconfig is what kubectl needs to reach the demonstration.
+var kubeconfig = filepath.Join(rootDir, "kubeconfig")
+
+// show has kubectl list the Pods or, where somebody else is at its address, podkeeper.
+func show(ctx context.Context) error {
+	for begun := time.Now(); time.Since(begun) < patience && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+		if _, err := os.Stat(kubeconfig); err == nil {
+			break
+		}
+	}
+	fmt.Print("\n# kubectl get pods -A -o wide\n")
+	kubectl := exec.Command("bin/podkeeper", "kubectl", "get", "pods", "-A", "-o", "wide")
+	kubectl.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	kubectl.Stdout, kubectl.Stderr = os.Stdout, os.Stderr
+	if kubectl.Run() == nil {
+		return nil
+	}
+	fmt.Printf("kubectl is not answered at %s; podkeeper itself says\n", apiAddress)
+	pods := exec.Command("bin/podkeeper", "pods", "-o", "wide", "--run-dir", runDir)
+	pods.Stdout, pods.Stderr = os.Stdout, os.Stderr
+	if err := pods.Run(); err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	return nil
 }
 
 // awaitReady waits until the example Pod is Ready, and answers its address.
@@ -155,6 +181,9 @@ func down(ctx context.Context) error {
 	socket, err := containerd()
 	if err != nil {
 		return err
+	}
+	if err := os.RemoveAll(filepath.Join(rootDir, "objects")); err != nil { // Pods that kubectl has made
+		return fmt.Errorf("remove objects: %w", err)
 	}
 	if err := endPods(ctx, socket); err != nil {
 		return err
