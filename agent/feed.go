@@ -247,6 +247,9 @@ func (k *known) number(revision uint64) error {
 func (a *Agent) sightings() map[objects.ID]sighting {
 	seen := map[objects.ID]sighting{}
 	for _, o := range a.objects.List() {
+		if o.Resource == nodeResource && o.Name != a.node.Name {
+			continue // the node had another name then
+		}
 		seen[o.ID] = sighting{o.Revision, func() (map[string]any, error) { return runtime.DeepCopyJSON(o.Content), nil }}
 	}
 	a.seeNode(seen)

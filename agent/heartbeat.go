@@ -136,8 +136,11 @@ func sameStatus(a, b *v1.NodeStatus) bool {
 	return equality.Semantic.DeepEqual(timeless(a), timeless(b))
 }
 
+// nodeResource is what nodes are called in paths.
+const nodeResource = "nodes"
+
 func nodeID(name string) objects.ID {
-	return objects.IDOf(manifests.Key{Kind: manifests.KindNode, NamespacedName: types.NamespacedName{Name: name}})
+	return objects.ID{Resource: nodeResource, NamespacedName: types.NamespacedName{Name: name}}
 }
 
 func (h *heartbeat) leaseID() objects.ID {

@@ -26,7 +26,7 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 		delete(spec, "podCIDR")
 		delete(spec, "podCIDRs")
 	case manifests.KindNamespace:
-		completeNamespace(id, fields)
+		completeNamespace(id, fields, was)
 	}
 }
 

@@ -73,14 +73,17 @@ func (a *Agent) terminating(name string) bool {
 }
 
 // completeNamespace fills in what every Namespace has.
-func completeNamespace(id objects.ID, fields map[string]any) {
-	metadata := child(fields, "metadata")
-	child(metadata, "labels")[v1.LabelMetadataName] = id.Name
-	phase := v1.NamespaceActive
-	if objects.Ending(fields) {
-		phase = v1.NamespaceTerminating
-	} else if spec := child(fields, "spec"); spec["finalizers"] == nil {
+func completeNamespace(id objects.ID, fields, was map[string]any) {
+	child(child(fields, "metadata"), "labels")[v1.LabelMetadataName] = id.Name
+	phase, spec := v1.NamespaceActive, child(fields, "spec")
+	switch left, named, _ := unstructured.NestedSlice(was, "spec", "finalizers"); {
+	case !objects.Ending(fields):
 		spec["finalizers"] = []any{string(v1.FinalizerKubernetes)}
+	case named && spec["finalizers"] == nil: // who says nothing of them leaves them
+		spec["finalizers"] = left
+		fallthrough
+	default:
+		phase = v1.NamespaceTerminating
 	}
 	child(fields, "status")["phase"] = string(phase)
 }
@@ -299,11 +302,15 @@ func (a *Agent) emptyOne(namespace objects.Object, within []objects.Object) (cha
 		changed = changed || err == nil
 		errs = append(errs, err)
 	}
-	if len(within) > 0 || slices.ContainsFunc(a.all(), func(w *worker) bool { return w.key.Namespace == namespace.Name && w.published.Load() != nil }) {
+	if len(within) > 0 || slices.ContainsFunc(a.all(), func(w *worker) bool { return w.key.Namespace == namespace.Name && !w.over() }) {
 		return changed, errors.Join(errs...)
 	}
 	fields := runtime.DeepCopyJSON(namespace.Content)
-	child(fields, "spec")["finalizers"] = []any{}
+	spec := child(fields, "spec")
+	if left, _ := spec["finalizers"].([]any); len(left) == 0 {
+		return changed, nil // somebody else is not done with it
+	}
+	spec["finalizers"] = []any{}
 	body, err := json.Marshal(fields)
 	if err != nil {
 		return changed, fmt.Errorf("encode namespace: %w", err)

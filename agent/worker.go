@@ -84,6 +84,7 @@ type worker struct {
 	wantedAt  time.Time
 	forgiving forgiveness          // which failures to forget: what they were about may have been mended
 	retrying  bool                 // back-off between restarts starts over, too
+	vacant    bool                 // when it took what is wanted last, that was nothing, and nothing was there
 	allotted  *time.Duration       // what the end has for its grace period, in place of the Pod's own; nil is that
 	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
@@ -191,6 +192,13 @@ func (w *worker) idle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.wanted == nil && !w.awaiting
+}
+
+// over says whether nothing is wanted, and nothing is there to be told of.
+func (w *worker) over() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wanted == nil && w.vacant && w.published.Load() == nil
 }
 
 // Wake makes the worker look again.
@@ -390,6 +398,7 @@ func (w *worker) adjust() {
 	wanted, wantedAt, awaiting, allotted := w.wanted, w.wantedAt, w.awaiting, w.allotted
 	forgiving, retrying := w.forgiving, w.retrying
 	w.forgiving, w.retrying = forgiveNone, false
+	w.vacant = wanted == nil && !awaiting && w.inst == nil
 	w.mu.Unlock()
 	w.pardon(forgiving, retrying)
 	if w.inst != nil && w.inst.TornDown && (wanted == nil || wanted.Ruling.Verdict != Evicted || wanted.Pod.Revision != w.inst.Revision) {

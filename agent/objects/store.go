@@ -266,6 +266,8 @@ func IDOf(key manifests.Key) ID { return ID{manifests.ResourceOf(key.Kind), key.
 // check says whether a change may be made of what there is.
 func (s *Store) check(id ID, want Condition) error {
 	switch o := s.objects[id]; {
+	case o != nil && want.New && Ending(o.Content):
+		return fmt.Errorf("object is being deleted: %s %q %w", id.Resource, id.Name, ErrExists)
 	case o != nil && want.New:
 		return fmt.Errorf("%s: %w", id, ErrExists)
 	case o == nil && want.Revision != 0:

@@ -198,6 +198,9 @@ func TestFinalizersHoldAnObject(t *testing.T) {
 	if again, err := s.Delete(id, Condition{}); err != nil || again.Revision != marked.Revision {
 		t.Errorf("twice it is %v: %v", again, err)
 	}
+	if _, err := s.Put(id, configMap("x", "1"), Condition{New: true}); !errors.Is(err, ErrExists) || err.Error() != `object is being deleted: configmaps "x" already exists` {
+		t.Errorf("made anew: %v", err)
+	}
 	s = open(t, dir, time.UnixMicro(2), nil)
 	if edited, err := put(s, "2", `"c/d"`); err != nil || metadataOf(edited.Content)["deletionTimestamp"] != metadataOf(marked.Content)["deletionTimestamp"] {
 		t.Errorf("after a restart, edited %v: %v", edited, err)
