@@ -62,8 +62,11 @@ func (n *namespaces) begin() {
 	n.Wake()
 }
 
+// namespaceResource is what namespaces are called in paths.
+const namespaceResource = "namespaces"
+
 func namespaceID(name string) objects.ID {
-	return objects.IDOf(manifests.Key{Kind: manifests.KindNamespace, NamespacedName: types.NamespacedName{Name: name}})
+	return objects.ID{Resource: namespaceResource, NamespacedName: types.NamespacedName{Name: name}}
 }
 
 // terminating says whether a namespace is being deleted.
@@ -138,7 +141,7 @@ func (a *Agent) provideFor(seen map[objects.ID]sighting) {
 	names := map[string]bool{}
 	for id := range seen {
 		switch {
-		case id == namespaceID(id.Name):
+		case id.Resource == namespaceResource:
 			names[id.Name] = true
 		case id.Namespace != "" && id.Resource != eventResource:
 			names[id.Namespace] = true

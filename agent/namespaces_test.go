@@ -99,6 +99,10 @@ func TestNamespacesAreMadeForWhoAsks(t *testing.T) {
 		if !slices.Contains(a.kept(), "serviceaccounts/late/default") {
 			t.Errorf("what is in every namespace is not made again: %v", a.kept())
 		}
+		empty := []byte(`{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "empty"}}`)
+		if _, err := a.PutObject(id("namespaces", "", "empty"), empty, server.Condition{New: true}); err != nil || !slices.Contains(a.kept(), "serviceaccounts/empty/default") {
+			t.Errorf("in a namespace with nothing in it there is %v: %v", a.kept(), err)
+		}
 		if err := f.end(); err == nil {
 			t.Error("it ended for no reason")
 		}

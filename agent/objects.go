@@ -34,7 +34,7 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	if id.Resource == eventResource {
 		return a.putEvent(key.NamespacedName, body, want)
 	}
-	if want.New && a.ends(key) {
+	if want.New && a.ends(key) && !a.keeps(key) {
 		return nil, server.As(server.ErrConflict, fmt.Sprintf("object is being deleted: %s %q already exists", id.Resource, id.Name))
 	}
 	o, err := a.putInto(key, body, objects.Condition(want))
