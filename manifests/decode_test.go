@@ -160,6 +160,9 @@ func FuzzDecode(f *testing.F) {
 			f.Add(c.manifest)
 		}
 	}
+	for _, c := range ofEveryKind {
+		f.Add([]byte(c.manifest))
+	}
 	for _, file := range []string{"examples/web.yaml", "examples/more/pair.yaml"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -174,7 +177,7 @@ func FuzzDecode(f *testing.F) {
 			set.Objects = append(set.Objects, Object{Object: p.Pod, Kind: KindPod, Revision: p.Revision, Line: p.Line})
 		}
 		for _, o := range set.Objects {
-			if o.GetName() == "" || o.GetNamespace() == "" || o.Revision == "" || o.Line < 1 || seen[o.Key()] {
+			if o.GetName() == "" || (o.GetNamespace() == "") != kinds[o.Kind].clusterWide || o.Revision == "" || o.Line < 1 || seen[o.Key()] {
 				t.Errorf("%s is not fit", o.Key())
 			}
 			seen[o.Key()] = true

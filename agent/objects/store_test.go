@@ -127,6 +127,7 @@ func TestChangesWithConditions(t *testing.T) {
 		"of another name":           {func() error { _, err := s.Put(id, configMap("y", "2"), Condition{}); return err }, ErrInvalid},
 		"of another kind":           {func() error { _, err := s.Put(id, pod("x", "demo"), Condition{}); return err }, ErrInvalid},
 		"no JSON":                   {func() error { _, err := s.Put(id, []byte("{"), Condition{}); return err }, ErrInvalid},
+		"nothing":                   {func() error { _, err := s.Put(id, []byte("null"), Condition{}); return err }, ErrInvalid},
 		"what podkeeper cannot run": {func() error { _, err := s.Put(named("pods", "x"), pod("x", ""), Condition{}); return err }, ErrInvalid},
 		"a field that does not work": {func() error {
 			_, err := s.Put(id, configMap("x", "2", `, "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "1"}]`), Condition{})
