@@ -380,7 +380,7 @@ func TestRefusedManifests(t *testing.T) {
 	n.apply("good.yaml", simple("good", forever))
 	before := n.awaitReady("good")
 	n.apply("good.yaml", strings.Replace(simple("good", forever), "containers:", "contaienrs:", 1))
-	n.apply("new.yaml", simple("new", forever, "  readinessGates: [{conditionType: example.com/open}]"))
+	n.apply("new.yaml", simple("new", forever, "  resourceClaims: [{name: gpu, resourceClaimName: gpu}]"))
 	n.eventually("the faults are told", func() error {
 		m, err := n.client().Manifests(context.Background())
 		if err != nil {
@@ -390,7 +390,7 @@ func TestRefusedManifests(t *testing.T) {
 		for _, r := range m.Refused {
 			fmt.Fprintf(&text, "%s:%d %s: %s (kept %v)\n", filepath.Base(r.File), r.Line, r.Field, r.Reason, r.Kept)
 		}
-		for _, want := range []string{`did you mean "containers"?`, "good.yaml:7", "(kept true)", "spec.readinessGates: not supported"} {
+		for _, want := range []string{`did you mean "containers"?`, "good.yaml:7", "(kept true)", "spec.resourceClaims: not supported"} {
 			if !strings.Contains(text.String(), want) {
 				return fmt.Errorf("%q is not in\n%s", want, text.String())
 			}
@@ -402,7 +402,7 @@ func TestRefusedManifests(t *testing.T) {
 		t.Error("a broken edit disturbed the Pod")
 	}
 	refused := n.await("new", "is shown as refused", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodPending })
-	if !strings.Contains(refused.Status.Message, "readinessGates") {
+	if !strings.Contains(refused.Status.Message, "resourceClaims") {
 		t.Errorf("it says %q", refused.Status.Message)
 	}
 }
