@@ -459,3 +459,108 @@ func TestKubectlKeepsTheNode(t *testing.T) {
 		row{"delete node testnode", "error: forbidden"},
 	)
 }
+
+func TestKubectlKnowsOtherKinds(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.write("many.yaml", web("web")+"---\n"+web("other")+fmt.Sprintf(settings, "blue")+ownObjects)
+	k.write("fewer.yaml", web("web")+fmt.Sprintf(settings, "blue"))
+	k.write("bare.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: none}\n")
+	k.write("kustomization.yaml", "resources: [fewer.yaml]\nnamePrefix: my-\nnamespace: shop\n")
+	k.all(
+		row{"apply -f many.yaml", `pod/web created
+			configmap/settings created
+			persistentvolumeclaim/data created
+			limitrange/limits created
+			resourcequota/quota created`},
+		row{"wait --for=condition=Ready pod -l app=web", `pod/web condition met
+			pod/other condition met`},
+		row{"get pvc,limits,quota,sa", "persistentvolumeclaim/data"},
+		row{"describe limits", "Name: +limits"},
+		row{"describe quota", "Name: +quota"},
+		row{"describe pvc data", "^Name: +data"},
+		row{"describe cm settings", "blue"},
+		row{"describe ns default", "^Status: +Active"},
+		row{"describe sa default", "^Name: +default"},
+		row{"create priorityclass high --value=1000", "priorityclass.scheduling.k8s.io/high created"},
+		row{"get pc", "^high +1000 +false"},
+		row{"create role reader --verb=get --resource=pods", "role.rbac.authorization.k8s.io/reader created"},
+		row{"create rolebinding readers --role=reader --user=ann", "rolebinding.rbac.authorization.k8s.io/readers created"},
+		row{"describe rolebinding readers", "ann"},
+		row{"auth can-i get pods --as ann", "^yes$"},
+		row{"auth can-i get pods --as bob", "error: ^no$"},
+		row{"get pod web --as ann", "^web"},
+		row{"get cm settings --as ann", `error: configmaps "settings" is forbidden: User "ann" cannot get resource "configmaps" in API group "" in the namespace "default"`},
+		row{"create quota small --hard=pods=2", "resourcequota/small created"},
+		row{"create serviceaccount bot", "serviceaccount/bot created"},
+		row{"delete sa bot", `serviceaccount "bot" deleted`},
+		row{"explain lease.spec.holderIdentity", "FIELD: holderIdentity"},
+		row{"explain priorityclass", "KIND: +PriorityClass"},
+		row{"get configmap settings -o go-template={{.data.colour}}", "^blue$"},
+		row{"apply -f bare.yaml", `error: no matches for kind "Deployment" in version "apps/v1"`},
+		row{"apply -k .", `pod/my-web created`},
+		row{"get pods -n shop -o name", "pod/my-web"},
+		row{"delete -k .", `pod "my-web" deleted`},
+		row{"apply -f fewer.yaml --prune -l app=web --prune-allowlist=core/v1/Pod", "pod/other pruned"},
+		row{"replace --force -f fewer.yaml --grace-period=1", `pod/web replaced`},
+		row{"wait --for=create pod/web", "condition met"},
+		row{"get pods -o jsonpath='{range .items[*]}{.metadata.name}{end}'", "^web$"},
+		row{"patch pod web --type=json -p '[{\"op\":\"test\",\"path\":\"/metadata/name\",\"value\":\"x\"}]'", "error: The request is invalid"},
+		row{"label pods --all checked=yes", "pod/web labeled"},
+		row{"annotate pods -l checked=yes seen=1 --overwrite", "pod/web annotated"},
+		row{"get pods --chunk-size=1 -A", "web"},
+		row{"get --raw /api/v1/namespaces/default/pods?limit=1", `"kind":"PodList"`},
+		row{"get --raw /api/v1/namespaces/default/pods?watch=1&timeoutSeconds=1", `"type":"ADDED"`},
+		row{"get --raw /metrics", "error: the server could not find the requested resource"},
+		row{"create -f - <<< {\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"generateName\":\"made-\"}}", "configmap/made-.* created"},
+		row{"delete cm --all", `configmap "settings" deleted`},
+		row{"delete pod web --wait=false", `pod "web" deleted`},
+		row{"delete pod web --ignore-not-found", ""},
+	)
+}
+
+// ownObjects are of kinds that Pods use, and that are kept for clients.
+const ownObjects = `---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: LimitRange
+metadata: {name: limits}
+spec: {limits: [{type: Container, default: {memory: 64Mi}}]}
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: quota}
+spec: {hard: {pods: "20"}}
+`
+
+func TestKubectlOnATerminal(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.write("web.yaml", web("web"))
+	k.all(
+		row{"apply -f web.yaml", "created"},
+		row{"wait --for=condition=Ready pod/web", "condition met"},
+	)
+	// script gives kubectl a terminal of its own.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	kubectl := k.cmd(ctx, "exec -it web -- sh -c 'tty; until stty size 2>/dev/null | grep 77; do sleep 0.1; done; exit 5'")
+	cmd := exec.CommandContext(ctx, "script", "-qefc", "stty rows 33 cols 77; "+quoted(kubectl.Args), "/dev/null")
+	cmd.Env, cmd.Dir = kubectl.Env, kubectl.Dir
+	out, err := cmd.CombinedOutput()
+	if text := string(out); !strings.Contains(text, "/dev/pts/") || !strings.Contains(text, "33 77") || !strings.Contains(text, "exit code 5") {
+		t.Errorf("on a terminal it says %q: %v", text, err)
+	}
+}
+
+func quoted(args []string) string {
+	var all []string
+	for _, arg := range args {
+		all = append(all, "'"+strings.ReplaceAll(arg, "'", `'\''`)+"'")
+	}
+	return strings.Join(all, " ")
+}

@@ -95,7 +95,12 @@ func (a *api) identified(next http.Handler) http.Handler {
 		subject := r.TLS.VerifiedChains[0][0].Subject
 		ctx := request.WithRequestInfo(r.Context(), info)
 		ctx = request.WithNamespace(ctx, info.Namespace)
-		ctx = request.WithUser(ctx, &user.DefaultInfo{Name: subject.CommonName, Groups: append(slices.Clone(subject.Organization), user.AllAuthenticated)})
+		who, err := a.impersonated(r, &user.DefaultInfo{Name: subject.CommonName, Groups: append(slices.Clone(subject.Organization), user.AllAuthenticated)})
+		if err != nil {
+			a.fail(err, w, r)
+			return
+		}
+		ctx = request.WithUser(ctx, who)
 		ctx = request.WithReceivedTimestamp(ctx, time.Now())
 		ctx = audit.WithAuditContext(ctx) // watches and patches want one, though nothing is audited
 		ctx = warning.WithWarningRecorder(ctx, warnings{w.Header()})

@@ -64,11 +64,11 @@ func (echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, info.Namespace+"/"+info.Name+"/"+info.Subresource)
 }
 
-// polite allows everything but what mallory asks.
+// polite allows everything but what mallory asks; only root may be somebody else.
 type polite struct{}
 
 func (polite) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
-	if a.GetUser().GetName() == "mallory" {
+	if name := a.GetUser().GetName(); name == "mallory" || a.GetVerb() == "impersonate" && name != "root" {
 		return authorizer.DecisionNoOpinion, "", nil
 	}
 	return authorizer.DecisionAllow, "", nil
@@ -142,6 +142,27 @@ func TestRequests(t *testing.T) {
 	}
 	if w := ask(h, "ann", "GET", own+"/settings"); w.Header().Get("Warning") != `299 - "it is \"old\""` {
 		t.Errorf("it warns by %q", w.Header())
+	}
+}
+
+func TestImpersonation(t *testing.T) {
+	h := served(t)
+	const object = "/api/v1/namespaces/shop/configmaps/settings"
+	for what, of := range map[string]struct {
+		who    string
+		header []string
+		code   int
+		want   string
+	}{
+		"who may is somebody else":         {"root", []string{"Impersonate-User: ann", "Impersonate-Group: staff", "Impersonate-Extra-Scopes: view", "Impersonate-Uid: 7"}, 200, `"asks":"ann"`},
+		"with what that one may":           {"root", []string{"Impersonate-User: mallory"}, 403, `User \"mallory\" cannot get resource \"configmaps\"`},
+		"who may not is told so":           {"ann", []string{"Impersonate-User: root"}, 403, `User \"ann\" cannot impersonate resource \"users\"`},
+		"nor may he be a service account":  {"ann", []string{"Impersonate-User: system:serviceaccount:shop:bot"}, 403, `cannot impersonate resource \"serviceaccounts\" in API group \"\" in the namespace \"shop\"`},
+		"a group needs somebody who is in": {"root", []string{"Impersonate-Group: staff"}, 400, "can be impersonated with a user only"},
+	} {
+		if w := ask(h, of.who, "GET", object, of.header...); w.Code != of.code || !strings.Contains(w.Body.String(), of.want) {
+			t.Errorf("%s: %d %s, want %d with %s", what, w.Code, w.Body, of.code, of.want)
+		}
 	}
 }
 
