@@ -76,6 +76,7 @@ func New(cfg Config, n *node.Node) *Agent {
 		a.feed.Wake()
 		a.namespaces.Wake()
 	}
+	a.noted = a.noteEnd
 	a.events.told = a.feed.Wake
 	a.meter = usage.New(n.Name, n, a.Pods, cfg.Log)
 	a.metrics = newMetrics(a.registry, a)

@@ -1,7 +1,13 @@
 package agent
 
 import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"github.com/podkeeper/podkeeper/agent/objects"
+	"github.com/podkeeper/podkeeper/agent/status"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
@@ -16,6 +22,9 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 	switch kind {
 	case manifests.KindPod:
 		delete(fields, "status")
+		if objects.Ending(fields) && was["status"] != nil { // how it has ended
+			fields["status"] = was["status"]
+		}
 		a.completeSpec(fields, was)
 	case manifests.KindClaim, manifests.KindVolume:
 		delete(fields, "status")
@@ -27,6 +36,28 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 		delete(spec, "podCIDRs")
 	case manifests.KindNamespace:
 		completeNamespace(id, fields, was)
+	}
+}
+
+// noteEnd keeps of a Pod that is no more how it was last, where somebody holds its object by a finalizer.
+func (a *Agent) noteEnd(last *v1.Pod) {
+	id := objects.IDOf(manifests.PodKey(key(last)))
+	if !a.keeps(id) {
+		return
+	}
+	reported := a.reported(last)
+	final := status.Final(&reported, time.Now())
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&final)
+	if err == nil {
+		err = a.objects.Amend(id, func(pod map[string]any) {
+			pod["status"] = fields
+			if reported.Spec.NodeName != "" {
+				child(pod, "spec")["nodeName"] = reported.Spec.NodeName
+			}
+		})
+	}
+	if err != nil {
+		a.log.Error("end of pod cannot be kept", "pod", id.NamespacedName.String(), "error", err)
 	}
 }
 

@@ -76,7 +76,7 @@ func TestADryRunIsNotWanted(t *testing.T) {
 	if err != nil || !strings.Contains(string(answer), `"uid"`) {
 		t.Errorf("it would be %s: %v", answer, err)
 	}
-	if _, err := a.PutObject(web, aPod("web", `, "finalizers": ["a/b"]`, ""), server.Condition{DryRun: true}); !errors.Is(err, server.ErrInvalid) || !strings.Contains(err.Error(), "metadata.finalizers: not supported of a Pod") {
+	if _, err := a.PutObject(web, aPod("web", `, "finalizers": ["a b"]`, ""), server.Condition{DryRun: true}); !errors.Is(err, server.ErrInvalid) || !strings.Contains(err.Error(), "metadata.finalizers") {
 		t.Errorf("it is not checked: %v", err)
 	}
 	if len(a.objects.List()) > 0 || len(a.sources.sets[SourceAPI].Pods) > 0 {
@@ -102,4 +102,40 @@ func TestThePodOfANameThatEnds(t *testing.T) {
 	if err != nil || !strings.Contains(string(answer), `"deletionTimestamp"`) {
 		t.Errorf("deleted once more it is %s: %v", answer, err)
 	}
+}
+
+func TestAPodThatIsHeldIsToldOfToTheEnd(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	web := objects.IDOf(manifests.PodKey(types.NamespacedName{Namespace: "shop", Name: "web"}))
+	held := aPod("web", `, "finalizers": ["a/b"]`, "")
+	if _, err := a.objects.Put(web, held, objects.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	last := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}, Spec: v1.PodSpec{Containers: []v1.Container{{Name: "app"}}}, Status: v1.PodStatus{Phase: v1.PodRunning}}
+	a.noteEnd(last)
+	if o, err := a.objects.Get(web); err != nil || o.Content["status"] != nil {
+		t.Errorf("while it is wanted its end is kept: %v: %v", o.Content, err)
+	}
+	if _, _, err := a.DeleteObject(id("pods", "shop", "web"), server.Condition{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if wanted := a.objects.Set(); len(wanted.Pods) > 0 || len(wanted.Refused) > 0 {
+		t.Errorf("wanted is %v", wanted)
+	}
+	a.noteEnd(last)
+	if _, err := a.PutObject(id("pods", "shop", "web"), held, server.Condition{}); err != nil {
+		t.Error(err)
+	}
+	f := a.followed(t)
+	defer func() { _ = f.end() }()
+	var pod v1.Pod
+	if err := json.Unmarshal((<-f.changes).Object, &pod); err != nil || pod.Status.Phase != v1.PodFailed || pod.DeletionTimestamp == nil || pod.Spec.NodeName != "here" {
+		t.Errorf("told of %+v: %v", pod, err)
+	}
+	f.expect("BOOKMARK")
+	if _, err := a.PutObject(id("pods", "shop", "web"), aPod("web", "", ""), server.Condition{}); err != nil {
+		t.Error(err)
+	}
+	f.expect("DELETED pods/web")
 }

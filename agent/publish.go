@@ -62,6 +62,14 @@ func (w *worker) show(pod *v1.Pod) (before *v1.Pod) {
 	return before
 }
 
+// vanish has the Pod be reported no more.
+func (w *worker) vanish() {
+	if last := w.published.Load(); last != nil && w.noted != nil {
+		w.noted(last)
+	}
+	w.show(nil)
+}
+
 // withStatus is the Pod as it is reported: a copy of its top only, for neither side changes what is below.
 func withStatus(inst *instance) *v1.Pod {
 	pod := *inst.Pod

@@ -57,6 +57,7 @@ type surroundings struct {
 	turns             *turns                                                         // of Pods that start something; nil is no limit
 	exits             *turns                                                         // of Pods that are torn down; likewise
 	rule              func(pod types.NamespacedName, revision string, ruling Ruling) // asks that a Pod as it is wanted now be ended
+	noted             func(last *v1.Pod)                                             // a Pod is not reported any more, and was like this last; may be nil
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics
@@ -408,7 +409,7 @@ func (w *worker) adjust() {
 	case awaiting:
 	case w.inst == nil && wanted == nil:
 		if !slices.ContainsFunc(w.remains, func(r *remains) bool { return !r.tried }) {
-			w.show(nil)
+			w.vanish()
 		}
 	case w.inst == nil:
 		w.beginInstance(wanted, wantedAt)

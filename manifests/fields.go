@@ -438,8 +438,5 @@ func oddPod(pod *v1.Pod, at *field.Path) []fault {
 			faults = append(faults, oddTemplate(volume.Ephemeral.VolumeClaimTemplate.Spec, at)...)
 		}
 	}
-	if len(pod.Finalizers) > 0 {
-		faults = append(faults, fault{field: join(at, "metadata.finalizers"), reason: "not supported of a Pod"})
-	}
 	return faults
 }

@@ -473,6 +473,26 @@ func (s *Store) mark(id ID, want Condition) (Object, error) {
 	return s.write(id, fields, content)
 }
 
+// Amend changes an object that is being deleted, where there is one: for whoever knows how it has ended. The error is why that
+// could not be written.
+func (s *Store) Amend(id ID, amend func(fields map[string]any)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.objects[id]
+	if o == nil || !Ending(o.Content) {
+		return nil
+	}
+	fields := runtime.DeepCopyJSON(o.Content)
+	delete(metadataOf(fields), "resourceVersion")
+	amend(fields)
+	content, err := yaml.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", id, err)
+	}
+	_, err = s.write(id, fields, content)
+	return err
+}
+
 // remove has an object be gone, from the disk first, and answers what it was last.
 func (s *Store) remove(id ID, last map[string]any) (Object, error) {
 	if err := os.Remove(filepath.Join(s.cfg.Dir, id.file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -537,7 +557,9 @@ func (s *Store) Set() manifests.Set {
 	all := manifests.Set{Err: s.unread}
 	for _, id := range slices.SortedFunc(maps.Keys(s.objects), ID.Compare) {
 		read := s.objects[id].read
-		all.Pods = append(all.Pods, read.Pods...)
+		if !Ending(s.objects[id].Content) { // else it has to end, though somebody holds its object
+			all.Pods = append(all.Pods, read.Pods...)
+		}
 		all.Objects = append(all.Objects, read.Objects...)
 		all.Refused = append(all.Refused, read.Refused...)
 	}

@@ -105,6 +105,33 @@ func Held(pod *v1.Pod, reason, message string, previous v1.PodStatus, now time.T
 	return s
 }
 
+// Final makes the last status of a Pod that has ended for good: it has succeeded if all of its containers have, else it has
+// failed (kubernetes/kubernetes pkg/kubelet/kubelet_pods.go, getPhase of a Pod that is terminal).
+func Final(pod *v1.Pod, now time.Time) v1.PodStatus {
+	s := *pod.Status.DeepCopy()
+	if s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed {
+		return s
+	}
+	succeeded := 0
+	for _, c := range s.ContainerStatuses {
+		if t := c.State.Terminated; t != nil && t.ExitCode == 0 {
+			succeeded++
+		}
+	}
+	reason := "PodCompleted"
+	if s.Phase = v1.PodSucceeded; succeeded < len(pod.Spec.Containers) {
+		s.Phase, reason = v1.PodFailed, "PodFailed"
+	}
+	for i := range s.Conditions {
+		if c := &s.Conditions[i]; c.Type == v1.PodReady || c.Type == v1.ContainersReady {
+			was := *c
+			c.Status, c.Reason, c.Message = v1.ConditionFalse, reason, ""
+			c.LastTransitionTime = transition(c, []v1.PodCondition{was}, now)
+		}
+	}
+	return s
+}
+
 // lastKnown takes what cannot be told of for what it was last known to be: it runs, or it has not started. What waits for its
 // postStart hook has not either (kubernetes.io/docs "container lifecycle hooks").
 func lastKnown(pod *v1.Pod, f Facts) map[string]plan.Container {

@@ -556,3 +556,30 @@ func TestGates(t *testing.T) {
 		}
 	}
 }
+
+func TestFinal(t *testing.T) {
+	t.Parallel()
+	for sentence, c := range map[string]struct {
+		containers all
+		phase      v1.PodPhase
+		reason     string
+	}{
+		"all have succeeded":          {all{"a": ended(0), "b": ended(0)}, v1.PodSucceeded, "PodCompleted"},
+		"one has failed":              {all{"a": ended(0), "b": ended(1)}, v1.PodFailed, "PodFailed"},
+		"one has never run":           {all{"a": ended(0)}, v1.PodFailed, "PodFailed"},
+		"one was running to the last": {all{"a": ended(0), "b": up()}, v1.PodFailed, "PodFailed"},
+	} {
+		p := always("a", "b")
+		p.Status = Make(p, facts(c.containers), t0)
+		final := Final(p, t0)
+		ready := conditionOf(v1.PodReady, final.Conditions)
+		if final.Phase != c.phase || ready.Status != v1.ConditionFalse || ready.Reason != c.reason || p.Status.Phase == c.phase {
+			t.Errorf("%s: it is %s, and ready %+v; before it was %s", sentence, final.Phase, ready, p.Status.Phase)
+		}
+	}
+	gone := never("a")
+	gone.Status = Make(gone, facts(all{"a": ended(1)}), t0)
+	if diff := cmp.Diff(gone.Status, Final(gone, t0.Add(time.Hour))); diff != "" {
+		t.Errorf("what had ended already: %s", diff)
+	}
+}

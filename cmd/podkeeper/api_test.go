@@ -212,6 +212,49 @@ func TestGatesNodeAndNamespacesThroughTheSocket(t *testing.T) {
 	})
 }
 
+// TestAPodWithAFinalizerThroughTheSocket has a Pod end whose object somebody holds: how it has ended is told until that one
+// lets go, by the next agent, too.
+func TestAPodWithAFinalizerThroughTheSocket(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	id := server.ObjectID{Resource: "pods", Namespace: "default", Name: "held"}
+	text := strings.Replace(simple("held", "sleep 1000"), "{name: held}", "{name: held, namespace: default, finalizers: [shop.example/held]}", 1)
+	if _, err := n.make(id, text, server.Condition{New: true}); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitReady("held")
+	grace := time.Second
+	if _, err := n.client().DeleteObject(context.Background(), id, server.Condition{}, &grace); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitGone("held")
+	n.kill()
+	n.restart()
+	errFound := errors.New("found")
+	var held v1.Pod
+	err := n.client().Follow(t.Context(), func(c server.Change) error {
+		if c.Resource == "pods" && json.Unmarshal(c.Object, &held) == nil && held.Name == "held" {
+			return errFound
+		}
+		return nil
+	})
+	if !errors.Is(err, errFound) || held.Status.Phase != v1.PodFailed || held.DeletionTimestamp == nil || len(held.Status.ContainerStatuses) != 1 {
+		t.Fatalf("told of %+v: %v", held, err)
+	}
+	if ended := held.Status.ContainerStatuses[0].State.Terminated; ended == nil || ended.ExitCode != 137 {
+		t.Errorf("its container is %+v", held.Status.ContainerStatuses[0])
+	}
+	if _, err := n.make(id, text, server.Condition{New: true}); !errors.Is(err, server.ErrConflict) {
+		t.Errorf("made anew: %v", err)
+	}
+	if _, err := n.make(id, strings.Replace(text, ", finalizers: [shop.example/held]", "", 1), server.Condition{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(n.path("root", "objects", "pods_default_held.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its object is there: %v", err)
+	}
+}
+
 // edit replaces a text in a file below the root directory.
 func (n *node) edit(file, old, text string) {
 	n.t.Helper()
