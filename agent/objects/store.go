@@ -283,8 +283,12 @@ func (s *Store) check(id ID, want Condition) error {
 // removes it. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
 func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 	var fields map[string]any
-	if err := utiljson.Unmarshal(body, &fields); err != nil || fields == nil {
-		return Object{}, fmt.Errorf("%w: %s: not an object in JSON: %v", ErrInvalid, id, err)
+	err := utiljson.Unmarshal(body, &fields)
+	if err == nil && fields == nil {
+		err = errors.New("null")
+	}
+	if err != nil {
+		return Object{}, fmt.Errorf("%w: %s: not an object in JSON: %w", ErrInvalid, id, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
