@@ -119,7 +119,10 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.node.WatchRegistries(ctx, func() { a.forgive(forgiveAll) }) })
 	a.running.Go(func() { a.housekeep(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
-	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) { a.offer(SourceDirectory, set) })
+	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
+		a.offer(SourceDirectory, set)
+		a.provideForTokens()
+	})
 	a.running.Wait()
 	if err != nil {
 		return fmt.Errorf("watch manifests: %w", err)

@@ -74,6 +74,7 @@ func (w *worker) createSandbox(d *deed) {
 		w.inst.Sandbox = sandboxRecord{Attempt: d.action.Attempt, Made: true}
 		t = w.target("")
 		w.register(t.SandboxID(), w)
+		w.renewAt = inputs.RenewAt(t.Pod, time.Now())
 		return func() { w.inst.Sandbox = old }
 	}
 	var warnings []string

@@ -20,9 +20,10 @@
 //	beside.go    whether it may begin beside those that are there
 //	objects.go   objects that are made through an API
 //	keep.go      what of them is kept as it was written
-//	namespaces.go the namespaces that an API has
+//	namespaces.go  the namespaces that an API has
 //	heartbeat.go what is told of the node itself
 //	claims.go    what is told of claims and volumes
+//	tokens.go    tokens of service accounts, for an API
 //	feed.go      all objects, and every change of them, for who follows
 //	wish.go      what a worker is given, and what a difference between two versions of a Pod means
 //	roster.go    the workers, whose container an id is, claims of UIDs, host ports and places

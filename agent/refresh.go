@@ -57,19 +57,24 @@ func (w *worker) recreateOnChange() {
 }
 
 // refresh brings the files in the Pod's volumes up to date where they may not be: what they tell was changed, or was when an
-// agent ended. It answers when to try again.
+// agent ended, or a token in them is old. It answers when to try again.
 func (w *worker) refresh() (next time.Time) {
-	if !w.stale || w.unknown() || w.inst.rebuilt || w.inst.Ending != nil || !w.inst.Sandbox.Ready || w.busy("") || w.busy(volumesLane) {
+	w.stale = w.stale || !w.renewAt.IsZero() && !time.Now().Before(w.renewAt)
+	if !w.stale {
+		return w.renewAt
+	}
+	if w.unknown() || w.inst.rebuilt || w.inst.Ending != nil || !w.inst.Sandbox.Ready || w.busy("") || w.busy(volumesLane) {
 		return next
 	}
 	if at := w.retryAt(volumesLane); at.After(time.Now()) {
 		return at
 	}
-	w.stale = false
 	t := w.target("")
+	w.stale, w.renewAt = false, inputs.RenewAt(t.Pod, time.Now())
 	if !slices.ContainsFunc(t.Pod.Spec.Volumes, func(v v1.Volume) bool { return inputs.HasFiles(&v) }) {
 		return next
 	}
+	next = w.renewAt
 	w.next[volumesLane] = deed{
 		lane: volumesLane, action: plan.Action{Verb: plan.Refresh},
 		do: func(ctx context.Context) error { return w.host.Refresh(ctx, t) },

@@ -115,6 +115,14 @@ func (s *sources) objects() map[manifests.Key]manifests.Object {
 	return all
 }
 
+// object is one of them, if it is there.
+func (s *sources) object(key manifests.Key) (o manifests.Object, there bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, there = s.objects()[key]
+	return o, there
+}
+
 // named are the objects that a Pod refers to, nil where they are not known. Who refers to a claim refers to whatever that may
 // be bound to.
 func named(pod *v1.Pod, all map[manifests.Key]manifests.Object) inputs.Objects {

@@ -107,6 +107,7 @@ type worker struct {
 	objects  inputs.Objects // that the Pod refers to, as they are given to it now
 	offered  inputs.Objects // the same as they are wanted
 	stale    bool           // files in volumes may tell of an earlier version of the Pod
+	renewAt  time.Time      // when tokens in volumes are to be others; zero is never
 	told     Ruling         // why nothing begins, as people were told last
 	seenAt   time.Time      // when the wish was first seen, zero once the start was measured
 }

@@ -45,12 +45,11 @@ func only(values ...string) rule { return rule{verdict: some, values: values} }
 var rules = func() map[string]rule {
 	table := map[string]rule{
 		"Pod.metadata": {verdict: yes}, "Pod.spec": {verdict: yes}, "Pod.status": {verdict: drop},
-		"PodSpec.schedulerName":                only(v1.DefaultSchedulerName),
-		"PodSpec.automountServiceAccountToken": only("false"), // there is no token; nil means the same here
-		"PodSpec.preemptionPolicy":             only(string(v1.PreemptLowerPriority)),
-		"PodSpec.priorityClassName":            only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
-		"PodSpec.hostUsers":                    only("true"),
-		"Taint.effect":                         only(string(v1.TaintEffectNoSchedule), string(v1.TaintEffectPreferNoSchedule)),
+		"PodSpec.schedulerName":     only(v1.DefaultSchedulerName),
+		"PodSpec.preemptionPolicy":  only(string(v1.PreemptLowerPriority)),
+		"PodSpec.priorityClassName": only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
+		"PodSpec.hostUsers":         only("true"),
+		"Taint.effect":              only(string(v1.TaintEffectNoSchedule), string(v1.TaintEffectPreferNoSchedule)),
 
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
@@ -168,7 +167,7 @@ yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks
 yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints readinessGates
 no   PodSpec ephemeralContainers evictionResponders
 no   PodSpec overhead resourceClaims resources
-yes  PodSpec serviceAccount serviceAccountName
+yes  PodSpec serviceAccount serviceAccountName automountServiceAccountToken
 no   PodSpec schedulingGroup
 yes  PodOS name
 yes  PodSchedulingGate name
@@ -256,10 +255,12 @@ no   DownwardAPIVolumeFile user
 no   DownwardAPIVolumeSource defaultUser
 no   ProjectedVolumeSource defaultUser
 yes  ProjectedVolumeSource sources defaultMode
-yes  VolumeProjection configMap downwardAPI secret
+yes  VolumeProjection configMap downwardAPI secret serviceAccountToken
+yes  ServiceAccountTokenProjection audience expirationSeconds path
+no   ServiceAccountTokenProjection user
 yes  ConfigMapProjection items optional
 yes  SecretProjection items optional
-no   VolumeProjection clusterTrustBundle podCertificate serviceAccountToken
+no   VolumeProjection clusterTrustBundle podCertificate
 yes  DownwardAPIProjection items
 no   VolumeSource awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume
 no   VolumeSource flocker gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk

@@ -60,7 +60,7 @@ func TestRefusedFieldsAreRefusedHoweverTheyAreSet(t *testing.T) {
 			v1.PodSpec{}, v1.Container{}, v1.PodSecurityContext{}, v1.SecurityContext{}, v1.VolumeSource{}, v1.VolumeMount{},
 			v1.EnvVarSource{}, v1.ResourceRequirements{}, v1.HTTPGetAction{}, v1.GRPCAction{}, v1.EmptyDirVolumeSource{},
 			v1.VolumeProjection{}, v1.DownwardAPIVolumeFile{}, v1.DownwardAPIVolumeSource{}, v1.KeyToPath{}, v1.ConfigMapVolumeSource{}, v1.SecretVolumeSource{}, v1.ProjectedVolumeSource{}, v1.Pod{}.ObjectMeta,
-			v1.PersistentVolumeSpec{}, v1.PersistentVolumeClaimSpec{}, v1.LocalVolumeSource{}, rbacv1.ClusterRole{}, v1.NodeSpec{},
+			v1.PersistentVolumeSpec{}, v1.PersistentVolumeClaimSpec{}, v1.LocalVolumeSource{}, rbacv1.ClusterRole{}, v1.NodeSpec{}, v1.ServiceAccountTokenProjection{},
 		} {
 			v := reflect.New(reflect.TypeOf(owner)).Elem()
 			for _, f := range jsonFields(v.Type()) {

@@ -137,6 +137,7 @@ var kinds = map[string]kind{
 		odd:      func(o metav1.Object, at *field.Path) []fault { return oddPod(o.(*v1.Pod), at) },
 		complete: func(o metav1.Object, at *field.Path) []fault {
 			profileByAnnotation(o.(*v1.Pod))
+			mountToken(o.(*v1.Pod))
 			return prioritise(o.(*v1.Pod), at)
 		},
 	},

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -125,6 +126,21 @@ func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, con
 		return nil, known(err, ErrNoPod)
 	}
 	return decode[v1.Pod](body, path)
+}
+
+// Token asks for a token of a ServiceAccount, and answers the request with it. The error is [ErrNoObject], [ErrInvalid],
+// [ErrBadRequest] or [ErrChanged], in the agent's words.
+func (c *Client) Token(ctx context.Context, account types.NamespacedName, request *authentication.TokenRequest) (*authentication.TokenRequest, error) {
+	asked, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("encode request for a token: %w", err)
+	}
+	path := fmt.Sprintf("/serviceaccounts/%s/%s/token", url.PathEscape(account.Namespace), url.PathEscape(account.Name))
+	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
+	if err != nil {
+		return nil, known(err, ErrNoObject)
+	}
+	return decode[authentication.TokenRequest](body, path)
 }
 
 // Log writes the log of a container, as the query of a v1.PodLogOptions asks; with follow until the container has ended or

@@ -29,7 +29,10 @@ import (
 // DELETE /objects/<resource>/<namespace>/<name> make and remove objects (_ is no namespace), with If-Match: <resourceVersion> or
 // If-None-Match: *, and for Pods ?gracePeriodSeconds=; ?dryRun=true only checks: 200 with the object, and a Warning where a Pod stands in a manifest and
 // begins anew, or 404, 409 where there is one already, 412 where it is another one, 403 where it stands in a manifest, 422 where
-// it is wrong, 507 where the disk is full. PUT …/status of a Pod takes conditions that are not the kubelet's own. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the
+// it is wrong, 507 where the disk is full. PUT …/status of a Pod takes conditions that are not the kubelet's own.
+// POST /serviceaccounts/<namespace>/<name>/token with an authentication.k8s.io/v1
+// TokenRequest answers it with a token of that account: 200, or 404, 400 where it cannot be bound to what is named, 412 where that is
+// another one, 422 where the request is wrong. GET /containerLogs/<namespace>/<pod>/<container> answers the text of its log, with the
 // query of a v1.PodLogOptions: 200, or 404, 400 where there is no such log, 422 where the query is wrong. POST or GET
 // /exec/<namespace>/<pod>/<container> runs a command in a container that runs, with the kubelet's query (command, input, output,
 // error, tty) and its protocols, SPDY or WebSocket (channel.k8s.io, up to v5): 404, or 500 where the container does not run,
@@ -53,6 +56,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
+		"/serviceaccounts/{namespace}/{name}/token":     token(src),
 		"/objects":                                      readOnly(follow(src)),
 		"/objects/{resource}/{namespace}/{name}":        object(src),
 		"/objects/{resource}/{namespace}/{name}/status": objectStatus(src),
@@ -200,6 +204,30 @@ func ephemeral(src Source) http.HandlerFunc {
 			return
 		}
 		writeJSON(w, pod)
+	}
+}
+
+// maxTokenRequest is how large a request for a token may be, in bytes.
+const maxTokenRequest = 1 << 20
+
+func token(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", "POST")
+			http.Error(w, "tokens can only be asked for, with POST: they are kept nowhere", http.StatusMethodNotAllowed)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTokenRequest))
+		if err != nil {
+			http.Error(w, fmt.Sprintf("read request for a token: %v", err), http.StatusBadRequest)
+			return
+		}
+		answer, err := src.Token(types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}, body)
+		if err != nil {
+			http.Error(w, err.Error(), codeOf(err))
+			return
+		}
+		writeJSON(w, answer)
 	}
 }
 

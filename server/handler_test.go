@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -82,6 +83,21 @@ func (n node) AddEphemeral(pod types.NamespacedName, container []byte) (*v1.Pod,
 	p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	p.Spec.EphemeralContainers = []v1.EphemeralContainer{c}
 	return p, nil
+}
+
+func (n node) Token(account types.NamespacedName, request []byte) (*authentication.TokenRequest, error) {
+	switch account.Name {
+	case "gone":
+		return nil, As(ErrNoObject, "it is not there")
+	case "another":
+		return nil, As(ErrChanged, "it is another one")
+	}
+	var asked authentication.TokenRequest
+	if err := json.Unmarshal(request, &asked); err != nil || len(asked.Spec.Audiences) == 0 {
+		return nil, As(ErrInvalid, "for nobody")
+	}
+	asked.Status.Token = account.String() + " to " + asked.Spec.Audiences[0]
+	return &asked, nil
 }
 
 func (n node) Follow(_ context.Context, tell func(Change) error) error {
@@ -232,13 +248,14 @@ func TestHandler(t *testing.T) {
 		"usage of CPUs and memory alone":        {well, "GET", "/stats/summary?only_cpu_and_memory=true", 200, "application/json", `{"node":{"nodeName":"cpu and memory",`, ""},
 		"usage that cannot be read":             {sick, "GET", "/stats/summary", 500, "text/plain", "containerd does not answer", ""},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /shorten, /stats/summary", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /serviceaccounts/{namespace}/{name}/token, /shorten, /stats/summary", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},
 		"a retry is done and says nothing":      {node{retried: new([]string)}, "POST", "/retry?namespace=shop&name=web", 204, "", "", ""},
 		"a retry of an unknown Pod is told so":  {well, "POST", "/retry?namespace=shop&name=web", 404, "text/plain", "there is no Pod shop/web", ""},
 		"a retry of no Pod is told how to":      {well, "POST", "/retry?name=web", 400, "text/plain", "which Pod? ask with ?namespace=NAMESPACE&name=NAME", ""},
+		"a token is nothing to read":            {well, "GET", "/serviceaccounts/shop/web/token", 405, "text/plain", "tokens can only be asked for, with POST", ""},
 		"a retry is nothing to read":            {well, "GET", "/retry?namespace=shop&name=web", 405, "text/plain", "/retry can only be asked for, with POST", ""},
 	}
 	for name, tt := range tests {
@@ -673,5 +690,25 @@ func TestServeLetsGoOfWhoFollows(t *testing.T) {
 	}
 	if err := <-followed; err == nil {
 		t.Error("a log that was cut off looks whole")
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	client := NewClient(run(t, Handler(node{}, prometheus.NewRegistry())))
+	ask := func(account string, audiences ...string) (*authentication.TokenRequest, error) {
+		request := &authentication.TokenRequest{Spec: authentication.TokenRequestSpec{Audiences: audiences}}
+		return client.Token(t.Context(), types.NamespacedName{Namespace: "shop", Name: account}, request)
+	}
+	if got, err := ask("builder", "vault"); err != nil || got.Status.Token != "shop/builder to vault" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for account, want := range map[string]error{"gone": ErrNoObject, "another": ErrChanged} {
+		if _, err := ask(account, "vault"); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", account, err, want)
+		}
+	}
+	if _, err := ask("builder"); !errors.Is(err, ErrInvalid) || err.Error() != "for nobody" {
+		t.Errorf("for nobody: %v", err)
 	}
 }

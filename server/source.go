@@ -4,8 +4,8 @@
 //	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
 //
 // It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, an
-// ephemeral container, objects to be made and removed, a command in a container, its streams, and a port of a Pod. It changes
-// nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics
+// ephemeral container, objects to be made and removed, a token, a command in a container, its streams, and a port of a Pod. It
+// changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics
 // gatherer.
 package server
 
@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"time"
 
+	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -56,6 +57,10 @@ type Source interface {
 	// DeleteObject removes one, and answers it as it was, likewise. A Pod ends within grace, where that is given, or within
 	// its own; one that ends already may only be hastened. One that stands in a manifest begins anew, which the warning says.
 	DeleteObject(id ObjectID, want Condition, grace *time.Duration) (object []byte, warning string, err error)
+	// Token signs a token of a ServiceAccount, as an authentication.k8s.io/v1 TokenRequest in JSON asks, and answers that with it.
+	// Its error is [ErrNoObject], [ErrNoPod], [ErrInvalid], [ErrBadRequest], or [ErrChanged] where what is named by its UID is another
+	// one, in full.
+	Token(account types.NamespacedName, request []byte) (*authentication.TokenRequest, error)
 	// Log answers what writes the log of a container, as the query of a v1.PodLogOptions asks. Its error is [ErrNoPod],
 	// [ErrInvalid] or [ErrBadRequest], in full.
 	Log(pod types.NamespacedName, container string, query url.Values) (func(context.Context, io.Writer) error, error)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // A volume whose files podkeeper writes looks as under Kubernetes, where programs rely on it:
@@ -230,7 +231,7 @@ var errDiffers = errors.New("it differs")
 func (p *payload) same(path string, want File) bool {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil || st.Mode != unix.S_IFREG|unixMode(p.mode(want)) ||
-		st.Size != int64(len(want.Data)) || p.gid >= 0 && int64(st.Gid) != int64(p.gid) {
+		st.Size != int64(len(want.Data)) || p.gid >= 0 && int64(st.Gid) != int64(p.gid) || int64(st.Uid) != ptr.Deref(want.User, 0) {
 		return false
 	}
 	f, err := os.Open(path)
@@ -300,6 +301,11 @@ func (p *payload) writeFile(path string, f File) error {
 	defer file.Close()
 	if _, err := file.Write(f.Data); err != nil {
 		return err
+	}
+	if f.User != nil {
+		if err := file.Chown(int(*f.User), -1); err != nil {
+			return err
+		}
 	}
 	if err := file.Chmod(p.mode(f)); err != nil { // whatever the umask
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // payloads are the kinds of volumes whose files podkeeper writes.
@@ -28,7 +29,7 @@ var payloads = map[string]v1.VolumeSource{
 // given are files of the volume "v".
 func given(files ...File) Given { return Given{Files: map[string][]File{"v": files}} }
 
-func file(path, data string) File { return File{path, []byte(data), 0o644} }
+func file(path, data string) File { return File{Path: path, Data: []byte(data), Mode: 0o644} }
 
 // payloadPod has the volume "v", where the folder it answers is.
 func payloadPod(v *Volumes, kind string) (*v1.Pod, string) {
@@ -86,7 +87,7 @@ func wantListing(t testing.TB, folder string, want ...string) {
 func TestFilesAreLaidOutAsUnderKubernetes(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	files := given(file("b/deep/f", "3"), File{"a", []byte("1"), 0o400}, file("b/e", "2"), File{"./b//x", nil, 0o755})
+	files := given(file("b/deep/f", "3"), File{Path: "a", Data: []byte("1"), Mode: 0o400}, file("b/e", "2"), File{Path: "./b//x", Mode: 0o755})
 	for kind := range payloads {
 		for sentence, c := range map[string]struct {
 			fsGroup int64
@@ -137,7 +138,7 @@ func TestAnUpdate(t *testing.T) {
 		"nothing is written when nothing has changed": {before, false, []string{"./a -> ..data/a", "./b -> ..data/b", `./..T/a 644 0 "1"`, "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`}},
 		"other data of the same length":               {[]File{file("a", "9"), file("b/c", "2")}, true, []string{"./a -> ..data/a", "./b -> ..data/b", `./..T/a 644 0 "9"`, "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`}},
 		"longer data":                                 {[]File{file("a", "12"), file("b/c", "2")}, true, []string{"./a -> ..data/a", "./b -> ..data/b", `./..T/a 644 0 "12"`, "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`}},
-		"another mode":                                {[]File{{"a", []byte("1"), 0o600}, file("b/c", "2")}, true, []string{"./a -> ..data/a", "./b -> ..data/b", `./..T/a 600 0 "1"`, "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`}},
+		"another mode":                                {[]File{{Path: "a", Data: []byte("1"), Mode: 0o600}, file("b/c", "2")}, true, []string{"./a -> ..data/a", "./b -> ..data/b", `./..T/a 600 0 "1"`, "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`}},
 		"a file more":                                 {append(slices.Clone(before), file("d", "3")), true, []string{"./a -> ..data/a", "./b -> ..data/b", "./d -> ..data/d", `./..T/a 644 0 "1"`, "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`, `./..T/d 644 0 "3"`}},
 		"a file less":                                 {before[1:], true, []string{"./b -> ..data/b", "./..T/b/ 755 0", `./..T/b/c 644 0 "2"`}},
 		"a folder less":                               {before[:1], true, []string{"./a -> ..data/a", `./..T/a 644 0 "1"`}},
@@ -516,4 +517,27 @@ func BenchmarkFiles(b *testing.B) {
 			must(b, v.Teardown(context.Background(), podUID))
 		})
 	}
+}
+
+func TestAFileOfAUser(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	v := open(t)
+	p, folder := payloadPod(v, projectedFolder)
+	withGroup(p, 3000)
+	token := File{Path: "token", Data: []byte("1"), Mode: 0o600, User: ptr.To[int64](1234)}
+	must(t, v.Setup(t.Context(), p, given(token)))
+	check := func(uid uint32) {
+		t.Helper()
+		var st unix.Stat_t
+		must(t, unix.Stat(filepath.Join(folder, "token"), &st))
+		if st.Uid != uid || st.Gid != 3000 || st.Mode&0o777 != 0o640 {
+			t.Errorf("it is of %d:%d, mode %o", st.Uid, st.Gid, st.Mode)
+		}
+	}
+	check(1234)
+	token.User = ptr.To[int64](4321)
+	must(t, v.Update(p, given(token)))
+	check(4321)
+	must(t, v.Teardown(context.Background(), podUID))
 }

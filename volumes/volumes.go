@@ -49,7 +49,8 @@ type Given struct {
 type File struct {
 	Path string // relative to the volume; may have folders
 	Data []byte
-	Mode int32 // permission bits; with fsGroup, its group may read in any case
+	Mode int32  // permission bits; with fsGroup, its group may read in any case
+	User *int64 // whose it is; nil is root
 }
 
 // Folder is a folder of the host that is a volume.

@@ -29,6 +29,8 @@ type Facts struct {
 	HostIPs   []string        // the node's, the primary first
 	Capacity  v1.ResourceList // what the node has, for limits that are not set
 	Objects   Objects
+	// Token signs a token of the Pod's service account, which is nil where there is none. It is asked for volumes only.
+	Token func(from *v1.ServiceAccountTokenProjection, account *v1.ServiceAccount) (string, error)
 	// EnvFile answers what a file of a volume of the Pod's gives a variable, if that is there.
 	EnvFile func(from *v1.FileKeySelector) (value string, found bool, err error)
 }

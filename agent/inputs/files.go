@@ -12,7 +12,8 @@ import (
 type File struct {
 	Path string // relative to the volume
 	Data []byte
-	Mode int32 // permission bits
+	Mode int32  // permission bits
+	User *int64 // whose it is; nil is root
 }
 
 // HasFiles says that a volume consists of files that are made of what is known of the Pod and its objects.
@@ -115,6 +116,8 @@ func (f *Facts) projected(source v1.VolumeProjection, mode int32) ([]File, error
 		return found.files(source.Secret.Items, mode)
 	case source.DownwardAPI != nil:
 		return f.downward(source.DownwardAPI.Items, mode)
+	case source.ServiceAccountToken != nil:
+		return f.token(source.ServiceAccountToken, mode)
 	}
 	return nil, nil // an empty source has no files; others are refused by name
 }

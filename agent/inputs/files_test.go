@@ -39,8 +39,8 @@ func TestFiles(t *testing.T) {
 				field("name", "metadata.name"), field("labels", "metadata.labels"), field("a", "metadata.labels['b']"), memory,
 			}}},
 			want: []File{
-				{"name", []byte("web"), 0o640}, {"labels", []byte("a=\"with \\\"quotes\\\"\"\nb=\"2\""), 0o640}, {"a", []byte("2"), 0o640},
-				{"limits/memory", []byte("64"), 0o400},
+				{"name", []byte("web"), 0o640, nil}, {"labels", []byte("a=\"with \\\"quotes\\\"\"\nb=\"2\""), 0o640, nil}, {"a", []byte("2"), 0o640, nil},
+				{"limits/memory", []byte("64"), 0o400, nil},
 			},
 		},
 		"the sources of a projected volume are together": {
@@ -48,7 +48,7 @@ func TestFiles(t *testing.T) {
 				{DownwardAPI: &v1.DownwardAPIProjection{Items: []v1.DownwardAPIVolumeFile{field("one", "metadata.name")}}}, {},
 				{DownwardAPI: &v1.DownwardAPIProjection{Items: []v1.DownwardAPIVolumeFile{field("two", "metadata.namespace")}}},
 			}}},
-			want: []File{{"one", []byte("web"), 0o644}, {"two", []byte{}, 0o644}},
+			want: []File{{"one", []byte("web"), 0o644, nil}, {"two", []byte{}, 0o644, nil}},
 		},
 		"no items are no files": {source: v1.VolumeSource{DownwardAPI: &v1.DownwardAPIVolumeSource{}}, want: []File{}},
 		"a container that there is not": {

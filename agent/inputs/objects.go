@@ -58,6 +58,8 @@ func References(pod *v1.Pod) map[manifests.Key]bool {
 				add(manifests.KindConfigMap, p.ConfigMap.Name, p.ConfigMap.Optional)
 			case p.Secret != nil:
 				add(manifests.KindSecret, p.Secret.Name, p.Secret.Optional)
+			case p.ServiceAccountToken != nil:
+				add(manifests.KindServiceAccount, AccountOf(pod), nil)
 			}
 		}
 	}

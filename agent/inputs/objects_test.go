@@ -168,10 +168,10 @@ func TestFilesFromObjects(t *testing.T) {
 		err    string
 	}{
 		"all of a ConfigMap": {source: configMap("settings", nil, nil), want: []File{
-			{"a", []byte("1"), 0o644}, {"b", []byte("2"), 0o644}, {"raw", []byte{0xff}, 0o644},
+			{"a", []byte("1"), 0o644, nil}, {"b", []byte("2"), 0o644, nil}, {"raw", []byte{0xff}, 0o644, nil},
 		}},
-		"all of a Secret":         {source: secret("keys", nil, nil), want: []File{{"a", []byte("secret"), 0o600}, {"password", []byte("hunter2"), 0o600}}},
-		"one key, elsewhere":      {source: secret("keys", nil, items("password", "in/here", ptr.To[int32](0o400))), want: []File{{"in/here", []byte("hunter2"), 0o400}}},
+		"all of a Secret":         {source: secret("keys", nil, nil), want: []File{{"a", []byte("secret"), 0o600, nil}, {"password", []byte("hunter2"), 0o600, nil}}},
+		"one key, elsewhere":      {source: secret("keys", nil, items("password", "in/here", ptr.To[int32](0o400))), want: []File{{"in/here", []byte("hunter2"), 0o400, nil}}},
 		"what need not be there":  {source: configMap("none", may, nil), want: []File{}},
 		"a key that need not be":  {source: secret("keys", may, items("none", "x", nil)), want: []File{}},
 		"one that is missing":     {source: configMap("none", nil, nil), err: `configmap "none" not found`},
@@ -184,7 +184,7 @@ func TestFilesFromObjects(t *testing.T) {
 				v1.VolumeProjection{ConfigMap: &v1.ConfigMapProjection{LocalObjectReference: named("settings"), Items: items("a", "a", nil)}},
 				v1.VolumeProjection{Secret: &v1.SecretProjection{LocalObjectReference: named("keys"), Items: items("a", "a", nil)}},
 			),
-			want: []File{{"a", []byte("secret"), 0o644}},
+			want: []File{{"a", []byte("secret"), 0o644, nil}},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {

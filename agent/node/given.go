@@ -29,7 +29,12 @@ func (n *Node) given(t Target) (given volumes.Given, err error) {
 // files are what the Pod's volumes say that consist of files, by the volume's name: of all for which that can be told. The
 // error, a Fault, is about the others.
 func (n *Node) files(t Target) (map[string][]volumes.File, error) {
-	files, err := inputs.Files(inputs.Facts{Pod: t.Pod, NodeName: n.Name, Capacity: n.capacity(), Objects: t.Objects})
+	files, err := inputs.Files(inputs.Facts{
+		Pod: t.Pod, NodeName: n.Name, Capacity: n.capacity(), Objects: t.Objects,
+		Token: func(from *v1.ServiceAccountTokenProjection, account *v1.ServiceAccount) (string, error) {
+			return n.podToken(t.Pod, from, account)
+		},
+	})
 	out := map[string][]volumes.File{}
 	for name, of := range files {
 		out[name] = make([]volumes.File, len(of))

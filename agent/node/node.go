@@ -13,6 +13,7 @@
 //	claims.go     where the data of claims is
 //	labels.go     the node as Pods may ask for it
 //	facts.go      what the node says of itself
+//	tokens.go     tokens of service accounts
 //	given.go      what the files in its volumes say
 //	etc.go        hosts, hostname, resolv.conf
 //	logs.go       its output on the way to its log
@@ -62,6 +63,7 @@ type Node struct {
 	RootDir    string            // pods/<uid>: instance record, volumes, what containers have mounted
 	RunDir     string            // pods/<uid>: pipes and /dev/shm
 	LogsDir    string
+	TokenKey   string // the file of the key that signs tokens of service accounts; it is there where there is an API
 	Host       *network.HostAddresses
 	CPUs       int
 	Memory     int64 // bytes the node has

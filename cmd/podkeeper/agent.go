@@ -241,7 +241,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		Runtime: rt, Sandboxes: sandboxes, Network: net, Cgroups: tree, Volumes: volumes.Open(podnode.PodsDir(f.rootDir), memory),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
 		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Labels: f.labels, Identity: identity,
-		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, Host: addresses, CPUs: cpus, Memory: memory,
+		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, TokenKey: filepath.Join(f.rootDir, "pki", "sa.key"), Host: addresses, CPUs: cpus, Memory: memory,
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 		UnsafeSysctls: cfg.AllowedUnsafeSysctls, SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),
 	}, nil

@@ -150,9 +150,3 @@ func PublicKey(pem []byte) (*ecdsa.PublicKey, error) {
 	}
 	return key, nil
 }
-
-// RenewAt is when a token in a file is to be another one: after 80 % of its life, or a day (kubernetes/kubernetes
-// pkg/kubelet/token).
-func RenewAt(issued time.Time, life time.Duration) time.Time {
-	return issued.Add(min(life/5*4, 24*time.Hour))
-}

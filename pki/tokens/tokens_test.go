@@ -148,20 +148,6 @@ func TestTokensThatAreNotTaken(t *testing.T) {
 	}
 }
 
-func TestWhenATokenIsRenewed(t *testing.T) {
-	t.Parallel()
-	for sentence, of := range map[string]struct{ life, want time.Duration }{
-		"after four fifths of its life":   {10 * time.Minute, 8 * time.Minute},
-		"of an hour likewise":             {time.Hour, 48 * time.Minute},
-		"one of a week, after a day":      {7 * 24 * time.Hour, 24 * time.Hour},
-		"one of 30 h, after 24 h as well": {30 * time.Hour, 24 * time.Hour},
-	} {
-		if got := RenewAt(noon, of.life).Sub(noon); got != of.want {
-			t.Errorf("%s: %v, want %v", sentence, got, of.want)
-		}
-	}
-}
-
 func TestKeysInPEM(t *testing.T) {
 	t.Parallel()
 	private, err := keyutil.MakeEllipticPrivateKeyPEM()
