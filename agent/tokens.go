@@ -89,9 +89,7 @@ func (a *Agent) bind(t *tokens.Token, to *authentication.BoundObjectReference) e
 		if inputs.AccountOf(pod) != t.Account.Name {
 			return server.BadRequest(fmt.Sprintf("cannot bind token for serviceaccount %q to pod running with different serviceaccount name.", t.Account.Name))
 		}
-		ref.UID, t.Pod = pod.UID, ref
-		node := a.node.Object()
-		t.Node = &tokens.Ref{Name: node.Name, UID: node.UID}
+		ref.UID, t.Pod, t.Node = pod.UID, ref, a.nodeRef()
 	case schema.GroupKind{Kind: manifests.KindSecret}:
 		secret, there := a.sources.object(manifests.Key{Kind: manifests.KindSecret, NamespacedName: name})
 		if !there {
@@ -99,11 +97,10 @@ func (a *Agent) bind(t *tokens.Token, to *authentication.BoundObjectReference) e
 		}
 		ref.UID, t.Secret = secret.GetUID(), ref
 	case schema.GroupKind{Kind: manifests.KindNode}:
-		node := a.node.Object()
-		if node.Name != to.Name {
+		if ref = a.nodeRef(); ref.Name != to.Name {
 			return server.As(server.ErrNoObject, fmt.Sprintf("nodes %q not found", to.Name))
 		}
-		ref.UID, t.Node = node.UID, ref
+		t.Node = ref
 	default:
 		return server.BadRequest("cannot bind token to object of type " + kind.String())
 	}
@@ -111,4 +108,13 @@ func (a *Agent) bind(t *tokens.Token, to *authentication.BoundObjectReference) e
 		return server.As(server.ErrChanged, fmt.Sprintf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", to.UID))
 	}
 	return nil
+}
+
+// nodeRef is this node, with the UID of its object where there is one.
+func (a *Agent) nodeRef() *tokens.Ref {
+	ref := &tokens.Ref{Name: a.node.Name}
+	if o, there := a.sources.object(manifests.Key{Kind: manifests.KindNode, NamespacedName: types.NamespacedName{Name: a.node.Name}}); there {
+		ref.UID = o.GetUID()
+	}
+	return ref
 }

@@ -51,10 +51,9 @@ func (n *Node) podToken(pod *v1.Pod, from *v1.ServiceAccountTokenProjection, acc
 	if account == nil {
 		return "", fmt.Errorf("serviceaccount %q not found", inputs.AccountOf(pod))
 	}
-	self := n.Object()
 	signed, _, err := n.SignToken(tokens.Token{
 		Namespace: pod.Namespace, Account: tokens.Ref{Name: account.Name, UID: account.UID}, Audiences: []string{cmp.Or(from.Audience, tokens.Issuer)},
-		Pod: &tokens.Ref{Name: pod.Name, UID: pod.UID}, Node: &tokens.Ref{Name: self.Name, UID: self.UID},
+		Pod: &tokens.Ref{Name: pod.Name, UID: pod.UID}, Node: &tokens.Ref{Name: n.Name},
 	}, inputs.Life(from))
 	return signed, err
 }

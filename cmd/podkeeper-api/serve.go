@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,7 +34,9 @@ import (
 	"github.com/podkeeper/podkeeper/kubeapi/storage"
 	"github.com/podkeeper/podkeeper/kubeapi/stream"
 	"github.com/podkeeper/podkeeper/kubeapi/table"
+	"github.com/podkeeper/podkeeper/kubeapi/token"
 	"github.com/podkeeper/podkeeper/manifests"
+	"github.com/podkeeper/podkeeper/pki/tokens"
 	"github.com/podkeeper/podkeeper/server"
 )
 
@@ -56,7 +60,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	handler, err := handlerOf(m, agent, log)
+	handler, err := handlerOf(m, agent, filepath.Join(f.tlsDir, "sa.pub"), log)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -100,7 +104,7 @@ func follow(ctx context.Context, agent *server.Client, end func(error)) (*mirror
 	}
 }
 
-func handlerOf(m *mirror.Mirror, agent *server.Client, log *slog.Logger) (http.Handler, error) {
+func handlerOf(m *mirror.Mirror, agent *server.Client, tokenKey string, log *slog.Logger) (http.Handler, error) {
 	rules := access.New(func(resource string) []runtime.Object {
 		found, _ := m.Table(schema.GroupResource{Group: rbac.GroupName, Resource: resource}).List(mirror.Selection{Match: func(runtime.Object) bool { return true }})
 		return found
@@ -126,6 +130,9 @@ func handlerOf(m *mirror.Mirror, agent *server.Client, log *slog.Logger) (http.H
 	for gv, reviews := range rules.Reviews() {
 		storages[gv] = reviews
 	}
+	for gv, more := range tokenStorages(m, agent, tokenKey) {
+		maps.Copy(storages[gv], more)
+	}
 	return api.New(api.Config{
 		Scheme: storage.Scheme, Codecs: storage.Codecs, Storages: storages, Types: openapi.NewTypes(), OpenAPI: openapi.Handler(), Authorizer: rules, Log: log,
 		Version: versionInfo(),
@@ -139,6 +146,23 @@ func versionInfo() apiversion.Info {
 		Major: parts[0], Minor: parts[1], GitVersion: manifests.KubernetesVersion, GoVersion: goruntime.Version(), Compiler: goruntime.Compiler,
 		Platform: goruntime.GOOS + "/" + goruntime.GOARCH,
 	}
+}
+
+// tokenStorages are those of tokens, whose public key is in a file.
+func tokenStorages(m *mirror.Mirror, agent *server.Client, key string) map[schema.GroupVersion]map[string]rest.Storage {
+	return token.Storages(token.Config{
+		Sign: agent.Token, Now: time.Now,
+		Key: func() (*ecdsa.PublicKey, error) {
+			pem, err := os.ReadFile(key)
+			if err != nil {
+				return nil, fmt.Errorf("read key of tokens: %w", err)
+			}
+			return tokens.PublicKey(pem)
+		},
+		Object: func(resource string, name types.NamespacedName) (runtime.Object, error) {
+			return m.Table(schema.GroupResource{Resource: resource}).Get(name)
+		},
+	})
 }
 
 // readCertificates is what the agent has written: who we are, and whose clients we know.

@@ -224,7 +224,7 @@ func TestAPodWithAFinalizerThroughTheSocket(t *testing.T) {
 	}
 	n.awaitReady("held")
 	grace := time.Second
-	if _, err := n.client().DeleteObject(context.Background(), id, server.Condition{}, &grace); err != nil {
+	if _, _, err := n.client().DeleteObject(context.Background(), id, server.Condition{}, &grace); err != nil {
 		t.Fatal(err)
 	}
 	n.awaitGone("held")

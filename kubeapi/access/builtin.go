@@ -37,6 +37,7 @@ func edits() []rbac.PolicyRule {
 			"pods", "pods/attach", "pods/exec", "pods/portforward", "pods/eviction", "pods/ephemeralcontainers", "configmaps", "secrets", "events",
 			"serviceaccounts", "services", "endpoints", "persistentvolumeclaims",
 		}},
+		rbac.PolicyRule{APIGroups: []string{""}, Verbs: []string{"create"}, Resources: []string{"serviceaccounts/token"}},
 		rbac.PolicyRule{APIGroups: []string{"coordination.k8s.io", "discovery.k8s.io"}, Verbs: all, Resources: []string{"leases", "endpointslices"}})
 }
 
