@@ -107,3 +107,29 @@ func TestKindsAreThoseOfTheAPI(t *testing.T) {
 		}
 	}
 }
+
+func TestEventsOfEventsK8sIO(t *testing.T) {
+	t.Parallel()
+	event := &v1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web.1", ResourceVersion: "1"}, EventTime: metav1.NowMicro(), ReportingController: "example.com/eye",
+		ReportingInstance: "one", Action: "Look", Reason: "Seen", Type: v1.EventTypeNormal, InvolvedObject: v1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "web"},
+	}
+	if faults := CheckNewerEvent(event); len(faults) > 0 {
+		t.Errorf("a right one: %v", faults)
+	}
+	without := event.DeepCopy()
+	without.EventTime, without.Count = metav1.MicroTime{}, 1
+	if faults := CheckNewerEvent(without); len(faults) != 2 {
+		t.Errorf("one that counts, and has no time: %v", faults)
+	}
+	series := event.DeepCopy()
+	series.Series = &v1.EventSeries{Count: 2, LastObservedTime: metav1.NowMicro()}
+	if faults := CheckNewerEventEdit(series, event); len(faults) > 0 {
+		t.Errorf("a series may begin: %v", faults)
+	}
+	other := event.DeepCopy()
+	other.Reason = "Gone"
+	if faults := CheckNewerEventEdit(other, event); len(faults) == 0 {
+		t.Error("what it tells may be another thing")
+	}
+}

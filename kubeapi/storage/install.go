@@ -1,6 +1,7 @@
 package storage
 
 import (
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
@@ -25,6 +26,9 @@ func Storages(m *mirror.Mirror, agent Agent, tables func(*Resource) rest.TableCo
 		if r.Kind == "Pod" {
 			all[gv]["pods/status"], all[gv]["pods/ephemeralcontainers"] = c.status(), c.ephemeral()
 			all[gv]["pods/eviction"], all[gv]["pods/binding"] = &Eviction{c}, &Binding{c}
+		}
+		if r.Kind == "Event" {
+			all[eventsv1.SchemeGroupVersion] = map[string]rest.Storage{"events": c.asEvents(tables)}
 		}
 	}
 	return all

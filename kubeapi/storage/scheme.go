@@ -8,6 +8,7 @@ import (
 	coordination "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	node "k8s.io/api/node/v1"
 	policy "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
@@ -32,7 +33,7 @@ func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		v1.AddToScheme, scheduling.AddToScheme, node.AddToScheme, coordination.AddToScheme, discovery.AddToScheme, rbac.AddToScheme,
-		authentication.AddToScheme, authorization.AddToScheme, policy.AddToScheme, metrics.AddToScheme,
+		authentication.AddToScheme, authorization.AddToScheme, policy.AddToScheme, metrics.AddToScheme, eventsv1.AddToScheme,
 	} {
 		utilruntime.Must(add(s))
 	}
@@ -45,6 +46,7 @@ func newScheme() *runtime.Scheme {
 			return label, value, nil
 		}))
 	}
+	utilruntime.Must(s.AddFieldLabelConversionFunc(newEvents().GroupVersionKind(), eventLabel))
 	for _, k := range manifests.Kinds() {
 		s.AddTypeDefaultingFunc(k.New(), func(o any) { manifests.Default(o.(metav1.Object)) })
 	}

@@ -1,5 +1,6 @@
 // Package storage answers k8s.io/apiserver's handlers: what is read comes from the mirror, what is written goes to the agent, which
-// checks it again. Objects are those of v1, as the agent has them; there is no other version of any.
+// checks it again. Objects are those of v1, as the agent has them; there is no other version of any, but that Events are shown in the
+// words of events.k8s.io as well.
 //
 //	handlers ─▶ Objects ─┬─▶ mirror           get, list, watch
 //	                     └─▶ strategy, agent  create, update, patch, delete; the answer waits for the mirror
