@@ -52,6 +52,7 @@ type Agent struct {
 	bound      func() map[types.NamespacedName]string // what claims are bound to; never changed
 	namespaces *namespaces
 	heart      *heartbeat
+	addresses  addresses
 	*surroundings
 
 	handing sync.Mutex
@@ -79,6 +80,7 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.noted = a.noteEnd
 	a.events.told = a.feed.Wake
 	a.meter = usage.New(n.Name, n, a.Pods, cfg.Log)
+	a.services = a.servicesFor
 	a.metrics = newMetrics(a.registry, a)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {
@@ -160,6 +162,9 @@ func (a *Agent) awaitRuntime(ctx context.Context) error {
 func (a *Agent) offer(source string, set manifests.Set) {
 	if set.Err != nil {
 		a.log.Error("manifests cannot be read", "source", source, "error", set.Err)
+	}
+	if source == SourceDirectory {
+		set = a.address(set)
 	}
 	before := a.sources.refused()
 	a.sources.tell(source, set)

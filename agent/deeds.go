@@ -217,6 +217,9 @@ func (w *worker) create(d *deed, now time.Time) {
 			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
 		t = w.target(d.lane)
+		if w.services != nil {
+			t.Services = w.services(t.Pod)
+		}
 		w.forget(t.Of(old.Attempt).ID())
 		w.register(t.ID(), w)
 		return func() { *rec = old }

@@ -23,6 +23,7 @@
 //	namespaces.go  the namespaces that an API has
 //	heartbeat.go what is told of the node itself
 //	claims.go    what is told of claims and volumes
+//	services.go  addresses of Services, and what follows from their Pods
 //	tokens.go    tokens of service accounts, for an API
 //	feed.go      all objects, and every change of them, for who follows
 //	wish.go      what a worker is given, and what a difference between two versions of a Pod means

@@ -280,6 +280,7 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 			return runtime.DefaultUnstructuredConverter.ToUnstructured(&e)
 		}}
 	}
+	a.seeEndpoints(seen)
 	return seen
 }
 

@@ -57,6 +57,7 @@ type pretended struct {
 	tear     func()          // before an instance is torn down
 	looked   func()          // once, in the middle of a look, under no lock
 	mute     map[string]bool // containers whose log cannot be opened
+	services []*v1.Service   // that there are
 	given    string          // what objects said under the key a at the last start or refresh
 }
 
@@ -249,6 +250,9 @@ func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pullin
 
 func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) (*v1.ContainerUser, error) {
 	h.note("create %s %d", t.Container.Name, t.Attempt)
+	for _, s := range t.Services {
+		h.note("told of %s", s.Name)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tasks[t.ID()] = &task{name: t.Container.Name, made: true}
@@ -444,6 +448,7 @@ func (a *agency) employ(inst *instance) {
 		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
+	around.services = func(*v1.Pod) []*v1.Service { return held(a.host, &a.host.services) }
 	around.rule = func(_ types.NamespacedName, revision string, ruling Ruling) {
 		a.w.mu.Lock()
 		wanted := a.w.wanted

@@ -218,6 +218,10 @@ func (a *Agent) putInto(id objects.ID, body []byte, want objects.Condition) (obj
 				id.Resource, id.Name, id.Namespace))
 		}
 	}
+	body, err := a.addressed(id, body)
+	if err != nil {
+		return objects.Object{}, err
+	}
 	return a.objects.Put(id, body, want)
 }
 

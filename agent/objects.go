@@ -217,6 +217,9 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 	if place := standsIn(a.sources.directory(), key); place != "" {
 		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s on the node: edit that file instead", id.Resource, id.Name, place))
 	}
+	if a.derived(found) {
+		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it follows from a Service and its Pods", id.Resource, id.Name))
+	}
 	return found, nil
 }
 

@@ -123,6 +123,22 @@ func (s *sources) object(key manifests.Key) (o manifests.Object, there bool) {
 	return o, there
 }
 
+// services are the Services. Of two with one name the one of the source before is followed.
+func (s *sources) services() (found []manifests.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := map[manifests.Key]bool{}
+	for _, source := range s.order {
+		for _, o := range s.sets[source].Objects {
+			if o.Kind == manifests.KindService && !known[o.Key()] {
+				known[o.Key()] = true
+				found = append(found, o)
+			}
+		}
+	}
+	return found
+}
+
 // named are the objects that a Pod refers to, nil where they are not known. Who refers to a claim refers to whatever that may
 // be bound to.
 func named(pod *v1.Pod, all map[manifests.Key]manifests.Object) inputs.Objects {

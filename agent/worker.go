@@ -58,6 +58,7 @@ type surroundings struct {
 	exits             *turns                                                         // of Pods that are torn down; likewise
 	rule              func(pod types.NamespacedName, revision string, ruling Ruling) // asks that a Pod as it is wanted now be ended
 	noted             func(last *v1.Pod)                                             // a Pod is not reported any more, and was like this last; may be nil
+	services          func(pod *v1.Pod) []*v1.Service                                // of which a container of a Pod that is made now may be told; may be nil
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics

@@ -20,7 +20,6 @@ import (
 	nodeapi "k8s.io/kubernetes/pkg/api/node"
 	volumeapi "k8s.io/kubernetes/pkg/api/persistentvolume"
 	claimapi "k8s.io/kubernetes/pkg/api/persistentvolumeclaim"
-	serviceapi "k8s.io/kubernetes/pkg/api/service"
 	coordinationconv "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	coordinationvalidation "k8s.io/kubernetes/pkg/apis/coordination/validation"
 	"k8s.io/kubernetes/pkg/apis/core"
@@ -185,7 +184,7 @@ var kinds = map[string]kind{
 		version: v1.SchemeGroupVersion, typ: reflect.TypeFor[v1.Service](), plural: "services", example: "web",
 		standard: standardOf(corev1.Convert_v1_Service_To_core_Service, corev1.SetObjectDefaults_Service,
 			validation.ValidateServiceCreate, validation.ValidateServiceUpdate),
-		warn: warnOf(corev1.Convert_v1_Service_To_core_Service, serviceapi.GetWarningsForService),
+		warn: warnOf(corev1.Convert_v1_Service_To_core_Service, warnOfService),
 		complete: func(o metav1.Object, _ *field.Path) []fault {
 			listAddress(o.(*v1.Service))
 			return nil
@@ -300,14 +299,6 @@ func writeStringData(secret *v1.Secret) {
 		secret.Data[name] = []byte(text)
 	}
 	secret.StringData = nil
-}
-
-// listAddress writes the address of a Service to the list of its addresses (kubernetes/kubernetes pkg/registry/core/service/storage,
-// normalizeClusterIPs).
-func listAddress(service *v1.Service) {
-	if service.Spec.ClusterIP != "" && len(service.Spec.ClusterIPs) == 0 {
-		service.Spec.ClusterIPs = []string{service.Spec.ClusterIP}
-	}
 }
 
 // ResourceOf is the resource of a kind as Kubernetes writes a GroupResource, such as pods or leases.coordination.k8s.io; ""

@@ -29,14 +29,15 @@ type Facts struct {
 	HostIPs   []string        // the node's, the primary first
 	Capacity  v1.ResourceList // what the node has, for limits that are not set
 	Objects   Objects
+	Services  []*v1.Service // that there are when the container starts
 	// Token signs a token of the Pod's service account, which is nil where there is none. It is asked for volumes only.
 	Token func(from *v1.ServiceAccountTokenProjection, account *v1.ServiceAccount) (string, error)
 	// EnvFile answers what a file of a volume of the Pod's gives a variable, if that is there.
 	EnvFile func(from *v1.FileKeySelector) (value string, found bool, err error)
 }
 
-// Environment is the container's own environment, NAME=value in declared order, what envFrom brings first and sorted, with
-// `$(VAR)` replaced by what was declared before. lookup answers what its command and arguments may refer to. An error names
+// Environment is the container's own environment, NAME=value in declared order, what tells of Services and what envFrom brings first
+// and sorted, with `$(VAR)` replaced by what was declared before. lookup answers what its command and arguments may refer to. An error names
 // the variable, or the object that is missing, in the kubelet's words.
 func Environment(f Facts) (env []string, lookup func(name string) (string, bool), err error) {
 	known := map[string]string{}
@@ -50,6 +51,9 @@ func Environment(f Facts) (env []string, lookup func(name string) (string, bool)
 			order = append(order, name)
 		}
 		known[name] = value
+	}
+	for _, v := range f.services() {
+		set(v.name, v.value)
 	}
 	for i := range f.Container.EnvFrom {
 		if err := f.envFrom(&f.Container.EnvFrom[i], set); err != nil {

@@ -1,6 +1,7 @@
 package inputs
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 func field(path string) *v1.EnvVarSource {
@@ -103,5 +105,49 @@ func TestProbeCommandSeesTheManifestOnly(t *testing.T) {
 	got := Static(c, []string{"$(A)", "$(B)", "$(N)", "$(NONE)", "$$(A)"})
 	if diff := cmp.Diff([]string{"1", "12", "$(N)", "$(NONE)", "$(A)"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestServicesInTheEnvironment(t *testing.T) {
+	t.Parallel()
+	service := func(namespace, name, at string, ports ...v1.ServicePort) *v1.Service {
+		return &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1.ServiceSpec{ClusterIP: at, Ports: ports}}
+	}
+	all := []*v1.Service{
+		service("shop", "web-app", "10.96.1.2", v1.ServicePort{Name: "http", Port: 80}, v1.ServicePort{Name: "dns-udp", Port: 53, Protocol: v1.ProtocolUDP}),
+		service("shop", "db", "fd00::1", v1.ServicePort{Port: 5432}), service("shop", "headless", v1.ClusterIPNone, v1.ServicePort{Port: 1}),
+		service("shop", "elsewhere", ""), service("back", "other", "10.96.1.3", v1.ServicePort{Port: 80}),
+		service("default", "kubernetes", "10.96.0.1", v1.ServicePort{Name: "https", Port: 443}),
+	}
+	of := func(pod v1.PodSpec, env ...v1.EnvVar) []string {
+		t.Helper()
+		got, _, err := Environment(Facts{Pod: &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, Spec: pod}, Container: &v1.Container{Env: env}, Services: all})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	api := []string{
+		"KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443", "KUBERNETES_SERVICE_PORT_HTTPS=443", "KUBERNETES_PORT=tcp://10.96.0.1:443",
+		"KUBERNETES_PORT_443_TCP=tcp://10.96.0.1:443", "KUBERNETES_PORT_443_TCP_PROTO=tcp", "KUBERNETES_PORT_443_TCP_PORT=443", "KUBERNETES_PORT_443_TCP_ADDR=10.96.0.1",
+	}
+	db := []string{
+		"DB_SERVICE_HOST=fd00::1", "DB_SERVICE_PORT=5432", "DB_PORT=tcp://[fd00::1]:5432", "DB_PORT_5432_TCP=tcp://[fd00::1]:5432", "DB_PORT_5432_TCP_PROTO=tcp",
+		"DB_PORT_5432_TCP_PORT=5432", "DB_PORT_5432_TCP_ADDR=fd00::1",
+	}
+	app := []string{
+		"WEB_APP_SERVICE_HOST=10.96.1.2", "WEB_APP_SERVICE_PORT=80", "WEB_APP_SERVICE_PORT_HTTP=80", "WEB_APP_SERVICE_PORT_DNS_UDP=53", "WEB_APP_PORT=tcp://10.96.1.2:80",
+		"WEB_APP_PORT_80_TCP=tcp://10.96.1.2:80", "WEB_APP_PORT_80_TCP_PROTO=tcp", "WEB_APP_PORT_80_TCP_PORT=80", "WEB_APP_PORT_80_TCP_ADDR=10.96.1.2",
+		"WEB_APP_PORT_53_UDP=udp://10.96.1.2:53", "WEB_APP_PORT_53_UDP_PROTO=udp", "WEB_APP_PORT_53_UDP_PORT=53", "WEB_APP_PORT_53_UDP_ADDR=10.96.1.2",
+	}
+	for sentence, c := range map[string]struct{ got, want []string }{
+		"those of the namespace, and the API":         {of(v1.PodSpec{}), slices.Concat(db, api, app)},
+		"but the API where a Pod wants none":          {of(v1.PodSpec{EnableServiceLinks: ptr.To(false)}), api},
+		"what a container has of its own goes before": {of(v1.PodSpec{EnableServiceLinks: ptr.To(false)}, v1.EnvVar{Name: "KUBERNETES_SERVICE_HOST", Value: "me"}), slices.Concat([]string{"KUBERNETES_SERVICE_HOST=me"}, api[1:])},
+		"and may be made of them":                     {of(v1.PodSpec{EnableServiceLinks: ptr.To(false)}, v1.EnvVar{Name: "URL", Value: "$(KUBERNETES_PORT)/x"}), slices.Concat(api, []string{"URL=tcp://10.96.0.1:443/x"})},
+	} {
+		if diff := cmp.Diff(c.want, c.got); diff != "" {
+			t.Errorf("%s:\n%s", sentence, diff)
+		}
 	}
 }

@@ -17,6 +17,7 @@ type Target struct {
 	Pod        *v1.Pod
 	Revision   string
 	Objects    inputs.Objects // that the Pod refers to
+	Services   []*v1.Service  // that there are when the container is made
 	Sandbox    int            // attempt of the sandbox
 	IPs        []string       // of the Pod
 	Container  *v1.Container  // nil for the sandbox

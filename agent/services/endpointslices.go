@@ -16,24 +16,29 @@ import (
 func EndpointSlices(s *v1.Service, found []*v1.Pod) (all []*discovery.EndpointSlice) {
 	in := family(s)
 	at := map[string]*discovery.EndpointSlice{}
-	slice := func(name string, of []port) *discovery.EndpointSlice {
-		if at[name] == nil {
-			at[name] = newSlice(s, name, of)
-			all = append(all, at[name])
+	slice := func(of []port) *discovery.EndpointSlice {
+		key := fmt.Sprint(of)
+		if at[key] != nil {
+			return at[key]
 		}
-		return at[name]
+		name := key
+		if len(all) == 0 {
+			name = "" // the first one is called the same whatever ports Pods have: mostly it is the only one
+		}
+		at[key] = newSlice(s, name, of)
+		all = append(all, at[key])
+		return at[key]
 	}
 	for _, pod := range found {
 		ip := addressOf(pod, in)
 		if ip == "" {
 			continue
 		}
-		of := ports(s, pod)
-		to := slice(fmt.Sprint(of), of)
+		to := slice(ports(s, pod))
 		to.Endpoints = append(to.Endpoints, endpoint(s, pod, ip))
 	}
 	if len(all) == 0 {
-		slice("", nil)
+		slice(nil)
 	}
 	return all
 }

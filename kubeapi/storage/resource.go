@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // Resource is what there is to know of one resource. Its names are those of Kubernetes' own discovery.
@@ -103,7 +105,7 @@ func preparePod(o runtime.Object) {
 	}
 }
 
-// keepStatus puts back the status of what was.
+// keepStatus puts back the status of what was, and the address of a Service.
 func keepStatus(now, was runtime.Object) {
 	switch now := now.(type) {
 	case *v1.Pod:
@@ -114,6 +116,7 @@ func keepStatus(now, was runtime.Object) {
 		now.Status = was.(*v1.Node).Status
 	case *v1.Service:
 		now.Status = was.(*v1.Service).Status
+		manifests.KeepAddress(now, was.(*v1.Service))
 	case *v1.ResourceQuota:
 		now.Status = was.(*v1.ResourceQuota).Status
 	case *v1.PersistentVolume:
