@@ -52,7 +52,7 @@ func open(t *testing.T) *host {
 	h := &host{t: t, client: server.NewClient(runDir)}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the journal's end:\n%s", h.output("journalctl", "-b", "-n", "80", "-o", "short-precise", "--no-pager", "-u", "podkeeper", "-u", "containerd"))
+			t.Logf("the journal's end:\n%s", h.output("journalctl", "-b", "-n", "80", "-o", "short-precise", "--no-pager", "-u", "podkeeper", "-u", "podkeeper-api", "-u", "containerd"))
 		}
 	})
 	if h.property("LoadState") != "loaded" {
@@ -66,9 +66,10 @@ func open(t *testing.T) *host {
 func (h *host) install() {
 	h.t.Helper()
 	h.run("cp", "-a", filepath.Join(os.Getenv("PODKEEPER_NODE_FILES"), "root")+"/.", "/")
+	h.run("systemd-sysusers", "podkeeper.conf")
 	h.systemctl("daemon-reload")
-	h.systemctl("enable", "podkeeper")
-	h.systemctl("restart", "podkeeper")
+	h.systemctl("enable", "podkeeper.service", apiSocket)
+	h.systemctl("restart", "podkeeper.service", apiSocket)
 }
 
 // run runs a command that must succeed, and answers its output.
@@ -95,7 +96,13 @@ func (h *host) systemctl(args ...string) {
 // property is a property of podkeeper.service.
 func (h *host) property(name string) string {
 	h.t.Helper()
-	return strings.TrimSpace(h.run("systemctl", "show", "--value", "-p", name, "podkeeper"))
+	return h.propertyOf("podkeeper", name)
+}
+
+// propertyOf is a property of a unit.
+func (h *host) propertyOf(unit, name string) string {
+	h.t.Helper()
+	return strings.TrimSpace(h.run("systemctl", "show", "--value", "-p", name, unit))
 }
 
 // write writes a file, and its folder where there is none.

@@ -302,13 +302,18 @@ func TestServiceLogsWithFields(t *testing.T) {
 func TestServiceLeavesPodsWhenItIsUninstalled(t *testing.T) {
 	h := open(t)
 	h.onePodOfEachClass()
+	h.systemctl("start", apiService)
 	before := h.instances()
 	h.run("sh", "-e", filepath.Join(os.Getenv("PODKEEPER_NODE_FILES"), "uninstall"))
-	if state := h.property("LoadState"); state != "not-found" {
-		t.Errorf("the unit is %s", state)
+	for _, unit := range []string{"podkeeper.service", apiService, apiSocket} {
+		if load, active := h.propertyOf(unit, "LoadState"), h.propertyOf(unit, "ActiveState"); load != "not-found" || active != "inactive" {
+			t.Errorf("%s is %s and %s", unit, load, active)
+		}
 	}
-	if _, err := os.Stat("/usr/local/bin/podkeeper"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the program is there: %v", err)
+	for _, program := range []string{"podkeeper", "podkeeper-api"} {
+		if _, err := os.Stat("/usr/local/bin/" + program); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is there: %v", program, err)
+		}
 	}
 	h.alive(before)
 	if _, err := os.Stat(filepath.Join(manifestDir, classesFile)); err != nil {
