@@ -255,7 +255,7 @@ func at(o runtime.Object, revision uint64) runtime.Object {
 type Start struct {
 	Revision uint64         // of which the watcher knows already; 0 is to be told of all that there is first
 	Initial  bool           // tell of all that there is first, and say when that is all (WatchList)
-	Mark     runtime.Object // an empty object, to say so with
+	Mark     runtime.Object // an empty object, to say so with; nil for who does not want to be told
 }
 
 // Watch tells of objects. The error is one of Kubernetes' API: that what was since a revision is not known any more. A watch
@@ -269,7 +269,7 @@ func (t *Table) Watch(which Selection, from Start) (watch.Interface, error) {
 		for _, o := range t.list(which) {
 			w.todo = append(w.todo, watch.Event{Type: watch.Added, Object: o})
 		}
-		if from.Initial {
+		if from.Initial && from.Mark != nil {
 			w.todo = append(w.todo, watch.Event{Type: watch.Bookmark, Object: t.mark(from.Mark)})
 		}
 	case from.Revision < t.forgotten || from.Revision > t.mirror.revision:

@@ -132,6 +132,10 @@ func TestWatch(t *testing.T) {
 			Selection{Match: everything}, Start{Revision: 8, Initial: true, Mark: mark},
 			[]string{"ADDED 5 a/x 1", "ADDED 8 a/y 1", "BOOKMARK 8  true", "MODIFIED 9 a/x 2", "ADDED 10 b/z 1", "DELETED 11 a/y 1"},
 		},
+		"but not for who wants no mark": {
+			Selection{Match: everything}, Start{Revision: 8, Initial: true},
+			[]string{"ADDED 5 a/x 1", "ADDED 8 a/y 1", "MODIFIED 9 a/x 2", "ADDED 10 b/z 1", "DELETED 11 a/y 1"},
+		},
 		"from a revision, what was since": {
 			Selection{Match: everything}, Start{Revision: 7},
 			[]string{"MODIFIED 8 a/y 1", "MODIFIED 9 a/x 2", "ADDED 10 b/z 1", "DELETED 11 a/y 1"},

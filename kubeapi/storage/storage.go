@@ -132,9 +132,11 @@ func (o *Objects) Watch(ctx context.Context, options *internalversion.ListOption
 	if err != nil {
 		return nil, err
 	}
-	return o.table.Watch(o.selection(ctx, options), mirror.Start{
-		Revision: from, Initial: ptr.Deref(options.SendInitialEvents, false), Mark: o.New(),
-	})
+	start := mirror.Start{Revision: from, Initial: ptr.Deref(options.SendInitialEvents, false)}
+	if options.AllowWatchBookmarks { // else the library, which asks for what there is in the client's place, panics at one
+		start.Mark = o.New()
+	}
+	return o.table.Watch(o.selection(ctx, options), start)
 }
 
 // revisionOf reads a resourceVersion; none is 0.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -438,6 +439,39 @@ func TestLists(t *testing.T) {
 	elsewhere, err := pods.List(request.WithNamespace(context.Background(), "default"), nil)
 	if err != nil || names(elsewhere) != "" {
 		t.Errorf("in another namespace: %s, %v", names(elsewhere), err)
+	}
+}
+
+func TestBookmarksAreForWhoAllowsThem(t *testing.T) {
+	for what, of := range map[string]struct {
+		options internalversion.ListOptions
+		want    string
+	}{
+		"who does is told that it was all": {internalversion.ListOptions{SendInitialEvents: ptr.To(true), AllowWatchBookmarks: true}, "ADDED BOOKMARK"},
+		"who does not is told no more":     {internalversion.ListOptions{SendInitialEvents: ptr.To(true)}, "ADDED"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, pods, _ := begin(t)
+			a.make(pods, web())
+			w, err := pods.Watch(asked(), &of.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var told []string
+			for more := true; more; {
+				synctest.Wait()
+				select {
+				case e := <-w.ResultChan():
+					told = append(told, string(e.Type))
+				default:
+					more = false
+				}
+			}
+			w.Stop()
+			if got := strings.Join(told, " "); got != of.want {
+				t.Errorf("%s: %s, want %s", what, got, of.want)
+			}
+		})
 	}
 }
 
