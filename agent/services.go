@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
@@ -271,10 +272,12 @@ func (a *Agent) seeEndpoints(seen map[objects.ID]sighting) {
 		if pods == nil {
 			pods = a.podsByNamespace()
 		}
+		since := a.createdAt(o.Key())
 		found := services.Of(s, pods[s.Namespace])
 		mark := [2]any{s, services.Mark(found)}
 		add := func(kind string, derived metav1.Object) {
 			id := objects.IDOf(manifests.Key{Kind: kind, NamespacedName: types.NamespacedName{Namespace: s.Namespace, Name: derived.GetName()}})
+			derived.SetCreationTimestamp(since)
 			derived.SetUID(types.UID(uuid.NewSHA1(uuid.NameSpaceOID, []byte(id.String()+" "+string(s.UID))).String()))
 			seen[id] = sighting{mark, func() (map[string]any, error) { return runtime.DefaultUnstructuredConverter.ToUnstructured(derived) }}
 		}
@@ -283,6 +286,18 @@ func (a *Agent) seeEndpoints(seen map[objects.ID]sighting) {
 			add(manifests.KindEndpointSlice, slice)
 		}
 	}
+}
+
+// createdAt is since when there is an object of the API, which has that in itself; of others it is not known.
+func (a *Agent) createdAt(key manifests.Key) (since metav1.Time) {
+	if o, err := a.objects.Get(objects.IDOf(key)); err == nil {
+		metadata, _ := o.Content["metadata"].(map[string]any)
+		text, _ := metadata["creationTimestamp"].(string)
+		if at, err := time.Parse(time.RFC3339, text); err == nil {
+			since = metav1.NewTime(at)
+		}
+	}
+	return since
 }
 
 // podsByNamespace are the Pods as they are reported.

@@ -166,7 +166,7 @@ func TestEndpointsFollowServicesAndPods(t *testing.T) {
 					switch c.Resource {
 					case "endpoints":
 						var e v1.Endpoints
-						if err := json.Unmarshal(c.Object, &e); err != nil || e.UID == "" {
+						if err := json.Unmarshal(c.Object, &e); err != nil || e.UID == "" || e.CreationTimestamp.IsZero() {
 							t.Fatal(e.UID, err)
 						}
 						line := string(c.Type) + " " + e.Name

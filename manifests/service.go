@@ -1,6 +1,8 @@
 package manifests
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 	serviceapi "k8s.io/kubernetes/pkg/api/service"
 	"k8s.io/kubernetes/pkg/apis/core"
@@ -10,7 +12,8 @@ import (
 func NeedsAddress(s *v1.Service) bool { return s.Spec.Type != v1.ServiceTypeExternalName }
 
 // KeepAddress leaves a Service that is edited the address that it has been given, where its writer says nothing of it
-// (kubernetes/kubernetes pkg/registry/core/service/storage, patchAllocatedValues). One that becomes an ExternalName loses it.
+// (kubernetes/kubernetes pkg/registry/core/service/storage, patchAllocatedValues, normalizeClusterIPs). One that becomes an ExternalName
+// loses it.
 func KeepAddress(now, was *v1.Service) {
 	spec, before := &now.Spec, &was.Spec
 	switch {
@@ -18,8 +21,11 @@ func KeepAddress(now, was *v1.Service) {
 		if spec.ClusterIP == "" {
 			spec.ClusterIP = before.ClusterIP
 		}
-		if len(spec.ClusterIPs) == 0 {
+		switch {
+		case len(spec.ClusterIPs) == 0:
 			spec.ClusterIPs = before.ClusterIPs
+		case spec.ClusterIP != before.ClusterIP && slices.Equal(spec.ClusterIPs, before.ClusterIPs): // the list is what was read
+			spec.ClusterIPs = []string{spec.ClusterIP}
 		}
 		if len(spec.IPFamilies) == 0 {
 			spec.IPFamilies = before.IPFamilies

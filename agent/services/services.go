@@ -110,7 +110,7 @@ func target(p *v1.ServicePort, pod *v1.Pod) int32 {
 
 // metadata are those of what follows from a Service.
 func metadata(s *v1.Service, name string) metav1.ObjectMeta {
-	m := metav1.ObjectMeta{Namespace: s.Namespace, Name: name, Labels: maps.Clone(s.Labels), CreationTimestamp: s.CreationTimestamp}
+	m := metav1.ObjectMeta{Namespace: s.Namespace, Name: name, Labels: maps.Clone(s.Labels)}
 	if m.Labels == nil {
 		m.Labels = map[string]string{}
 	}
