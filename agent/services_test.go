@@ -165,7 +165,7 @@ func TestEndpointsFollowServicesAndPods(t *testing.T) {
 					}
 					switch c.Resource {
 					case "endpoints":
-						var e v1.Endpoints
+						var e v1.Endpoints //nolint:staticcheck // deprecated, and asked for by clients all the same
 						if err := json.Unmarshal(c.Object, &e); err != nil || e.UID == "" || e.CreationTimestamp.IsZero() {
 							t.Fatal(e.UID, err)
 						}

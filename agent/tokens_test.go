@@ -91,7 +91,7 @@ func TestTokensAreSigned(t *testing.T) {
 			t.Errorf("%s: %v", sentence, err)
 			continue
 		}
-		same := func(a, b *tokens.Ref) bool { return ptr.Equal(a, b) }
+		same := ptr.Equal[tokens.Ref]
 		if got.Namespace != "shop" || got.Account != (tokens.Ref{Name: "builder", UID: "a-1"}) || !slices.Equal(got.Audiences, of.want.Audiences) ||
 			!same(got.Pod, of.want.Pod) || !same(got.Secret, of.want.Secret) || !same(got.Node, of.want.Node) || got.Expires.Sub(got.Issued) != of.life || got.ID == "" {
 			t.Errorf("%s: %+v", sentence, got)

@@ -45,7 +45,7 @@ func EndpointSlices(s *v1.Service, found []*v1.Pod) (all []*discovery.EndpointSl
 
 func newSlice(s *v1.Service, key string, of []port) *discovery.EndpointSlice {
 	hash := fnv.New32a()
-	fmt.Fprint(hash, s.Namespace, s.Name, s.UID, family(s), key)
+	fmt.Fprintf(hash, "%s/%s %s %s %s", s.Namespace, s.Name, s.UID, family(s), key)
 	suffix := rand.SafeEncodeString(fmt.Sprintf("%05d", hash.Sum32()%100_000))
 	e := &discovery.EndpointSlice{
 		TypeMeta:   metav1.TypeMeta{APIVersion: discovery.SchemeGroupVersion.String(), Kind: "EndpointSlice"},

@@ -99,7 +99,7 @@ func TestWhichPodsAreAService(t *testing.T) {
 }
 
 // said are the subsets as lines: addresses, those that are not ready in brackets, and ports.
-func said(e *v1.Endpoints) (lines []string) {
+func said(e *v1.Endpoints) (lines []string) { //nolint:staticcheck // deprecated, and asked for by clients all the same
 	for _, s := range e.Subsets {
 		var at []string
 		for _, a := range s.Addresses {

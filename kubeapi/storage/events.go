@@ -104,6 +104,8 @@ func (e *Events) Create(ctx context.Context, object runtime.Object, validate res
 }
 
 // Update makes an event what info makes of it.
+//
+//nolint:revive // the arguments are rest.Updater's
 func (e *Events) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc, orCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	object, made, err := e.of.Update(ctx, name, shownInfo{info}, shown(create), func(ctx context.Context, now, was runtime.Object) error {
 		if update == nil {
