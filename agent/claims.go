@@ -48,12 +48,12 @@ func (a *Agent) seeClaims(seen map[objects.ID]sighting) {
 		if id.Resource == claimResource {
 			volume, is := bound.volumes[id.NamespacedName]
 			disk := alone[objects.ID{Resource: volumeResource, NamespacedName: types.NamespacedName{Name: volume}}]
-			seen[id] = sighting{[4]any{s.mark, disk.mark, volume, is}, func() (map[string]any, error) { return boundClaim(s, disk, volume, is) }}
+			seen[id] = sighting{[4]any{s.mark, disk.mark, volume, is}, func() (map[string]any, error) { return boundClaim(s, disk, volume, is) }, s.kept}
 			continue
 		}
 		holder := bound.holders[id.Name]
 		claim := alone[objects.ID{Resource: claimResource, NamespacedName: holder}]
-		seen[id] = sighting{[3]any{s.mark, claim.mark, holder}, func() (map[string]any, error) { return boundVolume(s, claim, holder) }}
+		seen[id] = sighting{[3]any{s.mark, claim.mark, holder}, func() (map[string]any, error) { return boundVolume(s, claim, holder) }, s.kept}
 	}
 }
 

@@ -56,6 +56,7 @@ type known struct {
 type sighting struct {
 	mark  any // another one whenever the object may be
 	write func() (map[string]any, error)
+	kept  uint64 // the revision of what is kept of it; 0 where it is kept elsewhere
 }
 
 func newFeed() *feed {
@@ -157,42 +158,57 @@ func (f *feed) lookFor(a *Agent) {
 
 // look finds what is another one, tells followers, and answers all there is.
 func (f *feed) look(a *Agent) map[objects.ID]sighting {
-	seen := a.sightings()
-	for id, s := range seen {
-		was, had := f.known[id]
-		if had && was.mark == s.mark {
-			continue
+	for {
+		seen, late := a.sightings(), false
+		for id, s := range seen {
+			late = f.compare(a, id, s) || late
 		}
-		now, err := a.write(id, s)
-		if err != nil {
-			a.log.Error("object cannot be told of", "object", id.String(), "error", err)
-			continue
+		for id := range f.known {
+			if _, there := seen[id]; !there {
+				f.drop(id, a.objects.Next())
+			}
 		}
-		if had && bytes.Equal(was.content, now.content) {
-			was.mark = s.mark
-			f.known[id] = was
-			continue
-		}
-		if had && was.uid != "" && was.uid != now.uid {
-			f.drop(id, a.objects.Next()) // it is another one by the same name
-			had = false
-		}
-		if err := now.number(a.objects.Next()); err != nil {
-			a.log.Error("object cannot be told of", "object", id.String(), "error", err)
-			continue
-		}
-		if now.change.Type = server.Added; had {
-			now.change.Type = server.Modified
-		}
-		f.known[id] = now
-		f.broadcast(now.change)
-	}
-	for id := range f.known {
-		if _, there := seen[id]; !there {
-			f.drop(id, a.objects.Next())
+		if !late {
+			return seen
 		}
 	}
-	return seen
+}
+
+// compare tells followers of an object that is another one, unless that is too late: it is yet another one by now, which must not
+// be older than what is told.
+func (f *feed) compare(a *Agent, id objects.ID, s sighting) (late bool) {
+	was, had := f.known[id]
+	if had && was.mark == s.mark {
+		return false
+	}
+	now, err := a.write(id, s)
+	if err != nil {
+		a.log.Error("object cannot be told of", "object", id.String(), "error", err)
+		return false
+	}
+	if had && bytes.Equal(was.content, now.content) && s.kept <= was.change.Revision {
+		was.mark = s.mark
+		f.known[id] = was
+		return false
+	}
+	if had && was.uid != "" && was.uid != now.uid {
+		f.drop(id, a.objects.Next()) // it is another one by the same name
+		had = false
+	}
+	revision, ok := a.objects.NextOf(id, s.kept)
+	if !ok {
+		return true
+	}
+	if err := now.number(revision); err != nil {
+		a.log.Error("object cannot be told of", "object", id.String(), "error", err)
+		return false
+	}
+	if now.change.Type = server.Added; had {
+		now.change.Type = server.Modified
+	}
+	f.known[id] = now
+	f.broadcast(now.change)
+	return false
 }
 
 // drop tells followers that an object is gone.
@@ -250,16 +266,16 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 		if o.Resource == nodeResource && o.Name != a.node.Name {
 			continue // the node had another name then
 		}
-		seen[o.ID] = sighting{o.Revision, func() (map[string]any, error) { return runtime.DeepCopyJSON(o.Content), nil }}
+		seen[o.ID] = sighting{o.Revision, func() (map[string]any, error) { return runtime.DeepCopyJSON(o.Content), nil }, o.Revision}
 	}
 	a.seeNode(seen)
 	directory := a.sources.directory()
 	for _, o := range directory.Objects {
-		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.File, o.Line) }}
+		seen[objects.IDOf(o.Key())] = sighting{o.Object, func() (map[string]any, error) { return fromManifest(o.Object, o.File, o.Line) }, 0}
 	}
 	a.seeClaims(seen)
 	for _, p := range directory.Pods {
-		seen[objects.IDOf(p.Key())] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, p.File, p.Line) }}
+		seen[objects.IDOf(p.Key())] = sighting{p.Pod, func() (map[string]any, error) { return fromManifest(p.Pod, p.File, p.Line) }, 0}
 	}
 	for _, w := range a.all() {
 		pod := w.published.Load()
@@ -271,14 +287,14 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 		seen[id] = sighting{[2]any{pod, wanted.mark}, func() (map[string]any, error) {
 			reported := a.reported(pod)
 			return withWanted(&reported, wanted)
-		}}
+		}, wanted.kept}
 	}
 	for _, e := range a.events.List() {
 		id := objects.ID{Resource: eventResource, NamespacedName: types.NamespacedName{Namespace: e.Namespace, Name: e.Name}}
 		seen[id] = sighting{[2]any{e.Count, e.ResourceVersion}, func() (map[string]any, error) {
 			e.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
 			return runtime.DefaultUnstructuredConverter.ToUnstructured(&e)
-		}}
+		}, 0}
 	}
 	a.seeEndpoints(seen)
 	return seen

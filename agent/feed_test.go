@@ -170,6 +170,41 @@ func TestFollowersAreToldOfAllAndOfEveryChange(t *testing.T) {
 	}
 }
 
+func TestWhatIsToldIsNotNewerThanWhatIsKeptByThen(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	id := objects.ID{Resource: "configmaps", NamespacedName: types.NamespacedName{Namespace: "default", Name: "made"}}
+	put := func(value string) objects.Object {
+		t.Helper()
+		o, err := a.objects.Put(id, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "name": "made"}, "data": {"a": %q}}`, value), objects.Condition{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	told := make(chan server.Change, 2)
+	a.feed.mu.Lock()
+	defer a.feed.mu.Unlock()
+	a.feed.followers[told] = true
+
+	put("1")
+	old := a.sightings()[id]
+	put("2")
+	if late := a.feed.compare(a, id, old); !late || len(told) > 0 {
+		t.Errorf("there is another one by now, and it is told of: %v", <-told)
+	}
+	a.feed.look(a)
+	if c := <-told; !strings.Contains(string(c.Object), `"a":"2"`) {
+		t.Errorf("then it is told of %s", c.Object)
+	}
+	put("3")
+	now := put("2")
+	a.feed.look(a)
+	if c := <-told; c.Revision < now.Revision {
+		t.Errorf("what is as it was is told of at %d, and kept at %d", c.Revision, now.Revision)
+	}
+}
+
 func TestWhatIsMadeAtOnceIsWantedTogether(t *testing.T) {
 	t.Parallel()
 	a := follows(t)

@@ -213,10 +213,10 @@ func (a *Agent) seeNode(seen map[objects.ID]sighting) {
 		}
 		fields["status"], err = runtime.DefaultUnstructuredConverter.ToUnstructured(pulse.status)
 		return fields, err
-	}}
+	}, kept.kept}
 	seen[a.heart.leaseID()] = sighting{pulse.lease, func() (map[string]any, error) {
 		return runtime.DefaultUnstructuredConverter.ToUnstructured(pulse.lease)
-	}}
+	}, 0}
 }
 
 // heed has Pods that begin meet the node as clients want it: with their labels and taints, and maybe closed.

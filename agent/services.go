@@ -279,7 +279,7 @@ func (a *Agent) seeEndpoints(seen map[objects.ID]sighting) {
 			id := objects.IDOf(manifests.Key{Kind: kind, NamespacedName: types.NamespacedName{Namespace: s.Namespace, Name: derived.GetName()}})
 			derived.SetCreationTimestamp(since)
 			derived.SetUID(types.UID(uuid.NewSHA1(uuid.NameSpaceOID, []byte(id.String()+" "+string(s.UID))).String()))
-			seen[id] = sighting{mark, func() (map[string]any, error) { return runtime.DefaultUnstructuredConverter.ToUnstructured(derived) }}
+			seen[id] = sighting{mark, func() (map[string]any, error) { return runtime.DefaultUnstructuredConverter.ToUnstructured(derived) }, 0}
 		}
 		add(manifests.KindEndpoints, services.Endpoints(s, found))
 		for _, slice := range services.EndpointSlices(s, found) {

@@ -260,6 +260,18 @@ func (s *Store) Next() uint64 {
 	return s.revision
 }
 
+// NextOf is a revision for what is told of an object that was kept here at a revision; 0 is one that is not kept here. It is not ok
+// where there is a newer version by now: that would seem to be older than what is told.
+func (s *Store) NextOf(id ID, kept uint64) (next uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.objects[id]; kept != 0 && (o == nil || o.Revision != kept) {
+		return 0, false
+	}
+	s.revision++
+	return s.revision, true
+}
+
 // IDOf is the ID of an object by its kind.
 func IDOf(key manifests.Key) ID { return ID{manifests.ResourceOf(key.Kind), key.NamespacedName} }
 
@@ -279,7 +291,7 @@ func (s *Store) check(id ID, want Condition) error {
 }
 
 // Put makes an object, in JSON, be what there is by this name, and answers it. It gets a UID and a creation time where it has
-// none. An edit must be one that Kubernetes' API allows; one that takes the last finalizer off an object that is being deleted
+// none. What is there already keeps its revision. An edit must be one that Kubernetes' API allows; one that takes the last finalizer off an object that is being deleted
 // removes it. The error is ErrInvalid, ErrExists, ErrNotFound or ErrChanged, or why it could not be written; then all is as before.
 func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 	var fields map[string]any
@@ -304,6 +316,9 @@ func (s *Store) Put(id ID, body []byte, want Condition) (Object, error) {
 		return s.would(id, fields), nil
 	case Ending(fields) && !held(fields):
 		return s.remove(id, fields)
+	}
+	if was := s.objects[id]; was != nil && bytes.Equal(was.content, content) {
+		return was.Object, nil
 	}
 	return s.write(id, fields, content)
 }

@@ -79,6 +79,9 @@ func TestObjectsOutliveTheStore(t *testing.T) {
 	if err != nil || edited.Revision <= made.Revision || edited.Content["metadata"].(map[string]any)["uid"] != metadata["uid"] {
 		t.Errorf("edited %v: %v", edited, err)
 	}
+	if same, err := s.Put(named("configmaps", "settings"), configMap("settings", "2"), Condition{}); err != nil || same.Revision != edited.Revision || s.Revision() != edited.Revision {
+		t.Errorf("the same again is another one, of revision %d: %v", same.Revision, err)
+	}
 	again := open(t, dir, now.Add(-time.Second), nil) // the clock was set back
 	if got := show(again.Set()); got != "web=demo:1 settings" {
 		t.Errorf("after a restart there are %s", got)

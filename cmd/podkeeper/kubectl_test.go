@@ -275,6 +275,7 @@ func TestKubectlChanges(t *testing.T) {
 	k.all(
 		row{"get pod web -o name", "pod/web"},
 		row{"set image pod/web app=podkeeper.local/demo:v2", "pod/web image updated"},
+		row{"wait --for=jsonpath={.status.observedGeneration}=2 pod/web", "condition met"},
 		row{"get pod web -o jsonpath={.metadata.generation}", "^2$"},
 		row{"delete pod web --now", `pod "web" deleted`},
 		row{"apply -f gated.yaml", "pod/gated created"},
