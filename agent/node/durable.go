@@ -26,10 +26,11 @@ func WriteDurably(file string, content []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(tmp, file)
 	}
-	if err := os.Rename(tmp, file); err != nil {
+	if err != nil {
+		_ = os.Remove(tmp) // where the disk is full, its room is wanted
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil

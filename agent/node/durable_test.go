@@ -20,6 +20,12 @@ func TestWriteDurablyReplaces(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Dir(file)); len(left) != 1 {
 		t.Errorf("left beside it: %v", left)
 	}
+	if err := WriteDurably(filepath.Dir(file), nil); err == nil {
+		t.Error("over a folder: no error")
+	}
+	if left, _ := os.ReadDir(filepath.Dir(filepath.Dir(file))); len(left) != 1 {
+		t.Errorf("left of what failed: %v", left)
+	}
 	if err := WriteDurably(filepath.Join(file, "below a file"), nil); err == nil {
 		t.Error("below a file: no error")
 	}
