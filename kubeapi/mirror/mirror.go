@@ -50,6 +50,7 @@ func (m *Mirror) Take(c server.Change) error {
 	if c.Type == server.Bookmark {
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		m.forget(c.Revision)
 		m.reach(c.Revision)
 		return nil
 	}
@@ -63,6 +64,13 @@ func (m *Mirror) Take(c server.Change) error {
 	t.take(watch.EventType(c.Type), o, c.Revision)
 	m.reach(c.Revision)
 	return nil
+}
+
+// forget begins history at the revision at which all there is was told of: what was before, and is no more, nobody knows.
+func (m *Mirror) forget(revision uint64) {
+	for _, t := range m.tables {
+		t.history, t.forgotten = nil, revision
+	}
 }
 
 // reach says that all changes up to a revision are here.

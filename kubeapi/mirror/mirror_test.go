@@ -175,7 +175,7 @@ func TestAWatchOfWhatIsNotKnownIsExpired(t *testing.T) {
 		tell(t, m, fmt.Sprintf("%d MODIFIED a/x 1", 8+i))
 	}
 	last := 8 + uint64(maxHistory) - 1
-	for revision, known := range map[uint64]bool{4: false, 5: true, 8: true, last: true, last + 1: false} {
+	for revision, known := range map[uint64]bool{5: false, 6: false, 7: true, 8: true, last: true, last + 1: false} {
 		w, err := table.Watch(Selection{Match: everything}, Start{Revision: revision})
 		if known != (err == nil) || err != nil && !errors.IsResourceExpired(err) {
 			t.Errorf("from %d: %v", revision, err)
