@@ -27,6 +27,7 @@ type agent struct {
 	lab    *lab
 	client *server.Client
 	cmd    *exec.Cmd // nil while it does not run
+	flags  []string  // besides those of the lab
 	broken error     // why nothing of it can be measured
 }
 
@@ -65,10 +66,10 @@ func (a *agent) open(ctx context.Context) error {
 // start starts the process of a binary and does not wait.
 func (a *agent) start(binary string, env ...string) (err error) {
 	l := a.lab
-	a.cmd, err = start(l.path("agent.log"), env, binary, "agent",
+	a.cmd, err = start(l.path("agent.log"), env, append([]string{binary, "agent",
 		"--config", l.path("config.yaml"), "--pod-manifest-path", l.path("manifests"), "--root-dir", l.path("root"),
-		"--run-dir", l.path("run"), "--pod-logs-dir", l.path("logs"), "--container-runtime-endpoint", "unix://"+l.socket(),
-		"--containerd-namespace", l.name, "--image-dir", l.path("images"), "--cni-conf-dir", l.path("cni"), "--cni-bin-dir", cniBin)
+		"--run-dir", l.path("run"), "--pod-logs-dir", l.path("logs"), "--container-runtime-endpoint", "unix://" + l.socket(),
+		"--containerd-namespace", l.name, "--image-dir", l.path("images"), "--cni-conf-dir", l.path("cni"), "--cni-bin-dir", cniBin}, a.flags...)...)
 	return err
 }
 
@@ -252,15 +253,19 @@ func (a *agent) remove(ctx context.Context, pods []string) (time.Duration, error
 	if err := poll(ctx, time.Millisecond, gone); err != nil {
 		return 0, fmt.Errorf("wait for tasks and addresses to go: %w", err)
 	}
-	took := time.Since(begin)
+	return time.Since(begin), a.awaitGone(ctx, pods)
+}
+
+// awaitGone waits until podkeeper tells of none of these Pods.
+func (a *agent) awaitGone(ctx context.Context, pods []string) error {
 	forgotten := func() (bool, error) {
 		list, err := a.client.Pods(ctx)
 		return err == nil && !slices.ContainsFunc(list.Items, func(p v1.Pod) bool { return slices.Contains(pods, p.Name) }), err
 	}
 	if err := poll(ctx, 20*time.Millisecond, forgotten); err != nil {
-		return 0, fmt.Errorf("wait for Pods to go: %w", err)
+		return fmt.Errorf("wait for Pods to go: %w", err)
 	}
-	return took, nil
+	return nil
 }
 
 // containers answers the ids of all containers of Pods, by the labels of podkeeper's contract.

@@ -27,45 +27,50 @@ func (c *counted) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// runWriter runs a Pod that writes much into its log, and waits until that is whole.
+func (b *bench) runWriter(ctx context.Context) (types.NamespacedName, error) {
+	pod := types.NamespacedName{Namespace: "default", Name: b.names(1)[0]}
+	if b.agent.broken != nil {
+		return pod, b.agent.broken
+	}
+	write := fmt.Sprintf("yes %s | head -c %d; %s", strings.Repeat("x", 99), logBytes, command(pod.Name))
+	manifest := bytes.Replace(b.lab.manifest(pod.Name), fmt.Appendf(nil, "%q", command(pod.Name)), fmt.Appendf(nil, "%q", write), 1)
+	if err := os.WriteFile(b.agent.file(pod.Name), manifest, 0o644); err != nil {
+		return pod, fmt.Errorf("write manifest: %w", err)
+	}
+	if err := b.agent.awaitReady(ctx, 1); err != nil {
+		return pod, err
+	}
+	whole := func() (bool, error) {
+		n, err := b.readLog(ctx, pod)
+		return n >= logBytes, err
+	}
+	return pod, poll(ctx, 500*time.Millisecond, whole)
+}
+
+// readLog reads a log through the agent's socket.
+func (b *bench) readLog(ctx context.Context, pod types.NamespacedName) (n counted, err error) {
+	err = b.agent.client.Log(ctx, pod, "app", nil, &n)
+	return n, err
+}
+
 // measureLogs measures how long it takes to read a large log through the socket.
 func (b *bench) measureLogs(ctx context.Context) {
 	b.once(ctx, "log", func(ctx context.Context) error {
-		if b.agent.broken != nil {
-			return b.agent.broken
-		}
-		pod := b.names(1)[0]
-		line := strings.Repeat("x", 99)
-		write := fmt.Sprintf("yes %s | head -c %d; %s", line, logBytes, command(pod))
-		manifest := bytes.Replace(b.lab.manifest(pod), fmt.Appendf(nil, "%q", command(pod)), fmt.Appendf(nil, "%q", write), 1)
-		if err := os.WriteFile(b.agent.file(pod), manifest, 0o644); err != nil {
-			return fmt.Errorf("write manifest: %w", err)
-		}
-		if err := b.agent.awaitReady(ctx, 1); err != nil {
-			return err
-		}
-		key := types.NamespacedName{Namespace: "default", Name: pod}
-		read := func() (counted, error) {
-			var n counted
-			err := b.agent.client.Log(ctx, key, "app", nil, &n)
-			return n, err
-		}
-		whole := func() (bool, error) {
-			n, err := read()
-			return n >= logBytes, err
-		}
-		if err := poll(ctx, 500*time.Millisecond, whole); err != nil {
+		pod, err := b.runWriter(ctx)
+		if err != nil {
 			return err
 		}
 		var took []float64
 		for range logRounds {
 			begin := time.Now()
-			if _, err := read(); err != nil {
+			if _, err := b.readLog(ctx, pod); err != nil {
 				return err
 			}
 			took = append(took, ms(time.Since(begin))...)
 		}
 		b.report.add(Figure{Part: "logs", Name: "100 MB of a container's log, read", Unit: "ms", Values: took, Goal: goalLog})
-		_, err := b.agent.remove(ctx, []string{pod})
+		_, err = b.agent.remove(ctx, []string{pod.Name})
 		return err
 	})
 }

@@ -182,26 +182,10 @@ func (b *bench) watchIdle(ctx context.Context, n int) error {
 	if err := b.agent.awaitReady(ctx, n); err != nil {
 		return err
 	}
-	if err := sleep(ctx, min(b.idle, 10*time.Second)); err != nil { // until it is at rest
-		return err
-	}
-	begin := time.Now()
-	before, err := b.agent.use()
+	at, err := b.agent.rests(ctx, b.idle)
 	if err != nil {
 		return err
 	}
-	var after use
-	var rss, anonymous []float64
-	for range idleSamples {
-		if err := sleep(ctx, b.idle/idleSamples); err != nil {
-			return err
-		}
-		if after, err = b.agent.use(); err != nil {
-			return err
-		}
-		rss, anonymous = append(rss, after.rss), append(anonymous, after.anonymous)
-	}
-	cpu := (after.cpu - before.cpu) * float64(time.Minute) / float64(time.Since(begin))
 	count, pss, err := b.lab.shims()
 	if err != nil {
 		return err
@@ -211,9 +195,9 @@ func (b *bench) watchIdle(ctx context.Context, n int) error {
 		goals = use{rss: goalRSS, anonymous: goalAnonymous, cpu: goalIdleCPU}
 	}
 	name := fmt.Sprintf("agent with %d Pods: ", n)
-	b.report.add(Figure{Part: "idle", Name: name + "CPU a minute", Unit: "s", Values: []float64{cpu}, Goal: goals.cpu})
-	b.report.add(Figure{Part: "idle", Name: name + "resident memory", Unit: "MiB", Values: rss, Goal: goals.rss})
-	b.report.add(Figure{Part: "idle", Name: name + "anonymous memory", Unit: "MiB", Values: anonymous, Goal: goals.anonymous})
+	b.report.add(Figure{Part: "idle", Name: name + "CPU a minute", Unit: "s", Values: []float64{at.cpu}, Goal: goals.cpu})
+	b.report.add(Figure{Part: "idle", Name: name + "resident memory", Unit: "MiB", Values: at.rss, Goal: goals.rss})
+	b.report.add(Figure{Part: "idle", Name: name + "anonymous memory", Unit: "MiB", Values: at.anonymous, Goal: goals.anonymous})
 	if count > 0 {
 		b.report.add(Figure{Part: "idle", Name: fmt.Sprintf("%d shims of %d Pods: PSS together", count, n), Unit: "MiB", Values: []float64{pss}})
 	}

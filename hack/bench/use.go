@@ -16,34 +16,75 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// use is what the agent's process has used.
+// use is what a process has used.
 type use struct {
-	rss, anonymous float64 // MiB
-	cpu            float64 // seconds since it started
+	rss, pss, anonymous float64 // MiB
+	cpu                 float64 // seconds since it started
 }
 
-// use reads /proc.
+// use is what the agent's process has used.
 func (a *agent) use() (use, error) {
-	var u use
 	if a.broken != nil {
-		return u, a.broken
+		return use{}, a.broken
 	}
-	dir := filepath.Join("/proc", strconv.Itoa(a.cmd.Process.Pid))
-	status, err := os.ReadFile(filepath.Join(dir, "status"))
-	if err != nil {
-		return u, fmt.Errorf("look at the agent's process: %w", err)
-	}
-	for key, into := range map[string]*float64{"VmRSS": &u.rss, "RssAnon": &u.anonymous} {
-		kib, err := kibibytes(string(status), key)
+	return useOf(a.cmd.Process.Pid)
+}
+
+// useOf reads /proc.
+func useOf(pid int) (use, error) {
+	var u use
+	for file, keys := range map[string]map[string]*float64{
+		"status":       {"VmRSS": &u.rss, "RssAnon": &u.anonymous},
+		"smaps_rollup": {"Pss": &u.pss},
+	} {
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))
 		if err != nil {
-			return u, fmt.Errorf("look at the agent's process: %w", err)
+			return u, fmt.Errorf("look at process: %w", err)
 		}
-		*into = kib / 1024
+		for key, into := range keys {
+			kib, err := kibibytes(string(text), key)
+			if err != nil {
+				return u, fmt.Errorf("look at process: %w", err)
+			}
+			*into = kib / 1024
+		}
 	}
-	if u.cpu, err = cpuTime(a.cmd.Process.Pid); err != nil {
-		return u, fmt.Errorf("look at the agent's process: %w", err)
+	var err error
+	if u.cpu, err = cpuTime(pid); err != nil {
+		return u, fmt.Errorf("look at process: %w", err)
 	}
 	return u, nil
+}
+
+// calm is what the agent uses while nothing happens.
+type calm struct {
+	cpu            float64 // seconds a minute
+	rss, anonymous []float64
+}
+
+// rests watches the agent for a time.
+func (a *agent) rests(ctx context.Context, watch time.Duration) (calm, error) {
+	var r calm
+	if err := sleep(ctx, min(watch, 10*time.Second)); err != nil { // until it is at rest
+		return r, err
+	}
+	begin := time.Now()
+	before, err := a.use()
+	if err != nil {
+		return r, err
+	}
+	var after use
+	for range idleSamples {
+		if err := sleep(ctx, watch/idleSamples); err != nil {
+			return r, err
+		}
+		if after, err = a.use(); err != nil {
+			return r, err
+		}
+		r.rss, r.anonymous = append(r.rss, after.rss), append(r.anonymous, after.anonymous)
+	}
+	r.cpu = (after.cpu - before.cpu) * float64(time.Minute) / float64(time.Since(begin))
+	return r, nil
 }
 
 // metric reads one of the agent's metrics, by its name and labels.
