@@ -40,7 +40,7 @@ func (n *node) key() *ecdsa.PublicKey {
 }
 
 // TestTokens has a container read what it was given to show who it is: its user alone may, with its group, and what is said there
-// is true. Before there is a key the Pod waits, and says for what.
+// is true. Before there is a key the Pod waits, and says for what; after an agent's end its tokens are renewed.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
@@ -111,6 +111,24 @@ data: {ca.crt: the CA}
 	if got, err := tokens.Read(answer.Status.Token, key, time.Now()); err != nil || !ptr.Equal(got.Pod, &tokens.Ref{Name: "token", UID: pod.UID}) {
 		t.Errorf("the one that is asked for says %+v: %v", got, err)
 	}
+	file := fmt.Sprintf("/proc/%d/root/vault/token", n.pid(pod, "app"))
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.kill()
+	n.restart()
+	n.eventually("the next agent, which does not know how old tokens are, renews them", func() error {
+		now, err := os.ReadFile(file)
+		if err == nil && string(now) == string(before) {
+			err = errors.New("it is as it was")
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tokens.Read(string(now), key, time.Now())
+		return err
+	})
 	if _, err := n.client().Token(context.Background(), types.NamespacedName{Namespace: "default", Name: "none"}, request); !errors.Is(err, server.ErrNoObject) {
 		t.Errorf("of no account: %v", err)
 	}
