@@ -186,7 +186,7 @@ func idOf(base string) (ID, bool) {
 func (s *Store) take(id ID, fields map[string]any, content []byte) Object {
 	s.revision++
 	file := filepath.Join(s.cfg.Dir, id.file())
-	o := &stored{content: content, read: manifests.DecodeKept(file, content)}
+	o := &stored{content: content, read: decode(file, content, fields)}
 	if err := judge(id, o.read); err != nil {
 		kind, _ := manifests.KindOf(id.Resource)
 		r := manifests.Refusal{File: file, Reason: err.Error(), Of: manifests.Key{Kind: kind, NamespacedName: id.NamespacedName}}
@@ -203,6 +203,16 @@ func (s *Store) take(id ID, fields map[string]any, content []byte) Object {
 	o.Object = Object{ID: id, Revision: s.revision, Content: withRevision(fields, s.revision)}
 	s.objects[id] = o
 	return o.Object
+}
+
+// decode is what podkeeper makes of an object's file. A Pod has the generation that whoever writes it gives it, which no manifest
+// has.
+func decode(file string, content []byte, fields map[string]any) manifests.Set {
+	read := manifests.DecodeKept(file, content)
+	for _, p := range read.Pods {
+		p.Generation, _ = metadataOf(fields)["generation"].(int64)
+	}
+	return read
 }
 
 // withRevision is an object with a metadata.resourceVersion.
@@ -329,7 +339,7 @@ func (s *Store) checked(id ID, fields map[string]any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, id, err)
 	}
-	read := manifests.DecodeKept(filepath.Join(s.cfg.Dir, id.file()), content)
+	read := decode(filepath.Join(s.cfg.Dir, id.file()), content, fields)
 	if err := judge(id, read); err != nil {
 		return nil, err
 	}

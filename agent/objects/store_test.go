@@ -356,3 +356,18 @@ func TestEditsByHand(t *testing.T) {
 		t.Errorf("at %d after %d there are %v", after, before, all)
 	}
 }
+
+func TestAPodHasTheGenerationThatIsWritten(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir, time.Now(), nil)
+	body := []byte(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "shop", "name": "web", "generation": 3}, "spec": {"containers": [{"name": "app", "image": "demo"}]}}`)
+	if _, err := s.Put(named("pods", "web"), body, Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Store{s, open(t, dir, time.Now(), nil)} {
+		if pods := s.Set().Pods; len(pods) != 1 || pods[0].Generation != 3 {
+			t.Errorf("there is %v", pods)
+		}
+	}
+}

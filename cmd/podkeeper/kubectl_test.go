@@ -488,6 +488,7 @@ func TestKubectlKnowsOtherKinds(t *testing.T) {
 		row{"create role reader --verb=get --resource=pods", "role.rbac.authorization.k8s.io/reader created"},
 		row{"create rolebinding readers --role=reader --user=ann", "rolebinding.rbac.authorization.k8s.io/readers created"},
 		row{"describe rolebinding readers", "ann"},
+		row{"create -o yaml -f - <<< {\"apiVersion\":\"authorization.k8s.io/v1\",\"kind\":\"SubjectAccessReview\",\"spec\":{\"user\":\"ann\",\"resourceAttributes\":{\"verb\":\"get\",\"resource\":\"pods\",\"namespace\":\"default\"}}}", "allowed: true"},
 		row{"auth can-i get pods --as ann", "^yes$"},
 		row{"auth can-i get pods --as bob", "error: ^no$"},
 		row{"get pod web --as ann", "^web"},

@@ -150,7 +150,11 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	resource := schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource}
 	e := a.endpoints[resource][info.Subresource]
-	if e == nil {
+	switch {
+	case e == nil && resource == customResources && info.Verb == "list":
+		noCustomResources.ServeHTTP(w, r)
+		return
+	case e == nil:
 		a.fail(unknown(http.StatusNotFound, info), w, r)
 		return
 	}
@@ -161,6 +165,12 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	h.ServeHTTP(w, r)
 }
+
+// customResources are what kubectl looks for before it makes an object that cannot be patched, such as a review. There are none, and
+// discovery does not tell of them.
+var customResources = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+
+var noCustomResources = text("application/json", []byte(`{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinitionList","metadata":{"resourceVersion":"0"},"items":[]}`))
 
 // unknown is what the API server says of what it does not have.
 func unknown(code int, info *request.RequestInfo) error {

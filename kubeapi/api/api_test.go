@@ -123,6 +123,8 @@ func TestRequests(t *testing.T) {
 		"no such object":                            {"ann", "GET", own + "/none", 404, `configmaps \"none\" not found`},
 		"no such resource":                          {"ann", "GET", "/api/v1/replicationcontrollers", 404, "the server could not find the requested resource"},
 		"no such group":                             {"ann", "GET", "/apis/apps/v1/deployments", 404, "the server could not find the requested resource"},
+		"custom resources, of which there are none": {"ann", "GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", 200, `"items":[]`},
+		"nor is one":                                {"ann", "GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/x", 404, "the server could not find the requested resource"},
 		"no such path":                              {"ann", "GET", "/metrics", 404, "the server could not find the requested resource"},
 		"what cannot be done with a resource":       {"ann", "DELETE", own + "/settings", 405, "the server does not allow this method on the requested resource"},
 		"a watch of what cannot be watched":         {"ann", "GET", own + "?watch=true", 405, "the server does not allow this method on the requested resource"},

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/podkeeper/podkeeper/server"
 )
@@ -26,7 +27,7 @@ func (r *Resource) fault(err error, name string, made bool) error {
 	case goerrors.Is(err, server.ErrForbidden):
 		return inWords(errors.NewForbidden(resource, name, err), err)
 	case goerrors.Is(err, server.ErrInvalid):
-		return inWords(errors.NewInvalid(r.GroupVersionKind().GroupKind(), name, nil), err)
+		return inWords(errors.NewInvalid(r.GroupVersionKind().GroupKind(), name, field.ErrorList{field.Forbidden(field.NewPath("object"), err.Error())}), err)
 	case goerrors.Is(err, server.ErrBadRequest):
 		return errors.NewBadRequest(err.Error())
 	case goerrors.Is(err, server.ErrNoSpace):
