@@ -213,7 +213,7 @@ func (l *logText) InputStream(ctx context.Context, _, _ string) (stream io.ReadC
 		return nil, false, "", errors.NewServiceUnavailable(err.Error())
 	}
 	if res.StatusCode == http.StatusOK {
-		return res.Body, l.follow, "text/plain", nil
+		return lastWords{res.Body}, l.follow, "text/plain", nil
 	}
 	defer res.Body.Close()
 	words, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
@@ -226,6 +226,19 @@ func (l *logText) InputStream(ctx context.Context, _, _ string) (stream io.ReadC
 		fault.ErrStatus.Reason = "NotFound"
 	}
 	return nil, false, "", fault
+}
+
+// lastWords tells of the end after the last text, never along with it: what writes to WebSockets (k8s.io/streaming, wsstream) would
+// lose that.
+type lastWords struct{ io.ReadCloser }
+
+// Read reads.
+func (l lastWords) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if n > 0 {
+		return n, nil // a body says so again
+	}
+	return n, err
 }
 
 // maxRefusal is how much of an answer that is a fault is read, in bytes.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	goerrors "errors"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/websocket"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,18 +70,18 @@ func TestWhereStreamsGo(t *testing.T) {
 	}
 }
 
-// talk asks a stream, whose agent answers by serve.
-func talk(t *testing.T, name, query string, serve http.HandlerFunc) (int, string) {
+// serve serves the streams of a Pod, web, whose agent answers by agent. The path is that of a stream, such as /web/log.
+func serve(t *testing.T, agent http.HandlerFunc) *httptest.Server {
 	t.Helper()
-	agent := httptest.NewServer(serve)
-	defer agent.Close()
+	behind := httptest.NewServer(agent)
+	t.Cleanup(behind.Close)
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	s := Storages(Config{
 		Codecs: serializer.NewCodecFactory(scheme),
 		Agent: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "tcp", agent.Listener.Addr().String())
+			return d.DialContext(ctx, "tcp", behind.Listener.Addr().String())
 		}},
 		Pod: func(name types.NamespacedName) (*v1.Pod, error) {
 			if name.Name != "web" {
@@ -88,22 +90,13 @@ func talk(t *testing.T, name, query string, serve http.HandlerFunc) (int, string
 			return pod(1), nil
 		},
 	})
-	which, sub, _ := strings.Cut(name, "/")
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := request.WithRequestInfo(r.Context(), &request.RequestInfo{Namespace: "shop", Name: which, Verb: "get", IsResourceRequest: true})
+		name, sub, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
+		ctx := request.WithRequestInfo(r.Context(), &request.RequestInfo{Namespace: "shop", Name: name, Verb: "get", IsResourceRequest: true})
 		s[sub].(http.Handler).ServeHTTP(w, r.WithContext(ctx))
 	}))
-	defer front.Close()
-	res, err := http.Get(front.URL + "/?" + query)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(body)
+	t.Cleanup(front.Close)
+	return front
 }
 
 func TestLog(t *testing.T) {
@@ -120,9 +113,38 @@ func TestLog(t *testing.T) {
 		"the agent's refusal":               {"web/log", "", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "it has not started", 400) }, 400, `"message":"it has not started"`},
 		"a stream without an upgrade":       {"web/exec", "command=ls", said, 400, "Upgrade request required"},
 	} {
-		code, got := talk(t, of.name, of.query, of.agent)
-		if code != of.code || !strings.Contains(got, of.want) {
-			t.Errorf("%s: %d %s, want %d with %s", what, code, got, of.code, of.want)
+		res, err := http.Get(serve(t, of.agent).URL + "/" + of.name + "?" + of.query)
+		if err != nil {
+			t.Fatal(err)
 		}
+		got, err := io.ReadAll(res.Body)
+		if err := goerrors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != of.code || !strings.Contains(string(got), of.want) {
+			t.Errorf("%s: %d %s, want %d with %s", what, res.StatusCode, got, of.code, of.want)
+		}
+	}
+}
+
+func TestLogOverAWebSocket(t *testing.T) {
+	front := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "some lines\n") })
+	config, err := websocket.NewConfig(strings.Replace(front.URL, "http", "ws", 1)+"/web/log", front.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Protocol = []string{"binary.k8s.io"}
+	conn, err := websocket.DialConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var got, piece []byte
+	for err == nil {
+		got = append(got, piece...)
+		err = websocket.Message.Receive(conn, &piece)
+	}
+	if !goerrors.Is(err, io.EOF) || string(got) != "some lines\n" {
+		t.Errorf("it says %q: %v", got, err)
 	}
 }
