@@ -1,13 +1,16 @@
 package storage
 
 import (
+	"fmt"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/manifests"
 )
@@ -23,10 +26,11 @@ type Resource struct {
 	Object     runtime.Object // an empty one
 	Lists      runtime.Object // an empty list
 
-	CreateOnUpdate bool                            // a PUT makes what there is not
-	Selectable     []string                        // the fields that selectors may ask for, beside metadata.name and metadata.namespace
-	Fields         func(runtime.Object) fields.Set // what stands in them; may be nil
-	Prepare        func(runtime.Object)            // empties what a client may not say of a new one; may be nil
+	CreateOnUpdate bool                             // a PUT makes what there is not
+	Selectable     []string                         // the fields that selectors may ask for, beside metadata.name and metadata.namespace
+	Fields         func(runtime.Object) fields.Set  // what stands in them; may be nil
+	Prepare        func(runtime.Object)             // empties what a client may not say of a new one; may be nil
+	Admit          func(runtime.Object, look) error // says why a new one may not be among what there is; may be nil
 }
 
 // GroupVersionKind is the kind of the objects.
@@ -101,9 +105,30 @@ func preparePod(o runtime.Object) {
 	pod := o.(*v1.Pod)
 	pod.Generation, pod.Status = 1, v1.PodStatus{Phase: v1.PodPending}
 	if pod.Spec.ServiceAccountName == "" { // as the admission plugin ServiceAccount has it
-		pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = "default", "default"
+		pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = defaultAccount, defaultAccount
 	}
 }
+
+// look answers an object of a resource.
+type look func(resource schema.GroupResource, name types.NamespacedName) (runtime.Object, error)
+
+// admitPod refuses a Pod of an account that is not there, in the words of the admission plugin ServiceAccount. That which every
+// namespace has may be made along with the Pod.
+func admitPod(o runtime.Object, there look) error {
+	pod := o.(*v1.Pod)
+	if pod.Spec.ServiceAccountName == defaultAccount {
+		return nil
+	}
+	account := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}
+	if _, err := there(schema.GroupResource{Resource: "serviceaccounts"}, account); err != nil {
+		err = errors.NewNotFound(schema.GroupResource{Resource: "serviceaccount"}, account.Name) // as that plugin's lister says it
+		return errors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod.Name, fmt.Errorf("error looking up service account %s: %w", account, err))
+	}
+	return nil
+}
+
+// defaultAccount is the ServiceAccount that every namespace has.
+const defaultAccount = "default"
 
 // keepStatus puts back the status of what was, and the address of a Service.
 func keepStatus(now, was runtime.Object) {

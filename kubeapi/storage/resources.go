@@ -29,7 +29,7 @@ func coreResources() []*Resource {
 				"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
 				"status.phase", "status.podIP", "status.nominatedNodeName",
 			},
-			Fields: podFields, Prepare: preparePod,
+			Fields: podFields, Prepare: preparePod, Admit: admitPod,
 		},
 		{GroupVersionResource: core("configmaps"), Kind: "ConfigMap", Singular: "configmap", Short: []string{"cm"}, Namespaced: true, Object: &v1.ConfigMap{}, Lists: &v1.ConfigMapList{}},
 		{

@@ -155,6 +155,7 @@ func revisionOf(version string) (uint64, error) {
 type Changeable struct {
 	*Objects
 	agent    Agent
+	look     look
 	strategy strategy
 	write    func(ctx context.Context, object runtime.Object, want server.Condition) ([]byte, error) // asks the agent, and answers what it does
 }
@@ -179,6 +180,11 @@ func (c *Changeable) Create(ctx context.Context, object runtime.Object, validate
 	}
 	if was, err := c.table.Get(nameOf(m)); err == nil {
 		return nil, exists(c.Resource, was)
+	}
+	if c.Admit != nil {
+		if err := c.Admit(object, c.look); err != nil {
+			return nil, err
+		}
 	}
 	return c.put(ctx, object, server.Condition{New: true, DryRun: dry(options.DryRun)})
 }

@@ -224,6 +224,13 @@ func TestCreate(t *testing.T) {
 	if list, _ := configMaps.List(asked(), nil); len(list.(*v1.ConfigMapList).Items) != 1 {
 		t.Errorf("a dry run made one: %v", list)
 	}
+	of := web()
+	of.Name, of.Spec.ServiceAccountName = "of", "bot"
+	Scheme.Default(of)
+	_, err = pods.Create(asked(), of, nil, &metav1.CreateOptions{})
+	if want := `pods "of" is forbidden: error looking up service account shop/bot: serviceaccount "bot" not found`; !errors.IsForbidden(err) || err.Error() != want {
+		t.Errorf("one of an account that is not there: %v, want %s", err, want)
+	}
 	bad := web()
 	bad.Name, bad.Spec.Containers[0].Image = "bad", ""
 	Scheme.Default(bad)
