@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -169,25 +172,43 @@ func (a *api) startAlone(ctx context.Context) (_ time.Duration, err error) {
 	return time.Since(begin), err
 }
 
-// executor makes what runs a command in a Pod's app.
-type executor func(pod string) (remotecommand.Executor, error)
-
-// viaAPI asks the API, in the protocol that kubectl tries first, or the one that it knew before.
-func (a *api) viaAPI(webSocket bool) executor {
-	return func(pod string) (remotecommand.Executor, error) {
-		config, err := a.config()
+// overStream answers what runs a command in a Pod's app over a connection that executor makes, and answers how long that took.
+func overStream(executor func(pod string) (remotecommand.Executor, error), pod string) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		e, err := executor(pod)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		to, err := url.Parse(config.Host + "/api/v1/namespaces/default/pods/" + pod + "/exec?container=app&command=/bin/true&stdout=true&stderr=true")
-		if err != nil {
-			return nil, err
-		}
-		if webSocket {
-			return remotecommand.NewWebSocketExecutor(config, http.MethodGet, to.String())
-		}
-		return remotecommand.NewSPDYExecutor(config, http.MethodPost, to)
+		begin := time.Now()
+		err = e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: io.Discard, Stderr: io.Discard})
+		return time.Since(begin), err
 	}
+}
+
+// execURL is where the API runs a command.
+func (a *api) execURL(pod string) *url.URL {
+	return &url.URL{
+		Scheme: "https", Host: a.address, Path: "/api/v1/namespaces/default/pods/" + pod + "/exec",
+		RawQuery: "container=app&command=/bin/true&stdout=true&stderr=true",
+	}
+}
+
+// viaWebSocket asks the API as kubectl does.
+func (a *api) viaWebSocket(pod string) (remotecommand.Executor, error) {
+	config, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	return remotecommand.NewWebSocketExecutor(config, http.MethodGet, a.execURL(pod).String())
+}
+
+// viaSPDY asks the API as an old kubectl does.
+func (a *api) viaSPDY(pod string) (remotecommand.Executor, error) {
+	config, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	return remotecommand.NewSPDYExecutor(config, http.MethodPost, a.execURL(pod))
 }
 
 // viaSocket asks the agent.
@@ -196,9 +217,46 @@ func (a *agent) viaSocket(pod string) (remotecommand.Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	to, err := url.Parse("http://podkeeper/exec/default/" + pod + "/app?command=/bin/true&output=1&error=1")
+	to := &url.URL{Scheme: "http", Host: "podkeeper", Path: "/exec/default/" + pod + "/app", RawQuery: "command=/bin/true&output=1&error=1"}
+	return remotecommand.NewSPDYExecutorForTransports(transport, spdy.NewUpgraderForStreaming(transport), http.MethodPost, to)
+}
+
+// bareExec answers what runs a command in a Pod's app by containerd's client, with its output, and answers how long that took.
+func (a *agent) bareExec(ctx context.Context, pod string) (func(context.Context) (time.Duration, error), error) {
+	ids, err := a.containers(ctx, []string{pod})
 	if err != nil {
 		return nil, err
 	}
-	return remotecommand.NewSPDYExecutorForTransports(transport, spdy.NewUpgraderForStreaming(transport), http.MethodPost, to)
+	container, err := a.lab.pods.LoadContainer(ctx, ids[0])
+	if err != nil {
+		return nil, fmt.Errorf("find container: %w", err)
+	}
+	spec, err := container.Spec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read OCI spec: %w", err)
+	}
+	task, err := container.Task(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("find task: %w", err)
+	}
+	process := *spec.Process
+	process.Args = []string{"/bin/true"}
+	serial := 0
+	return func(ctx context.Context) (time.Duration, error) {
+		serial++
+		begin := time.Now()
+		command, err := task.Exec(ctx, fmt.Sprintf("bare%d", serial), &process, cio.NewCreator(cio.WithStreams(nil, io.Discard, io.Discard), cio.WithFIFODir(a.lab.path("fifos"))))
+		if err != nil {
+			return 0, fmt.Errorf("exec: %w", err)
+		}
+		ended, err := command.Wait(ctx)
+		if err == nil {
+			err = command.Start(ctx)
+		}
+		if err == nil {
+			<-ended
+		}
+		_, deleteErr := command.Delete(context.WithoutCancel(ctx), client.WithProcessKill)
+		return time.Since(begin), errors.Join(err, deleteErr)
+	}, nil
 }

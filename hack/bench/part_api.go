@@ -12,7 +12,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/remotecommand"
 	"sigs.k8s.io/yaml"
 )
 
@@ -22,6 +21,7 @@ const (
 	warmRounds = 4 // of kubectl after each of them
 	apiObjects = 1000
 	apiWatches = 100
+	apiExecs   = 50
 	apiIdle    = 20 * time.Second // at most, how long the agent is watched at rest
 	// restCycle is how often an agent at rest gives back the memory that it has used meanwhile, and a little.
 	restCycle = 35 * time.Second
@@ -318,53 +318,39 @@ func (b *bench) measureAPILog(ctx context.Context, a *api) error {
 	return err
 }
 
-// measureAPIExec runs commands by containerd's client, the agent's socket and the API, in turns.
+// measureAPIExec runs commands by containerd's client, the agent's socket and the API, in turns, all in one container.
 func (b *bench) measureAPIExec(ctx context.Context, a *api) error {
 	pods := b.names(1)
 	if _, err := b.agent.run(ctx, pods); err != nil {
 		return err
 	}
-	var floors []float64
-	ways := []struct {
-		name string
-		make executor
-		took []float64
-	}{
-		{"command run through the agent's socket", b.agent.viaSocket, nil},
-		{"command run through the API (WebSocket)", a.viaAPI(true), nil},
-		{"command run through the API (SPDY)", a.viaAPI(false), nil},
-	}
-	err := b.inFloorPod(ctx, func(floorPod string) error {
-		serial := 0
-		contenders := []contender{{"floor: command in a container", false, func(ctx context.Context) error {
-			serial++
-			begin := time.Now()
-			err := b.floor.exec(ctx, floorPod, fmt.Sprintf("exec%d", serial))
-			floors = append(floors, ms(time.Since(begin))...)
-			return err
-		}}}
-		for i := range ways {
-			way := &ways[i]
-			contenders = append(contenders, contender{way.name, true, func(ctx context.Context) error {
-				e, err := way.make(pods[0])
-				if err != nil {
-					return err
-				}
-				begin := time.Now()
-				err = e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: io.Discard, Stderr: io.Discard})
-				way.took = append(way.took, ms(time.Since(begin))...)
-				return err
-			}})
-		}
-		b.takeTurns(ctx, execRounds, contenders...)
-		return nil
-	})
-	b.report.add(Figure{Part: "api", Name: "floor: command run in a container", Unit: "ms", Values: floors})
-	for _, way := range ways {
-		b.report.add(Figure{Part: "api", Name: way.name, Unit: "ms", Values: way.took, Base: "floor", BaseValue: median(floors), GoalRatio: goalExec})
-	}
+	floor, err := b.agent.bareExec(ctx, pods[0])
 	if err != nil {
 		return err
+	}
+	ways := []struct {
+		name string
+		goal float64
+		run  func(context.Context) (time.Duration, error)
+		took []float64
+	}{
+		{"floor: task.Exec in the same container", 0, floor, nil},
+		{"command run through the agent's socket", goalExec, overStream(b.agent.viaSocket, pods[0]), nil},
+		{"command run through the API (WebSocket)", goalExec, overStream(a.viaWebSocket, pods[0]), nil},
+		{"command run through the API (SPDY)", 0, overStream(a.viaSPDY, pods[0]), nil},
+	}
+	var contenders []contender
+	for i := range ways {
+		way := &ways[i]
+		contenders = append(contenders, contender{way.name, true, func(ctx context.Context) error {
+			took, err := way.run(ctx)
+			way.took = append(way.took, ms(took)...)
+			return err
+		}})
+	}
+	b.takeTurns(ctx, apiExecs, contenders...)
+	for _, way := range ways {
+		b.report.add(Figure{Part: "api", Name: way.name, Unit: "ms", Values: way.took, Base: "floor", BaseValue: median(ways[0].took), GoalRatio: way.goal})
 	}
 	_, err = b.agent.remove(ctx, pods)
 	return err

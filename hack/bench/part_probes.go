@@ -121,24 +121,7 @@ func (b *bench) measureExec(ctx context.Context) {
 		Base: "floor", BaseValue: median(floors), GoalRatio: goalExec})
 }
 
-func (b *bench) floorExec(ctx context.Context, took *[]float64) error {
-	return b.inFloorPod(ctx, func(pod string) error {
-		for i := range execRounds {
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
-				return err
-			}
-			begin := time.Now()
-			if err := b.floor.exec(ctx, pod, fmt.Sprintf("exec%d", i)); err != nil {
-				return err
-			}
-			*took = append(*took, ms(time.Since(begin))...)
-		}
-		return nil
-	})
-}
-
-// inFloorPod does something while a Pod of the floor's runs.
-func (b *bench) inFloorPod(ctx context.Context, do func(pod string) error) (err error) {
+func (b *bench) floorExec(ctx context.Context, took *[]float64) (err error) {
 	pods := b.names(1)
 	defer func() {
 		if _, removeErr := b.floor.remove(context.WithoutCancel(ctx), pods, 1); err == nil {
@@ -152,7 +135,17 @@ func (b *bench) inFloorPod(ctx context.Context, do func(pod string) error) (err 
 	if _, err := b.lab.starts.wait(ctx, pods, begin); err != nil {
 		return err
 	}
-	return do(pods[0])
+	for i := range execRounds {
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := b.floor.exec(ctx, pods[0], fmt.Sprintf("exec%d", i)); err != nil {
+			return err
+		}
+		*took = append(*took, ms(time.Since(begin))...)
+	}
+	return nil
 }
 
 // probeExec has a Pod probed for as many seconds, and takes the average from the agent's metric.
