@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/errors"
@@ -127,7 +128,8 @@ func (a *api) recovered(next http.Handler) http.Handler {
 				panic(p)
 			default:
 				a.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				a.fail(errors.NewInternalError(fmt.Errorf("panic: %v", p)), w, r)
+				reason, _, _ := strings.Cut(fmt.Sprint(p), "\n") // handlers add their stack to it
+				a.fail(errors.NewInternalError(fmt.Errorf("panic: %s", reason)), w, r)
 			}
 		}()
 		next.ServeHTTP(w, r)
