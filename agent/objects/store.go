@@ -108,6 +108,7 @@ type Store struct {
 type stored struct {
 	Object
 	content []byte        // of its file
+	stamp   stamp         // of its file when that had this content; may be nothing
 	read    manifests.Set // what podkeeper makes of it: one Pod, or one object, or what is wrong with it
 }
 
@@ -559,15 +560,11 @@ func (s *Store) Look() (changed bool) {
 	for _, file := range files {
 		id, _ := idOf(filepath.Base(file))
 		there[id] = true
-		content, err := os.ReadFile(file)
+		anew, err := s.lookAt(id, file)
 		if err != nil {
 			s.unread = fmt.Errorf("read object: %w", err)
-			continue
 		}
-		if o := s.objects[id]; o == nil || !bytes.Equal(o.content, content) {
-			s.read(id, content)
-			changed = true
-		}
+		changed = changed || anew
 	}
 	for id := range s.objects {
 		if !there[id] {
@@ -577,6 +574,27 @@ func (s *Store) Look() (changed bool) {
 		}
 	}
 	return changed || (was == nil) != (s.unread == nil)
+}
+
+// lookAt reads a file, unless that is as it was, and says whether its content is another one.
+func (s *Store) lookAt(id ID, file string) (changed bool, err error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return false, err
+	}
+	o, now := s.objects[id], stampOf(info)
+	if o != nil && o.stamp == now && now != (stamp{}) {
+		return false, nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return false, err
+	}
+	if changed = o == nil || !bytes.Equal(o.content, content); changed {
+		s.read(id, content)
+	}
+	s.objects[id].stamp = now
+	return changed, nil
 }
 
 // Set is what the objects come to, as those of a manifest directory do.
