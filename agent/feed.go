@@ -1,8 +1,8 @@
 package agent
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -22,10 +23,11 @@ import (
 	"github.com/podkeeper/podkeeper/server"
 )
 
-// How many changes a follower may be behind, and for how long changes are gathered.
+// How many changes, of how many bytes together, a follower may be behind, and for how long changes are gathered.
 const (
-	maxBehind = 10_000
-	gather    = 5 * time.Millisecond
+	maxBehind      = 10_000
+	maxBytesBehind = 64 << 20
+	gather         = 5 * time.Millisecond
 )
 
 // errBehind says that a follower was too slow to be told of every change.
@@ -39,16 +41,26 @@ type feed struct {
 	wake chan struct{} // of size 1: something may be another one
 
 	mu        sync.Mutex
-	followers map[chan server.Change]bool
+	followers map[*reader]bool
 	known     map[objects.ID]known
+}
+
+// reader is what a follower is told.
+type reader struct {
+	changes chan server.Change // closed where it was too slow
+	behind  atomic.Int64       // bytes of objects that it was not told of yet
+}
+
+func newReader() *reader {
+	return &reader{changes: make(chan server.Change, maxBehind)}
 }
 
 // known is what followers were told of an object last.
 type known struct {
 	mark    any
 	uid     string
-	fields  map[string]any // until it is numbered
-	content []byte         // without the revision
+	fields  map[string]any    // until it is numbered
+	content [sha256.Size]byte // a hash, without the revision
 	change  server.Change
 }
 
@@ -60,7 +72,7 @@ type sighting struct {
 }
 
 func newFeed() *feed {
-	return &feed{wake: make(chan struct{}, 1), followers: map[chan server.Change]bool{}, known: map[objects.ID]known{}}
+	return &feed{wake: make(chan struct{}, 1), followers: map[*reader]bool{}, known: map[objects.ID]known{}}
 }
 
 // Wake has the feed look for changes soon.
@@ -76,22 +88,27 @@ func (f *feed) Wake() {
 func (a *Agent) Follow(ctx context.Context, tell func(server.Change) error) error {
 	a.provideFor(a.sightings())
 	a.showNode(ctx)
-	changes := make(chan server.Change, maxBehind)
-	for _, c := range a.feed.join(a, changes) {
+	to := newReader()
+	defer a.feed.leave(to)
+	for _, c := range a.feed.join(a, to) {
 		if err := tell(c); err != nil {
-			a.feed.leave(changes)
 			return err
 		}
 	}
-	defer a.feed.leave(changes)
+	return to.pass(ctx, tell)
+}
+
+// pass tells a follower of changes.
+func (r *reader) pass(ctx context.Context, tell func(server.Change) error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case c, ok := <-changes:
+		case c, ok := <-r.changes:
 			if !ok {
 				return errBehind
 			}
+			r.behind.Add(-int64(len(c.Object)))
 			if err := tell(c); err != nil {
 				return err
 			}
@@ -100,11 +117,11 @@ func (a *Agent) Follow(ctx context.Context, tell func(server.Change) error) erro
 }
 
 // join adds a follower, and answers what there is. The first one has the feed begin.
-func (f *feed) join(a *Agent, changes chan server.Change) []server.Change {
+func (f *feed) join(a *Agent, to *reader) []server.Change {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.look(a)
-	f.followers[changes] = true
+	f.followers[to] = true
 	var all []server.Change
 	for _, id := range slices.SortedFunc(maps.Keys(f.known), objects.ID.Compare) {
 		c := f.known[id].change
@@ -122,10 +139,10 @@ func (f *feed) followed() bool {
 }
 
 // leave takes a follower off. With the last one the feed forgets everything.
-func (f *feed) leave(changes chan server.Change) {
+func (f *feed) leave(to *reader) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.followers, changes)
+	delete(f.followers, to)
 	if len(f.followers) == 0 {
 		f.known = map[objects.ID]known{}
 	}
@@ -186,7 +203,7 @@ func (f *feed) compare(a *Agent, id objects.ID, s sighting) (late bool) {
 		a.log.Error("object cannot be told of", "object", id.String(), "error", err)
 		return false
 	}
-	if had && bytes.Equal(was.content, now.content) && s.kept <= was.change.Revision {
+	if had && was.content == now.content && s.kept <= was.change.Revision {
 		was.mark = s.mark
 		f.known[id] = was
 		return false
@@ -221,13 +238,16 @@ func (f *feed) drop(id objects.ID, revision uint64) {
 
 // broadcast tells all followers; who is too far behind is let go.
 func (f *feed) broadcast(c server.Change) {
-	for follower := range f.followers {
-		select {
-		case follower <- c:
-		default:
-			close(follower)
-			delete(f.followers, follower)
+	for to := range f.followers {
+		if to.behind.Add(int64(len(c.Object))) <= maxBytesBehind {
+			select {
+			case to.changes <- c:
+				continue
+			default:
+			}
 		}
+		close(to.changes)
+		delete(f.followers, to)
 	}
 }
 
@@ -244,7 +264,7 @@ func (a *Agent) write(id objects.ID, s sighting) (known, error) {
 		return known{}, fmt.Errorf("encode object: %w", err)
 	}
 	uid, _ := metadata["uid"].(string)
-	return known{mark: s.mark, uid: uid, fields: fields, content: content, change: server.Change{Resource: id.Resource}}, nil
+	return known{mark: s.mark, uid: uid, fields: fields, content: sha256.Sum256(content), change: server.Change{Resource: id.Resource}}, nil
 }
 
 // number makes what is known of an object a change of a revision.

@@ -182,10 +182,11 @@ func TestWhatIsToldIsNotNewerThanWhatIsKeptByThen(t *testing.T) {
 		}
 		return o
 	}
-	told := make(chan server.Change, 2)
+	reads := newReader()
+	told := reads.changes
 	a.feed.mu.Lock()
 	defer a.feed.mu.Unlock()
-	a.feed.followers[told] = true
+	a.feed.followers[reads] = true
 
 	put("1")
 	old := a.sightings()[id]
@@ -269,37 +270,39 @@ func TestAPodOfAManifestIsNotStartedAgainOnACondition(t *testing.T) {
 
 func TestASlowFollowerIsLetGo(t *testing.T) {
 	t.Parallel()
-	a := follows(t)
-	stuck := make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- a.Follow(t.Context(), func(c server.Change) error {
-			if c.Type != server.Bookmark {
-				<-stuck
-			}
-			return nil
-		})
-	}()
-	for { // until it follows
-		a.feed.mu.Lock()
-		n := len(a.feed.followers)
-		for f := range a.feed.followers {
-			for range maxBehind + 2 { // it has taken one
-				a.feed.broadcast(server.Change{Type: server.Modified})
-			}
-			if a.feed.followers[f] {
-				t.Error("it is still told")
-			}
+	large := server.Change{Type: server.Modified, Object: make([]byte, 1<<20)}
+	for what, of := range map[string]struct {
+		change server.Change
+		most   int
+	}{
+		"of many changes":  {server.Change{Type: server.Modified}, maxBehind},
+		"of large objects": {large, maxBytesBehind >> 20},
+	} {
+		f, to := newFeed(), newReader()
+		f.followers[to] = true
+		for range of.most {
+			f.broadcast(of.change)
 		}
-		a.feed.mu.Unlock()
-		if n > 0 {
-			break
+		if !f.followers[to] {
+			t.Errorf("%s: it is let go too soon", what)
 		}
-		time.Sleep(time.Millisecond)
+		f.broadcast(of.change)
+		if f.followers[to] {
+			t.Errorf("%s: it is still told", what)
+		}
+		told := 0
+		if err := to.pass(t.Context(), func(server.Change) error { told++; return nil }); !errors.Is(err, errBehind) || told != of.most {
+			t.Errorf("%s: it is told of %d, and ends with %v", what, told, err)
+		}
 	}
-	close(stuck)
-	if err := <-ended; !errors.Is(err, errBehind) {
-		t.Errorf("it ended with %v", err)
+	f, to := newFeed(), newReader()
+	f.followers[to] = true
+	for range 2 * maxBytesBehind >> 20 {
+		f.broadcast(large)
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := to.pass(ctx, func(server.Change) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+			t.Fatalf("one that keeps up: %v", err)
+		}
 	}
 }
 
