@@ -27,8 +27,12 @@ import (
 	"github.com/podkeeper/podkeeper/server"
 )
 
-// maxHistory is how many changes of a resource are remembered, for whoever watches from an earlier revision.
-const maxHistory = 512
+// How many changes of a resource are remembered, of how many bytes together as the agent tells them, for whoever watches from an
+// earlier revision.
+const (
+	maxHistory      = 512
+	maxHistoryBytes = 32 << 20
+)
 
 // Mirror is all objects at one revision. Its methods are safe for concurrent use.
 type Mirror struct {
@@ -61,7 +65,7 @@ func (m *Mirror) Take(c server.Change) error {
 	t := m.Table(schema.ParseGroupResource(c.Resource))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t.take(watch.EventType(c.Type), o, c.Revision)
+	t.take(watch.EventType(c.Type), o, c)
 	m.reach(c.Revision)
 	return nil
 }
@@ -69,7 +73,7 @@ func (m *Mirror) Take(c server.Change) error {
 // forget begins history at the revision at which all there is was told of: what was before, and is no more, nobody knows.
 func (m *Mirror) forget(revision uint64) {
 	for _, t := range m.tables {
-		t.history, t.forgotten = nil, revision
+		t.history, t.bytes, t.forgotten = nil, 0, revision
 	}
 }
 
@@ -133,6 +137,7 @@ type Table struct {
 	// All of it is under the Mirror's lock.
 	rows      map[types.NamespacedName]row
 	history   []change
+	bytes     int    // of history
 	forgotten uint64 // the newest revision that is not in history any more
 	watchers  map[*watcher]bool
 }
@@ -146,28 +151,36 @@ type row struct {
 // change is what became of an object.
 type change struct {
 	revision uint64
+	bytes    int
 	was, now runtime.Object // nil where there is none
 }
 
-// take takes over a change.
-func (t *Table) take(kind watch.EventType, o runtime.Object, revision uint64) {
+// take takes over a change, with its object.
+func (t *Table) take(kind watch.EventType, o runtime.Object, told server.Change) {
 	name := nameOf(o)
-	c := change{revision: revision, was: t.rows[name].object, now: o}
+	c := change{revision: told.Revision, bytes: len(told.Object), was: t.rows[name].object, now: o}
 	if kind == watch.Deleted {
 		c.now = nil
 		delete(t.rows, name)
 	} else {
-		t.rows[name] = row{o, revision}
+		t.rows[name] = row{o, told.Revision}
 	}
 	if c.was == nil && c.now == nil {
 		return
 	}
-	if t.history = append(t.history, c); len(t.history) > maxHistory {
-		t.forgotten = t.history[0].revision
-		t.history = slices.Delete(t.history, 0, 1)
-	}
+	t.remember(c)
 	for w := range t.watchers {
 		w.add(c)
+	}
+}
+
+// remember adds a change to history, and forgets what is too much.
+func (t *Table) remember(c change) {
+	t.history, t.bytes = append(t.history, c), t.bytes+c.bytes
+	for len(t.history) > maxHistory || t.bytes > maxHistoryBytes {
+		t.bytes -= t.history[0].bytes
+		t.forgotten = t.history[0].revision
+		t.history = slices.Delete(t.history, 0, 1)
 	}
 }
 

@@ -190,22 +190,69 @@ func TestAWatchOfWhatIsNotKnownIsExpired(t *testing.T) {
 	}
 }
 
+// large is what is told of an object of 1 MiB.
+var large = make([]byte, 1<<20)
+
+// grow tells of a change of a/x, which is as large as that says.
+func (m *Mirror) grow(revision uint64, told []byte) {
+	o := &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "x", ResourceVersion: strconv.FormatUint(revision, 10)}}
+	t := m.Table(configMaps)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t.take(watch.Modified, o, server.Change{Revision: revision, Object: told})
+	m.reach(revision)
+}
+
 func TestASlowWatcherIsLetGo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := told(t, "5 ADDED a/x 1")
-		w, err := m.Table(configMaps).Watch(Selection{Match: everything}, Start{Revision: 5})
-		if err != nil {
-			t.Fatal(err)
+	for what, of := range map[string]struct {
+		told []byte
+		most int
+	}{
+		"of many changes": {nil, maxBehind}, "of large objects": {large, maxBytesBehind / len(large)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := told(t, "5 ADDED a/x 1")
+			begin := func() watch.Interface {
+				w, err := m.Table(configMaps).Watch(Selection{Match: everything}, Start{Revision: 5})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return w
+			}
+			slow, late := begin(), begin()
+			tell(t, m, "6 MODIFIED a/x 1")
+			synctest.Wait() // it is on its way to the readers
+			for i := range of.most {
+				m.grow(uint64(7+i), of.told)
+			}
+			if got := events(late); len(got) != of.most+1 {
+				t.Errorf("%s: a reader who is late was told %d things of %d", what, len(got), of.most+1)
+			}
+			m.grow(uint64(7+of.most), of.told)
+			if got := events(slow); got[len(got)-1] != "end" || len(got) > 2 {
+				t.Errorf("%s: a reader who reads nothing was told %d things, the last one %s", what, len(got), got[len(got)-1])
+			}
+			late.Stop()
+		})
+	}
+}
+
+func TestHistoryOfLargeObjectsIsShort(t *testing.T) {
+	m := told(t, "5 ADDED a/x 1", "7 BOOKMARK")
+	for i := range 2 * maxHistoryBytes / len(large) {
+		m.grow(uint64(8+i), large)
+	}
+	last := uint64(8 + 2*maxHistoryBytes/len(large) - 1)
+	kept := uint64(maxHistoryBytes / len(large))
+	for revision, known := range map[uint64]bool{7: false, last - kept - 1: false, last - kept: true, last: true} {
+		w, err := m.Table(configMaps).Watch(Selection{Match: everything}, Start{Revision: revision})
+		if known != (err == nil) || err != nil && !errors.IsResourceExpired(err) {
+			t.Errorf("from %d, %d before the last: %v", revision, last-revision, err)
 		}
-		tell(t, m, "6 MODIFIED a/x 1")
-		synctest.Wait() // it is on its way to the reader
-		for i := range maxBehind + 1 {
-			tell(t, m, fmt.Sprintf("%d MODIFIED a/x 1", 7+i))
+		if err == nil {
+			w.Stop()
 		}
-		if got := events(w); got[len(got)-1] != "end" || len(got) > 2 {
-			t.Errorf("a reader who reads nothing was told %d things, the last one %s", len(got), got[len(got)-1])
-		}
-	})
+	}
 }
 
 func TestAwait(t *testing.T) {

@@ -7,8 +7,11 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// maxBehind is how many changes whoever watches may be behind, beyond what there was at the start.
-const maxBehind = 2048
+// How many changes, of how many bytes together, whoever watches may be behind, beyond what there was at the start.
+const (
+	maxBehind      = 2048
+	maxBytesBehind = 32 << 20
+)
 
 // watcher tells one client of changes.
 type watcher struct {
@@ -17,6 +20,7 @@ type watcher struct {
 
 	todo   []watch.Event // under the Mirror's lock; their objects are not for the client to change
 	behind int           // under the Mirror's lock: how many of todo are changes
+	bytes  int           // and of how many bytes
 
 	wake    chan struct{} // of size 1: there is something to do
 	out     chan watch.Event
@@ -29,16 +33,17 @@ func (w *watcher) add(c change) {
 	was, now := w.which.has(c.was), w.which.has(c.now)
 	switch {
 	case was && now:
-		w.queue(watch.Modified, c.now)
+		w.queue(watch.Modified, c.now, c.bytes)
 	case now:
-		w.queue(watch.Added, c.now)
+		w.queue(watch.Added, c.now, c.bytes)
 	case was:
-		w.queue(watch.Deleted, at(c.was, c.revision))
+		w.queue(watch.Deleted, at(c.was, c.revision), c.bytes)
 	}
 }
 
-func (w *watcher) queue(kind watch.EventType, o runtime.Object) {
-	if w.behind++; w.behind > maxBehind {
+func (w *watcher) queue(kind watch.EventType, o runtime.Object, bytes int) {
+	w.behind, w.bytes = w.behind+1, w.bytes+bytes
+	if w.behind > maxBehind || w.bytes > maxBytesBehind {
 		w.end()
 		return
 	}
@@ -76,13 +81,14 @@ func (w *watcher) take() []watch.Event {
 	w.table.mirror.mu.Lock()
 	defer w.table.mirror.mu.Unlock()
 	todo := w.todo
-	w.todo, w.behind = nil, 0
+	w.todo, w.behind, w.bytes = nil, 0, 0
 	return todo
 }
 
 // end ends the watch, under the Mirror's lock.
 func (w *watcher) end() {
 	delete(w.table.watchers, w)
+	w.todo = nil // its reader may hold the rest of it for long
 	w.stop.Do(func() { close(w.stopped) })
 }
 
