@@ -224,7 +224,7 @@ func TestTheDynamicClient(t *testing.T) {
 	edited := made.DeepCopy()
 	err = unstructured.SetNestedField(edited.Object, "2", "data", "a")
 	if err == nil {
-		edited, err = configMaps.Update(ctx, edited, metav1.UpdateOptions{})
+		_, err = configMaps.Update(ctx, edited, metav1.UpdateOptions{})
 	}
 	if err != nil {
 		t.Fatal(err)
