@@ -22,5 +22,5 @@ func stampOf(file fs.FileInfo) stamp {
 	if !ok || time.Since(time.Unix(of.Ctim.Unix())) < settles {
 		return stamp{}
 	}
-	return stamp{uint64(of.Dev), of.Ino, of.Size, of.Ctim}
+	return stamp{of.Dev, of.Ino, of.Size, of.Ctim}
 }
