@@ -177,6 +177,15 @@ func TestWhatAnswersKubectlIsKilled(t *testing.T) {
 			})
 		}
 		k.all(row{"get pods", "^web +1/1 +Running +0 "})
+		if strings.HasPrefix(end.what, "the API") {
+			k.eventually("the command in the container has ended", func() error {
+				out, err := k.run("exec web -- ps")
+				if err == nil && strings.Contains(out, fmt.Sprintf("sleep 300%d\n", i)) {
+					err = errors.New("it runs: " + out)
+				}
+				return err
+			})
+		}
 		k.goesOn(c)
 		cancel()
 		<-c.ended
@@ -196,7 +205,7 @@ func (k *kubectl) busy(round int) map[string]<-chan struct{} {
 	k.t.Helper()
 	ends := map[string]<-chan struct{}{}
 	for command, want := range map[string]string{
-		"get pods -w": "^web ", "logs -f web": "^began$", fmt.Sprintf("exec -i web -- sh -c 'echo here %d; cat'", round): "^here",
+		"get pods -w": "^web ", "logs -f web": "^began$", fmt.Sprintf("exec -i web -- sh -c 'echo here; exec sleep 300%d'", round): "^here",
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		cmd := k.cmd(ctx, command)
