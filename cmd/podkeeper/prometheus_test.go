@@ -19,7 +19,8 @@ type prometheus struct {
 	url string
 }
 
-// prometheus starts one, until the end of the test.
+// prometheus starts one, until the end of the test. One that can discover Pods is made, in a module that requires it, by
+// go build -tags remove_all_sd,enable_kubernetes_sd github.com/prometheus/prometheus/cmd/prometheus
 func (k *kubectl) prometheus() *prometheus {
 	k.t.Helper()
 	binary, err := exec.LookPath(cmp.Or(os.Getenv("PODKEEPER_TEST_PROMETHEUS"), "prometheus"))
