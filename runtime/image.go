@@ -73,6 +73,7 @@ func (r *Runtime) EnsureImage(ctx context.Context, req Request) (Pull, error) {
 	if err != nil {
 		return Pull{}, fmt.Errorf("%w: %q: %w", ErrInvalidImageName, req.Image, err)
 	}
+	r.uses.note(time.Now(), named.String())
 	r.turns.meet(reference.Domain(named))
 	has := credentials.ForImage(req.Credentials, named.Name())
 	if req.Policy != v1.PullAlways {

@@ -65,6 +65,7 @@ type Runtime struct {
 	fetches     flights[fetched] // by digest
 	rate        *rate.Limiter
 	records     *pullrecords.Records
+	uses        imageUses
 	turns       *pullTurns
 	scratch     chan *scratch
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none

@@ -100,9 +100,7 @@ func (r *Records) Unreadable() error { return r.unreadable }
 // Allows says whether a Pod with these credentials may use an image that is present. If not, the registry must say.
 func (r *Records) Allows(image Image, has []credentials.Credential) bool {
 	r.mu.RLock()
-	record, recorded := r.pulled[fileOf(image.ID)]
-	begun := fileOf(image.Name)
-	ours := (recorded || r.intents[begun] > 0 || r.cutOff[begun]) && !r.preloaded[image.ID]
+	record, ours := r.pulled[fileOf(image.ID)], r.ours(image)
 	r.mu.RUnlock()
 	if !r.policy.verifies(image, ours) {
 		return true
@@ -129,6 +127,38 @@ func (r *Records) Allows(image Image, has []credentials.Credential) bool {
 		}
 	}
 	return false
+}
+
+// Pulled says whether an image was pulled here, so that it may be had again: neither was it there before, nor imported.
+func (r *Records) Pulled(image Image) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ours(image)
+}
+
+// ours is what Pulled says. mu must be held.
+func (r *Records) ours(image Image) bool {
+	_, recorded := r.pulled[fileOf(image.ID)]
+	begun := fileOf(image.Name)
+	return (recorded || r.intents[begun] > 0 || r.cutOff[begun]) && !r.preloaded[image.ID]
+}
+
+// Forget removes the record of an image that was removed. gone says whether it is: it is asked while no other right to the image
+// can be noted, for without a record whatever is there is everyone's.
+func (r *Records) Forget(id string, gone func() (bool, error)) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if yes, err := gone(); err != nil || !yes {
+		return err
+	}
+	file := fileOf(id)
+	if err := r.store.remove(pulled, file); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pulled, file)
+	return nil
 }
 
 // Begin notes that an image is going to be fetched, by its full name. Where that cannot be written, it must not be fetched.

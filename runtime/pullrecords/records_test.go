@@ -1,6 +1,7 @@
 package pullrecords_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -300,5 +301,42 @@ func TestPoliciesThatAreNone(t *testing.T) {
 		if err := policy.CheckAllowlist(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has %q", pattern)) {
 			t.Errorf("%q is taken: %v", pattern, err)
 		}
+	}
+}
+
+func TestARecordGoesWithItsImage(t *testing.T) {
+	t.Parallel()
+	dir, away := t.TempDir(), errors.New("away")
+	r := open(t, dir, pullrecords.Policy{})
+	if r.Pulled(app) {
+		t.Error("what nobody has pulled is told to be pulled")
+	}
+	if err := first(r.Begin(app.Name), r.Complete(app, of("mine", "p"))); err != nil {
+		t.Fatal(err)
+	}
+	is := func(gone bool, err error) func() (bool, error) { return func() (bool, error) { return gone, err } }
+	for _, step := range []struct {
+		sentence string
+		gone     func() (bool, error)
+		want     error
+		pulled   bool
+	}{
+		{"it is there by another name", is(false, nil), nil, true},
+		{"nobody can tell", is(true, away), away, true},
+		{"it is gone", is(true, nil), nil, false},
+		{"it was gone already", is(true, nil), nil, false},
+	} {
+		if err := r.Forget(app.ID, step.gone); !errors.Is(err, step.want) {
+			t.Errorf("%s: %v", step.sentence, err)
+		}
+		for _, records := range []*pullrecords.Records{r, open(t, dir, pullrecords.Policy{})} {
+			if records.Pulled(app) != step.pulled {
+				t.Errorf("%s: it is told to be pulled: %v", step.sentence, !step.pulled)
+			}
+		}
+	}
+	r.Preload(newer.ID)
+	if err := first(r.Begin(newer.Name), r.Complete(newer, nil)); err != nil || r.Pulled(newer) {
+		t.Errorf("what was imported counts as pulled: %v", err)
 	}
 }
