@@ -16,6 +16,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/objects"
+	"github.com/podkeeper/podkeeper/agent/reclaim"
 	"github.com/podkeeper/podkeeper/agent/usage"
 	"github.com/podkeeper/podkeeper/manifests"
 )
@@ -28,6 +29,7 @@ type Config struct {
 	ImageDir   string                 // archives found here are imported; empty is none
 	Timeout    time.Duration          // of one deed (runtimeRequestTimeout)
 	MaxBackoff time.Duration          // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
+	Images     reclaim.Policy         // which images go
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }
@@ -47,6 +49,7 @@ type Agent struct {
 	objects  *objects.Store // nil before Run
 	feed     *feed
 	meter    *usage.Meter
+	images   *images
 	offering sync.Mutex // held while objects are handed out
 
 	bound      func() map[types.NamespacedName]string // what claims are bound to; never changed
@@ -81,7 +84,12 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.events.told = a.feed.Wake
 	a.meter = usage.New(n.Name, n, a.Pods, cfg.Log)
 	a.services = a.servicesFor
+	a.images = newImages(n, cfg.Images, cfg.Log)
+	a.images.wanted, a.images.tell = a.wantedImages, a.warnOfNode
+	a.images.freed = func() { a.forgive(forgiveAll) }
+	a.pulled = a.images.notePull
 	a.metrics = newMetrics(a.registry, a)
+	a.registry.MustRegister(a.images.counted)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {
 			cfg.AtRest()
@@ -120,6 +128,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	}
 	a.running.Go(func() { a.node.WatchRegistries(ctx, func() { a.forgive(forgiveAll) }) })
 	a.running.Go(func() { a.housekeep(ctx) })
+	a.running.Go(func() { a.images.run(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
 		a.offer(SourceDirectory, set)

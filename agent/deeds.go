@@ -173,6 +173,7 @@ func (w *worker) prepare(d *deed) {
 	d.done = func() {
 		message := fmt.Sprintf("Container image %q already present on machine", t.Container.Image)
 		if pull.Pulled {
+			w.notePull(nil)
 			w.metrics.pull.Observe(pull.Took.Seconds())
 			message = fmt.Sprintf("Successfully pulled image %q in %s (%s including waiting). Image size: %d bytes.", t.Container.Image,
 				pull.Took.Truncate(time.Millisecond), pull.Waiting.Truncate(time.Millisecond), pull.Image.Size)
@@ -521,8 +522,16 @@ func (w *worker) delay(lane string, first, limit time.Duration) *fault {
 	return f
 }
 
+// notePull tells of a pull that was done, or has failed.
+func (w *worker) notePull(err error) {
+	if w.pulled != nil {
+		w.pulled(err)
+	}
+}
+
 // failPull notes a failed pull in Kubernetes' words: the second failure on is a back-off.
 func (w *worker) failPull(name string, err error) {
+	w.notePull(err)
 	reason := node.CreateContainerError
 	var known *node.Fault
 	if errors.As(err, &known) {

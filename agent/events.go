@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 )
 
@@ -55,14 +56,27 @@ func newEvents(node string) *Events {
 
 // add records that something happened to a Pod, or to one of its containers.
 func (e *Events) add(pod *v1.Pod, container, kind, reason, message string) {
+	e.note(v1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, FieldPath: fieldPath(pod, container),
+	}, eventKey{kind: kind, reason: reason, message: message})
+}
+
+// addNode records that something happened to the node, which has the UID that kubectl looks for.
+func (e *Events) addNode(kind, reason, message string) {
+	e.note(v1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: e.node, UID: types.UID(e.node)},
+		eventKey{kind: kind, reason: reason, message: message})
+}
+
+// note records that something happened.
+func (e *Events) note(to v1.ObjectReference, key eventKey) {
 	if e.told != nil {
 		defer e.told()
 	}
 	now := metav1.NewTime(time.Now())
-	key := eventKey{fieldPath: fieldPath(pod, container), kind: kind, reason: reason, message: message}
+	key.fieldPath = to.FieldPath
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	of := e.of(pod)
+	of := e.of(to)
 	of.expire(now.Time)
 	if place := of.byKey[key]; place != nil {
 		known := place.Value.(*keyedEvent).event
@@ -77,21 +91,19 @@ func (e *Events) add(pod *v1.Pod, container, kind, reason, message string) {
 	e.serial++
 	event := &v1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("%s.%x", pod.Name, now.UnixNano()+int64(e.serial)), Namespace: pod.Namespace, CreationTimestamp: now,
-			UID: uuid.NewUUID(),
+			Name: fmt.Sprintf("%s.%x", to.Name, now.UnixNano()+int64(e.serial)), CreationTimestamp: now, UID: uuid.NewUUID(),
+			Namespace: cmp.Or(to.Namespace, metav1.NamespaceDefault),
 		},
-		InvolvedObject: v1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, FieldPath: key.fieldPath,
-		},
-		Reason: reason, Message: message, Type: kind, Count: 1, FirstTimestamp: now, LastTimestamp: now,
+		InvolvedObject: to,
+		Reason:         key.reason, Message: key.message, Type: key.kind, Count: 1, FirstTimestamp: now, LastTimestamp: now,
 		Source: v1.EventSource{Component: "podkeeper", Host: e.node}, ReportingController: "podkeeper", ReportingInstance: e.node,
 	}
 	of.byKey[key] = of.events.PushBack(&keyedEvent{key, event})
 }
 
-// of are the events of a Pod. The one that was not heard of for the longest time makes room for a new one.
-func (e *Events) of(pod *v1.Pod) *podEvents {
-	key := string(pod.UID) + "/" + pod.Namespace + "/" + pod.Name
+// of are the events of a Pod, or of the node. The one that was not heard of for the longest time makes room for a new one.
+func (e *Events) of(to v1.ObjectReference) *podEvents {
+	key := string(to.UID) + "/" + to.Namespace + "/" + to.Name
 	if known := e.pods[key]; known != nil {
 		e.recent.MoveToBack(known.place)
 		return known

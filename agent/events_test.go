@@ -73,8 +73,8 @@ func TestOldestEventsAreForgotten(t *testing.T) {
 		e.add(pod, "", v1.EventTypeNormal, "Reason", fmt.Sprint(i))
 	}
 	list := e.List()
-	if len(list) != maxPodEvents || len(e.of(pod).byKey) != maxPodEvents {
-		t.Fatalf("%d events, %d keys", len(list), len(e.of(pod).byKey))
+	if len(list) != maxPodEvents || len(e.of(involved(pod)).byKey) != maxPodEvents {
+		t.Fatalf("%d events, %d keys", len(list), len(e.of(involved(pod)).byKey))
 	}
 	if list[0].Message != "11" || list[len(list)-1].Message != fmt.Sprint(maxPodEvents+9) {
 		t.Errorf("from %s to %s", list[0].Message, list[len(list)-1].Message)
@@ -93,5 +93,23 @@ func TestListedEventsAreCopies(t *testing.T) {
 	e.add(somePod("web"), "", v1.EventTypeNormal, "Reason", "message")
 	if list[0].Count != 1 {
 		t.Error("a list changed after it was handed out")
+	}
+}
+
+func involved(pod *v1.Pod) v1.ObjectReference {
+	return v1.ObjectReference{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+}
+
+func TestEventOfTheNode(t *testing.T) {
+	t.Parallel()
+	e := newEvents("here")
+	e.addNode(v1.EventTypeWarning, "FreeDiskSpaceFailed", "no room")
+	e.addNode(v1.EventTypeWarning, "FreeDiskSpaceFailed", "no room")
+	list := e.List()
+	if len(list) != 1 || list[0].Count != 2 || list[0].Namespace != "default" {
+		t.Fatalf("%+v", list)
+	}
+	if got, want := list[0].InvolvedObject, (v1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: "here", UID: "here"}); got != want {
+		t.Errorf("it is about %+v", got)
 	}
 }

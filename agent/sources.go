@@ -52,6 +52,18 @@ func (s *sources) tell(source string, set manifests.Set) {
 	s.sets[source] = set
 }
 
+// settled says whether all is known that is wanted: every source has spoken, and can be read.
+func (s *sources) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, source := range s.order {
+		if set, told := s.sets[source]; !told || set.Err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // directory is what the manifest directory wants, as it was told last.
 func (s *sources) directory() manifests.Set {
 	s.mu.Lock()

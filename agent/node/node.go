@@ -9,6 +9,7 @@
 //	pull.go       its image
 //	container.go  what a container is made of, and its start
 //	mounts.go     its mounts
+//	images.go     images that are there, and their end
 //	imagevolumes.go  images that are volumes
 //	claims.go     where the data of claims is
 //	labels.go     the node as Pods may ask for it

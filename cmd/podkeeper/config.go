@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	podnode "github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/agent/reclaim"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/runtime/pullrecords"
@@ -25,6 +27,7 @@ var supported = []string{
 	"clusterDNS", "clusterDomain", "resolvConf", "cgroupRoot", "cgroupDriver", "cpuCFSQuota", "cpuCFSQuotaPeriod",
 	"singleProcessOOMKill", "containerLogMaxSize", "containerLogMaxFiles", "maxParallelImagePulls", "serializeImagePulls",
 	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR", "allowedUnsafeSysctls", "seccompDefault", "registryPullQPS", "registryBurst",
+	"imageGCHighThresholdPercent", "imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge",
 	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
 }
 
@@ -97,6 +100,7 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 		wrong("podCIDR", "is %q: must be an IPv4 subnet of at least four addresses, such as 10.187.0.0/16", cfg.PodCIDR)
 	}
 	checkPulls(cfg, wrong)
+	checkImages(cfg, wrong)
 	return errors.Join(errs...)
 }
 
@@ -119,6 +123,38 @@ func checkPulls(cfg *kubeletconfig.KubeletConfiguration, wrong func(field, forma
 		wrong("imagePullCredentialsVerificationPolicy", "%v", err)
 	} else if err := policy.CheckAllowlist(); err != nil {
 		wrong("preloadedImagesVerificationAllowlist", "%v", err)
+	}
+}
+
+// imagePolicy says which images go, with Kubernetes' defaults.
+func imagePolicy(cfg *kubeletconfig.KubeletConfiguration) reclaim.Policy {
+	return reclaim.Policy{
+		High: int(ptr.Deref(cfg.ImageGCHighThresholdPercent, 85)), Low: int(ptr.Deref(cfg.ImageGCLowThresholdPercent, 80)),
+		MinAge: cmp.Or(cfg.ImageMinimumGCAge.Duration, 2*time.Minute), MaxAge: cfg.ImageMaximumGCAge.Duration,
+	}
+}
+
+// checkImages refuses values out of range for the removal of images, as Kubernetes does
+// (kubernetes/kubernetes pkg/kubelet/apis/config/validation).
+func checkImages(cfg *kubeletconfig.KubeletConfiguration, wrong func(field, format string, args ...any)) {
+	p := imagePolicy(cfg)
+	for field, percent := range map[string]int{"imageGCHighThresholdPercent": p.High, "imageGCLowThresholdPercent": p.Low} {
+		if percent < 0 || percent > 100 {
+			wrong(field, "is %d: must be between 0 and 100, inclusive", percent)
+		}
+	}
+	if p.Low >= p.High && cfg.ImageGCLowThresholdPercent != nil {
+		wrong("imageGCLowThresholdPercent", "is %d: must be less than imageGCHighThresholdPercent, which is %d", p.Low, p.High)
+	} else if p.Low >= p.High {
+		wrong("imageGCHighThresholdPercent", "is %d: must be more than imageGCLowThresholdPercent, which is %d", p.High, p.Low)
+	}
+	if p.MinAge < 0 {
+		wrong("imageMinimumGCAge", "is %s: must not be negative", p.MinAge)
+	}
+	if p.MaxAge < 0 {
+		wrong("imageMaximumGCAge", "is %s: must not be negative", p.MaxAge)
+	} else if p.MaxAge > 0 && p.MaxAge <= p.MinAge {
+		wrong("imageMaximumGCAge", "is %s: must be greater than imageMinimumGCAge, which is %s", p.MaxAge, p.MinAge)
 	}
 }
 

@@ -30,7 +30,14 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a list without its policy":                   {configHead + "preloadedImagesVerificationAllowlist: [a.io/x]\n", ":3: preloadedImagesVerificationAllowlist: is only for imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages"},
 		"a list that means nothing": {configHead + "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist:\n- a.io/x:v1\n",
 			`:4: preloadedImagesVerificationAllowlist: has "a.io/x:v1": must be an image without tag and digest`},
-		"pulls that contradict each other": {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
+		"a mark for images beyond all":        {configHead + "imageGCHighThresholdPercent: 101\n", ":3: imageGCHighThresholdPercent: is 101: must be between 0 and 100, inclusive"},
+		"a mark below nothing":                {configHead + "imageGCLowThresholdPercent: -1\n", ":3: imageGCLowThresholdPercent: is -1: must be between 0 and 100, inclusive"},
+		"marks that contradict each other":    {configHead + "imageGCHighThresholdPercent: 80\nimageGCLowThresholdPercent: 80\n", ":4: imageGCLowThresholdPercent: is 80: must be less than imageGCHighThresholdPercent, which is 80"},
+		"a mark that contradicts the default": {configHead + "imageGCHighThresholdPercent: 70\n", ":3: imageGCHighThresholdPercent: is 70: must be more than imageGCLowThresholdPercent, which is 80"},
+		"images younger than nothing":         {configHead + "imageMinimumGCAge: -1s\n", ":3: imageMinimumGCAge: is -1s: must not be negative"},
+		"images that are too old at once":     {configHead + "imageMaximumGCAge: -1s\n", ":3: imageMaximumGCAge: is -1s: must not be negative"},
+		"images that are too old and young":   {configHead + "imageMaximumGCAge: 2m\n", ":3: imageMaximumGCAge: is 2m0s: must be greater than imageMinimumGCAge, which is 2m0s"},
+		"pulls that contradict each other":    {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,5 +154,65 @@ func TestUsesOfImagesAreRemembered(t *testing.T) {
 	}
 	if p, err := r.EnsureImage(t.Context(), runtime.Request{Image: image.Name, Policy: v1.PullNever}); err != nil || p.Image.ID != image.ID {
 		t.Errorf("afterwards it is not what it was: %+v, %v", p.Image, err)
+	}
+}
+
+// TestImagesThatNobodyNeedsGo has an agent that wants nothing but room: of all disks more than one percent is in use.
+func TestImagesThatNobodyNeedsGo(t *testing.T) {
+	t.Parallel()
+	n := launch(t, "imageGCHighThresholdPercent: 1", "imageGCLowThresholdPercent: 0", "imageMinimumGCAge: 1ms")
+	ref := func(name string) string { return lab.registry + "/" + n.namespace + "/" + name }
+	for _, name := range []string{"old", "kept", "new"} {
+		pushUnlike(t, ref(name))
+	}
+	with := func(name string) string { return strings.Replace(simple(name, forever), image, ref(name), 1) }
+	has := func(image string) bool {
+		t.Helper()
+		c, ctx, err := n.ctr()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, err = c.ImageService().Get(ctx, image)
+		if err != nil && !errdefs.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	n.demo(n.runtime())
+	n.apply("kept.yaml", with("kept"))
+	n.apply("old.yaml", with("old"))
+	n.awaitReady("old")
+	n.awaitReady("kept")
+	n.remove("old.yaml")
+	n.awaitGone("old")
+	n.apply("new.yaml", with("new"))
+	n.awaitReady("new")
+	n.eventually("the image of nobody is gone", func() error {
+		if has(ref("old") + ":latest") {
+			return errors.New("it is there")
+		}
+		return nil
+	})
+	for _, image := range []string{ref("kept") + ":latest", ref("new") + ":latest", image} {
+		if !has(image) {
+			t.Errorf("%s is gone", image)
+		}
+	}
+	n.eventually("people are told what holds the disk", func() error {
+		events, err := n.client().Events(context.Background())
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Reason == "FreeDiskSpaceFailed" && e.InvolvedObject.Kind == "Node" && strings.Contains(e.Message, " in use by containers (") &&
+				strings.Contains(e.Message, " imported, not pulled (") {
+				return nil
+			}
+		}
+		return fmt.Errorf("there are %d events", len(events.Items))
+	})
+	if files, _ := filepath.Glob(n.path("root", "image_manager", "pulled", "*")); len(files) != 2 {
+		t.Errorf("there are records %q", files)
 	}
 }
