@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +45,49 @@ func TestForgetLeavesNoLink(t *testing.T) {
 	for _, link := range kept {
 		if _, err := os.Lstat(link); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestOneDeadInstanceCanBeRead has the files of all instances still there, rotated ones too, as after an agent that was killed
+// again and again.
+func TestOneDeadInstanceCanBeRead(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"app", "3"} {
+		dir := t.TempDir()
+		n := &Node{RootDir: filepath.Join(dir, "root"), LogsDir: filepath.Join(dir, "pods")}
+		of := Target{
+			Pod:       &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "1"}},
+			Container: &v1.Container{Name: name}, Attempt: 4,
+		}
+		other := of
+		other.Container = &v1.Container{Name: name + "-2"}
+		write := func(files ...string) {
+			for _, file := range files {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for attempt := range 5 {
+			for _, target := range []Target{of.Of(attempt), other.Of(attempt)} {
+				write(n.logFile(target), n.logFile(target)+".20260101-000000.gz", n.terminationLog(target))
+				if err := n.link(target); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 2 {
+			n.removeOldLogs(of)
+		}
+		for attempt := range 5 {
+			for target, kept := range map[*Target]bool{new(of.Of(attempt)): attempt >= 3, new(other.Of(attempt)): true} {
+				for _, file := range []string{n.logFile(*target), n.logFile(*target) + ".20260101-000000.gz", n.terminationLog(*target), n.logLink(*target)} {
+					if _, err := os.Lstat(file); (err == nil) != kept {
+						t.Errorf("of attempt %d of %s %s is there: %v", attempt, target.Container.Name, file, !kept)
+					}
+				}
+			}
 		}
 	}
 }

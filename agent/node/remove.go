@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
@@ -20,22 +22,35 @@ import (
 // RecordFile is the name of the record of an instance in its folder: the last that Forget removes.
 const RecordFile = "pod.json"
 
-// RemoveOld removes what the instance before has had in the runtime, when the last of its output is in its log, and the log
-// of the one before that: one dead instance can be read.
+// RemoveOld removes what the instance before has had in the runtime, when the last of its output is in its log, and the logs of
+// those before that: one dead instance can be read.
 func (n *Node) RemoveOld(ctx context.Context, t Target) error {
 	if t.Uncleaned {
 		if err := n.Clean(ctx, t.Of(t.Attempt-1)); err != nil {
 			return err
 		}
 	}
-	if t.Attempt > 1 {
-		old := t.Of(t.Attempt - 2)
-		files, _ := filepath.Glob(n.logFile(old) + "*")
-		for _, f := range append(files, n.terminationLog(old), n.logLink(old)) {
-			_ = os.Remove(f)
+	n.removeOldLogs(t)
+	return n.Runtime.Delete(ctx, t.Of(t.Attempt-1).ID())
+}
+
+// removeOldLogs removes what instances before the last one have left to read: more than one has where an agent was killed.
+func (n *Node) removeOldLogs(t Target) {
+	for pattern, prefix := range map[string]string{
+		filepath.Join(filepath.Dir(n.logFile(t)), "*.log*"):                     "",
+		filepath.Join(filepath.Dir(n.terminationLog(t)), t.Container.Name+".*"): t.Container.Name + ".",
+	} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(file), prefix), ".")
+			attempt, err := strconv.Atoi(number)
+			if err != nil || attempt >= t.Attempt-1 {
+				continue
+			}
+			_ = os.Remove(file)
+			_ = os.Remove(n.logLink(t.Of(attempt)))
 		}
 	}
-	return n.Runtime.Delete(ctx, t.Of(t.Attempt-1).ID())
 }
 
 // Teardown removes all that a Pod's instance has had in containerd and on the network, attempts being the latest of each
