@@ -30,6 +30,7 @@ type Config struct {
 	Timeout    time.Duration          // of one deed (runtimeRequestTimeout)
 	MaxBackoff time.Duration          // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
 	Images     reclaim.Policy         // which images go
+	MaxEnded   int                    // how many Pods that were made through an API and have ended are kept; 0 is all
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }
@@ -50,7 +51,8 @@ type Agent struct {
 	feed     *feed
 	meter    *usage.Meter
 	images   *images
-	offering sync.Mutex // held while objects are handed out
+	endings  chan struct{} // of size 1: a Pod has ended
+	offering sync.Mutex    // held while objects are handed out
 
 	bound      func() map[types.NamespacedName]string // what claims are bound to; never changed
 	namespaces *namespaces
@@ -65,7 +67,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), endings: make(chan struct{}, 1), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
@@ -87,7 +89,7 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.images = newImages(n, cfg.Images, cfg.Log)
 	a.images.wanted, a.images.tell = a.wantedImages, a.warnOfNode
 	a.images.freed = func() { a.forgive(forgiveAll) }
-	a.pulled = a.images.notePull
+	a.pulled, a.ended = a.images.notePull, a.noteEnded
 	a.metrics = newMetrics(a.registry, a)
 	a.registry.MustRegister(a.images.counted)
 	if cfg.AtRest != nil {
@@ -129,6 +131,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.node.WatchRegistries(ctx, func() { a.forgive(forgiveAll) }) })
 	a.running.Go(func() { a.housekeep(ctx) })
 	a.running.Go(func() { a.images.run(ctx) })
+	a.running.Go(func() { a.keepFewEnded(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
 		a.offer(SourceDirectory, set)

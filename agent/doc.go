@@ -31,6 +31,7 @@
 //	adopt.go     what earlier agents have left: records, what containerd knows, strays
 //	housekeep.go the search for what belongs to no Pod, from time to time
 //	images.go    images that nobody needs
+//	ended.go     Pods of an API that have ended, when there are too many
 //	worker.go    the loop of one Pod
 //	instance.go  what is remembered of a Pod across restarts of the agent
 //	look.go      one look at a Pod, what of it is recorded, and what plan gets to see

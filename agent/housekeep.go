@@ -32,6 +32,7 @@ func (a *Agent) housekeep(ctx context.Context) {
 // worker claims before it makes anything, and so does the sweep.
 func (a *Agent) sweepNode(ctx context.Context) {
 	a.node.SweepLinks()
+	a.noteEnded()
 	limited, cancel := context.WithTimeout(ctx, listTimeout)
 	items, err := a.node.Find(limited)
 	layers, layersErr := a.node.FindLayers(limited)

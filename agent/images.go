@@ -223,22 +223,20 @@ func (a *Agent) wantedImages() (names []string, known bool) {
 		return nil, false
 	}
 	for key, wish := range a.sources.wishes() {
-		if w := a.named(key); w == nil || wish.Ruling.Verdict == Evicted || !hasEnded(w) {
+		if w := a.named(key); w == nil || !isOver(w.published.Load()) {
 			names = append(names, imagesOf(wish.Pod.Pod)...)
 		}
 	}
 	for _, w := range a.all() {
-		if pod := w.published.Load(); pod != nil && !isTerminal(pod) {
+		if pod := w.published.Load(); pod != nil && !isOver(pod) {
 			names = append(names, imagesOf(pod)...)
 		}
 	}
 	return names, true
 }
 
-func hasEnded(w *worker) bool {
-	pod := w.published.Load()
-	return pod != nil && isTerminal(pod)
-}
+// isOver says whether a Pod, which may be none, has ended for good.
+func isOver(pod *v1.Pod) bool { return pod != nil && reclaim.Over(pod) }
 
 // imagesOf are the images of a Pod's containers and volumes.
 func imagesOf(pod *v1.Pod) (names []string) {

@@ -12,10 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/client_golang/prometheus"
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/reclaim"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // shelf pretends to be where images are, on a disk of a hundred bytes.
@@ -120,11 +122,20 @@ func (a *attic) pass(d time.Duration) string {
 
 func (a *attic) count(t *testing.T, why string) int {
 	t.Helper()
-	var m dto.Metric
-	if err := a.counted.WithLabelValues(why).Write(&m); err != nil {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(a.counted)
+	families, err := registry.Gather()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return int(m.Counter.GetValue())
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if metric.GetLabel()[0].GetValue() == why {
+				return int(metric.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
 }
 
 var usual = reclaim.Policy{High: 85, Low: 80, MinAge: 2 * time.Minute}
@@ -241,4 +252,53 @@ func TestADiskThatCannotBeLookedAt(t *testing.T) {
 			t.Errorf("afterwards %q are removed", got)
 		}
 	})
+}
+
+// TestImagesThatPodsWant has Pods that are wanted and have not begun, that run, that have ended for good or only for now, and one
+// that is not wanted any more and still ends.
+func TestImagesThatPodsWant(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	wanted := func() string {
+		names, known := a.wantedImages()
+		if !known {
+			return "not known"
+		}
+		slices.Sort(names)
+		return strings.Join(slices.Compact(names), " ")
+	}
+	pod := func(name string, phase v1.PodPhase, reason string) *v1.Pod {
+		p := somePod(name)
+		p.Spec.InitContainers[0].Image, p.Spec.Containers[0].Image = name+"-init", name
+		p.Spec.Volumes = []v1.Volume{{Name: "disk"}, {Name: "files", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: name + "-files"}}}}
+		p.Status = v1.PodStatus{Phase: phase, Reason: reason}
+		return p
+	}
+	report := func(p *v1.Pod) *v1.Pod {
+		w := newWorker(key(p), a.surroundings)
+		w.published.Store(p)
+		a.enlist(w)
+		return p
+	}
+	var set manifests.Set
+	for _, p := range []*v1.Pod{
+		pod("new", "", ""), report(pod("runs", v1.PodRunning, "")), report(pod("done", v1.PodSucceeded, "")),
+		report(pod("late", v1.PodFailed, "DeadlineExceeded")), report(pod("back", v1.PodFailed, "Evicted")),
+	} {
+		set.Pods = append(set.Pods, manifests.Pod{Pod: p})
+	}
+	report(pod("ends", v1.PodRunning, ""))
+	a.sources.tell(SourceDirectory, set)
+	if got := wanted(); got != "not known" {
+		t.Errorf("one source has not spoken, and it is %s", got)
+	}
+	a.sources.tell(SourceAPI, manifests.Set{})
+	if got, want := wanted(), "back back-files back-init ends ends-files ends-init new new-files new-init runs runs-files runs-init"; got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	set.Err = errors.New("the directory is not there")
+	a.sources.tell(SourceDirectory, set)
+	if got := wanted(); got != "not known" {
+		t.Errorf("one source cannot be read, and it is %s", got)
+	}
 }

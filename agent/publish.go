@@ -59,6 +59,9 @@ func (w *worker) show(pod *v1.Pod) (before *v1.Pod) {
 	if w.shown != nil {
 		w.shown()
 	}
+	if w.ended != nil && pod != nil && isTerminal(pod) && (before == nil || !isTerminal(before)) {
+		w.ended()
+	}
 	return before
 }
 

@@ -60,6 +60,7 @@ type surroundings struct {
 	noted             func(last *v1.Pod)                                             // a Pod is not reported any more, and was like this last; may be nil
 	services          func(pod *v1.Pod) []*v1.Service                                // of which a container of a Pod that is made now may be told; may be nil
 	pulled            func(err error)                                                // a pull was done, or has failed; may be nil
+	ended             func()                                                         // a Pod has ended; may be nil
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics

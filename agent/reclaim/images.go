@@ -1,6 +1,6 @@
-// Package reclaim decides which images go when room is needed on the disk that they are on, or when nobody has used them for
-// long, in the kubelet's terms (kubernetes/kubernetes pkg/kubelet/images/image_gc_manager.go). It is pure: it must not know how
-// images and disks are looked at, nor what time it is.
+// Package reclaim decides what goes of itself: images, when room is needed on the disk that they are on, or when nobody has used
+// them for long, in the kubelet's terms (kubernetes/kubernetes pkg/kubelet/images/image_gc_manager.go); and Pods that have ended.
+// It is pure: it must not know how images, disks and Pods are looked at, nor what time it is.
 package reclaim
 
 import (

@@ -41,6 +41,8 @@ import (
 const (
 	defaultRunDir    = "/run/podkeeper"
 	defaultNamespace = "podkeeper"
+	// defaultMaxEnded is kube-controller-manager's threshold for a node in place of a cluster: each Pod keeps its layers and logs.
+	defaultMaxEnded = 100
 )
 
 // flags are the agent's flags.
@@ -51,6 +53,7 @@ type flags struct {
 	handler                                                                    string
 	providers, providersBin                                                    string
 	labels                                                                     cliflag.ConfigurationMap
+	maxEnded                                                                   int
 }
 
 func agentCommand() *cobra.Command {
@@ -83,6 +86,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
 	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
+	fs.IntVar(&f.maxEnded, "terminated-pod-gc-threshold", defaultMaxEnded, "how many Pods that were made through the API and have ended are kept, the oldest go first; 0 for all")
 	f.labels = cliflag.ConfigurationMap{}
 	fs.Var(&f.labels, "node-labels", "KEY=VALUE,…: labels of this node, which Pods may ask for, besides kubernetes.io/hostname, kubernetes.io/os and kubernetes.io/arch")
 }
@@ -120,7 +124,7 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
-		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Log: log, AtRest: giveMemoryBack,
+		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
 	}
 }
 

@@ -3,15 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/server"
 )
 
 // TestOneDeadContainerIsKept has an init container, a container and an ephemeral one end, the first two again and again and amid
@@ -95,4 +99,43 @@ func (n *node) said(pod *v1.Pod, container string, previous bool) (string, error
 	}
 	err := n.client().Log(context.Background(), types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}, container, query, &out)
 	return out.String(), err
+}
+
+// TestPodsOfTheAPIThatHaveEndedGo makes more Pods that end than are kept, beside one of a file that has ended and one that runs.
+func TestPodsOfTheAPIThatHaveEndedGo(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.stopAgent()
+	n.flags = []string{"--terminated-pod-gc-threshold", "2"}
+	n.restart()
+	const ends = "  restartPolicy: Never"
+	n.apply("file.yaml", simple("file", "exit 0", ends))
+	n.awaitPhase("file", v1.PodSucceeded)
+	made := func(name, text string) *v1.Pod {
+		t.Helper()
+		text = strings.Replace(text, "metadata: {name: "+name+"}", "metadata: {name: "+name+", namespace: default}", 1)
+		if _, err := n.make(server.ObjectID{Resource: "pods", Namespace: "default", Name: name}, text, server.Condition{New: true}); err != nil {
+			t.Fatal(err)
+		}
+		return n.await(name, "runs or is done", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodRunning || p.Status.Phase == v1.PodFailed })
+	}
+	made("runs", simple("runs", forever))
+	made("a-first", simple("a-first", "exit 1", ends))
+	n.awaitPhase("a-first", v1.PodFailed)
+	made("second", simple("second", "exit 1", ends))
+	made("third", simple("third", "exit 1", ends))
+	n.awaitGone("a-first")
+	for _, name := range []string{"second", "third"} {
+		n.awaitPhase(name, v1.PodFailed)
+	}
+	n.awaitPhase("file", v1.PodSucceeded)
+	n.awaitPhase("runs", v1.PodRunning)
+	n.eventually("nothing is left of it", func() error {
+		logs, err := filepath.Glob(n.path("logs", "default_a-first_*"))
+		kept, globErr := filepath.Glob(n.path("root", "objects", "*a-first*"))
+		if err := errors.Join(err, globErr); err != nil || len(logs)+len(kept) > 0 {
+			return fmt.Errorf("there are %q and %q: %w", logs, kept, err)
+		}
+		return nil
+	})
 }
