@@ -39,14 +39,14 @@ func (a *Agent) adopt(ctx context.Context) error {
 	endExecs := a.node.LeftExecs() // before a worker runs any
 	for _, all := range byKey(instances) {
 		w := newWorker(key(all[0].Pod), a.surroundings)
-		w.adopt(all[0])
-		if all[0].Ruling.Verdict != Admitted {
-			a.sources.rule(w.key, all[0].Revision, all[0].Ruling)
-		}
 		for _, old := range all[1:] { // successors came before their last leftovers could be removed
 			a.take(w.key, old.Pod)
 			a.freePorts(old.Pod)
 			w.remains = append(w.remains, &remains{target: old.target(""), attempts: old.attempts()})
+		}
+		w.adopt(all[0]) // after them: the place is its own
+		if all[0].Ruling.Verdict != Admitted {
+			a.sources.rule(w.key, all[0].Revision, all[0].Ruling)
 		}
 		a.enlist(w)
 		a.running.Go(func() { w.run(ctx) })

@@ -72,7 +72,7 @@ func New(cfg Config, n *node.Node) *Agent {
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
 		events: newEvents(n.Name), log: cfg.Log, recursiveReadOnly: node.RecursiveReadOnly(), appArmor: node.AppArmor(),
-		hugePages: node.HugePages,
+		allocatable: n.Allocatable,
 	}
 	a.rule = func(pod types.NamespacedName, revision string, ruling Ruling) {
 		a.sources.rule(pod, revision, ruling)
@@ -217,6 +217,7 @@ func (a *Agent) handOut() {
 	a.handing.Lock()
 	defer a.handing.Unlock()
 	wishes := a.sources.wishes()
+	a.expect(wishes, time.Now())
 	for _, w := range a.all() {
 		if wishes[w.key] == nil && a.sources.gone(w.source(), w.key) {
 			w.want(nil)

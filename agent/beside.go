@@ -1,17 +1,13 @@
 package agent
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
-	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/utils/ptr"
 )
 
@@ -28,9 +24,6 @@ const (
 // and they of it, by the scheduler's rules for a cluster of this one node. Each of the node's labels is a topology of one
 // domain. What is only preferred has no meaning where there is no choice.
 func beside(pod *v1.Pod, others []*v1.Pod, node *v1.Node) string {
-	if why := lacks(hugePages(pod), others, node); why != "" {
-		return why
-	}
 	for _, c := range pod.Spec.TopologySpreadConstraints {
 		if why := spread(&c, pod, others, node); why != "" {
 			return why
@@ -46,31 +39,6 @@ func beside(pod *v1.Pod, others []*v1.Pod, node *v1.Node) string {
 	}
 	if name := firstNamed(others, func(other *v1.Pod) bool { return collides(other, pod, node) }); name != "" {
 		return wrongNeighbour + ": " + name
-	}
-	return ""
-}
-
-// hugePages are what a Pod asks for in huge pages, which are never overcommitted. Other resources are given as far as they go.
-func hugePages(pod *v1.Pod) v1.ResourceList {
-	asked := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
-	maps.DeleteFunc(asked, func(name v1.ResourceName, of resource.Quantity) bool {
-		return !strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) || of.IsZero()
-	})
-	return asked
-}
-
-// lacks names the first of the resources of which the node has less left than is asked for
-// (kubernetes/kubernetes pkg/scheduler/framework/plugins/noderesources).
-func lacks(asked v1.ResourceList, others []*v1.Pod, node *v1.Node) string {
-	for _, name := range slices.Sorted(maps.Keys(asked)) {
-		has, want, taken := node.Status.Allocatable[name], asked[name], resource.Quantity{Format: resource.BinarySI}
-		for _, other := range others {
-			taken.Add(hugePages(other)[name])
-		}
-		sum := want.DeepCopy()
-		if sum.Add(taken); sum.Cmp(has) > 0 {
-			return fmt.Sprintf("Insufficient %s. It asks for %s, and of %s on the node %s are taken", name, &want, &has, &taken)
-		}
 	}
 	return ""
 }

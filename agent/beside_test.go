@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -42,42 +41,6 @@ func term(labels map[string]string, change ...func(*v1.PodAffinityTerm)) v1.PodA
 		c(&t)
 	}
 	return t
-}
-
-// huge asks for pages of 2 MiB.
-func huge(bytes string) func(*v1.PodSpec) {
-	return func(p *v1.PodSpec) {
-		asked := v1.ResourceList{"hugepages-2Mi": resource.MustParse(bytes)}
-		p.Containers = []v1.Container{{Name: "app", Resources: v1.ResourceRequirements{Requests: asked, Limits: asked}}}
-	}
-}
-
-func TestHugePagesAreNotGivenTwice(t *testing.T) {
-	t.Parallel()
-	here := node.NewObject("here", nil)
-	here.Status.Allocatable = v1.ResourceList{"hugepages-2Mi": resource.MustParse("8Mi"), "hugepages-1Gi": resource.MustParse("0")}
-	other := func(p *v1.PodSpec) {
-		p.Containers[0].Resources.Requests = v1.ResourceList{"hugepages-3Mi": resource.MustParse("3Mi")}
-	}
-	for sentence, r := range map[string]struct {
-		pod    *v1.Pod
-		others []*v1.Pod
-		want   string
-	}{
-		"all that there are":          {neighbour("default", "web", nil, huge("8Mi")), nil, ""},
-		"what others leave":           {neighbour("default", "web", nil, huge("4Mi")), []*v1.Pod{neighbour("default", "db", nil, huge("4Mi")), neighbour("default", "x", nil)}, ""},
-		"more than others leave":      {neighbour("default", "web", nil, huge("4Mi")), []*v1.Pod{neighbour("default", "db", nil, huge("6Mi"))}, "Insufficient hugepages-2Mi. It asks for 4Mi, and of 8Mi on the node 6Mi are taken"},
-		"more than there are":         {neighbour("default", "web", nil, huge("10Mi")), nil, "Insufficient hugepages-2Mi. It asks for 10Mi, and of 8Mi on the node 0 are taken"},
-		"a size that the node lacks":  {neighbour("default", "web", nil, huge("2Mi"), other), nil, "Insufficient hugepages-3Mi. It asks for 3Mi, and of 0 on the node 0 are taken"},
-		"none, where others have all": {neighbour("default", "web", nil), []*v1.Pod{neighbour("default", "db", nil, huge("8Mi"))}, ""},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			t.Parallel()
-			if got := beside(r.pod, r.others, here); got != r.want {
-				t.Errorf("got %q, want %q", got, r.want)
-			}
-		})
-	}
 }
 
 func TestBeside(t *testing.T) {

@@ -18,6 +18,7 @@
 //	sources.go   what each source wants, and what was ruled about it
 //	fits.go      whether a Pod may begin on this node
 //	beside.go    whether it may begin beside those that are there
+//	queue.go     who is given room on it first
 //	objects.go   objects that are made through an API
 //	keep.go      what of them is kept as it was written
 //	namespaces.go  the namespaces that an API has

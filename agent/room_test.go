@@ -116,13 +116,13 @@ func TestPortsOfDifferentAddressesOrProtocolsDoNotMeet(t *testing.T) {
 		{pod("d", "0.0.0.0", v1.ProtocolTCP), false}, {pod("e", "127.0.0.1", v1.ProtocolTCP), false},
 	} {
 		w := &worker{key: key(row.pod), wake: make(chan struct{}, 1)}
-		if _, ok := r.claim(w, row.pod, r.self); ok != row.ok {
+		if _, ok := r.claim(w, row.pod, nil); ok != row.ok {
 			t.Errorf("%s: %v, want %v", row.pod.Name, ok, row.ok)
 		}
 	}
 	r.freePorts(pod("a", "127.0.0.1", ""))
 	w := &worker{key: key(pod("f", "", "")), wake: make(chan struct{}, 1)}
-	if _, ok := r.claim(w, pod("f", "127.0.0.1", ""), r.self); !ok {
+	if _, ok := r.claim(w, pod("f", "127.0.0.1", ""), nil); !ok {
 		t.Error("a port that was given back is not free")
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
@@ -24,8 +26,25 @@ type roster struct {
 	ids     map[string]*worker // by container id, for containerd's events
 	uids    map[types.UID]types.NamespacedName
 	ports   map[port][]portClaim
-	placed  map[types.NamespacedName]*v1.Pod // as they began; of those that have ended in full nothing is left here
-	refused map[*worker]bool                 // true where it was for what other Pods are
+	placed  map[types.NamespacedName]place // of those that have ended in full nothing is left here
+	refused map[*worker]refusal
+	queue   queue
+}
+
+// refusal is what a claim was refused for.
+type refusal string
+
+// The refusals.
+const (
+	forClaims     refusal = "claims"     // of others
+	forNeighbours refusal = "neighbours" // what they are
+	forRoom       refusal = "room"       // on the node
+)
+
+// place is what a Pod on the node takes of it.
+type place struct {
+	pod  *v1.Pod // as it began
+	asks admit.Amounts
 }
 
 // port is a port of the host without its address.
@@ -44,7 +63,7 @@ func newRoster(self *v1.Node) *roster {
 	return &roster{
 		self:    self,
 		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{},
-		ports: map[port][]portClaim{}, placed: map[types.NamespacedName]*v1.Pod{}, refused: map[*worker]bool{},
+		ports: map[port][]portClaim{}, placed: map[types.NamespacedName]place{}, refused: map[*worker]refusal{}, queue: queue{waiting: map[types.NamespacedName]*waiting{}},
 	}
 }
 
@@ -158,38 +177,74 @@ func (r *roster) reserve(uid types.UID) bool {
 }
 
 // claim takes the UID, the host's ports and the place of an instance that begins, all of them or, where one is taken, none.
-// self is the node with what it has of what the Pod asks for. It answers who holds what in the way, in the scheduler's words;
-// the worker is woken when it may try again.
-func (r *roster) claim(w *worker, pod *v1.Pod, self *v1.Node) (Ruling, bool) {
+// has is what the node has for Pods now, nil where that is not known. It answers who holds what in the way, in the scheduler's
+// words; the worker is woken when it may try again.
+func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if holder, taken := r.uids[pod.UID]; taken {
-		r.refused[w] = false
-		return Ruling{Held, "UIDInUse", fmt.Sprintf("metadata.uid %s is that of %s, which still ends", pod.UID, strings.TrimPrefix(holder.String(), "/"))}, false
+		return r.refuse(w, forClaims, "UIDInUse", fmt.Sprintf("metadata.uid %s is that of %s, which still ends", pod.UID, strings.TrimPrefix(holder.String(), "/")))
 	}
 	for _, p := range hostPorts(pod) {
 		for _, held := range r.ports[p.port] {
 			if held.ip != "" && p.ip != "" && held.ip != p.ip {
 				continue
 			}
-			r.refused[w] = false
-			return Ruling{Held, v1.PodReasonUnschedulable, fmt.Sprintf(
+			return r.refuse(w, forClaims, v1.PodReasonUnschedulable, fmt.Sprintf(
 				"0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. hostPort %d/%s is in use by %s",
-				p.number, p.protocol, held.key)}, false
+				p.number, p.protocol, held.key))
 		}
 	}
-	if why := beside(pod, r.standing(), self); why != "" {
-		r.refused[w] = true
-		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 " + why}, false
+	standing, taken := r.standing()
+	if why := beside(pod, standing, r.self); why != "" {
+		return r.refuse(w, forNeighbours, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 "+why)
+	}
+	if why := r.queue.ask(pod, r.placed, has, taken); why != "" {
+		r.refused[w] = forRoom
+		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + why}, false
 	}
 	r.grant(w.key, pod)
 	return Ruling{}, true
 }
 
-// standing are the Pods that have begun and not ended, as they are now, in no order.
-func (r *roster) standing() []*v1.Pod {
-	out := make([]*v1.Pod, 0, len(r.placed))
-	for key, pod := range r.placed {
+// refuse refuses a claim for what is not a matter of room: who waits for that need not wait for this Pod.
+func (r *roster) refuse(w *worker, of refusal, reason, message string) (Ruling, bool) {
+	if r.queue.stepAside(w.key) {
+		r.reopen()
+	}
+	r.refused[w] = of
+	return Ruling{Held, reason, message}, false
+}
+
+// stepAside has a Pod that may not begin keep no room from others.
+func (r *roster) stepAside(key types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue.stepAside(key) {
+		r.reopen()
+	}
+}
+
+// expect says which Pods are wanted by now.
+func (r *roster) expect(wishes map[types.NamespacedName]*Wish, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue.expect(wishes, now) {
+		r.reopen()
+	}
+}
+
+// reopen has whoever was refused for want of room ask again.
+func (r *roster) reopen() {
+	r.queue.round = nil
+	r.rouse(forRoom)
+}
+
+// standing are the Pods that have begun and not ended, as they are now, in no order, and what they take of the node.
+func (r *roster) standing() ([]*v1.Pod, admit.Amounts) {
+	out, taken := make([]*v1.Pod, 0, len(r.placed)), admit.Amounts{}
+	for key, place := range r.placed {
+		pod := place.pod
 		if w := r.workers[key]; w != nil {
 			if now := w.published.Load(); now != nil && now.UID == pod.UID && now.CreationTimestamp.Equal(&pod.CreationTimestamp) {
 				pod = now // else it is of an instance before, or of none
@@ -197,16 +252,17 @@ func (r *roster) standing() []*v1.Pod {
 		}
 		if !isTerminal(pod) {
 			out = append(out, pod)
+			taken.Add(place.asks)
 		}
 	}
-	return out
+	return out, taken
 }
 
 func isTerminal(pod *v1.Pod) bool {
 	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
 
-// changed wakes who was refused for what other Pods are, where one of them is reported otherwise than before.
+// changed wakes who was refused for what other Pods are or take, where one of them is reported otherwise than before.
 func (r *roster) changed(before, after *v1.Pod) {
 	if before != nil && before.UID == after.UID && isTerminal(before) == isTerminal(after) &&
 		(before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) && maps.Equal(before.Labels, after.Labels) {
@@ -214,13 +270,14 @@ func (r *roster) changed(before, after *v1.Pod) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wakeNeighbours()
+	r.rouse(forNeighbours)
+	r.reopen()
 }
 
-// wakeNeighbours wakes who was refused for what other Pods are.
-func (r *roster) wakeNeighbours() {
-	for w, neighbours := range r.refused {
-		if neighbours {
+// rouse wakes who was refused for that.
+func (r *roster) rouse(refused refusal) {
+	for w, of := range r.refused {
+		if of == refused {
 			w.Wake()
 		}
 	}
@@ -231,13 +288,14 @@ func (r *roster) take(key types.NamespacedName, pod *v1.Pod) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.grant(key, pod)
+	r.reopen()
 }
 
 func (r *roster) grant(key types.NamespacedName, pod *v1.Pod) {
 	delete(r.refused, r.workers[key])
 	r.uids[pod.UID] = key
-	r.placed[key] = pod
-	r.wakeNeighbours()
+	r.placed[key] = place{pod, admit.Asks(pod)}
+	r.rouse(forNeighbours)
 	for _, p := range hostPorts(pod) {
 		r.ports[p.port] = append(r.ports[p.port], portClaim{p.ip, pod.UID, key})
 	}
@@ -247,7 +305,7 @@ func (r *roster) grant(key types.NamespacedName, pod *v1.Pod) {
 func (r *roster) freePorts(pod *v1.Pod) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if placed := r.placed[key(pod)]; placed != nil && placed.UID == pod.UID {
+	if placed, ok := r.placed[key(pod)]; ok && placed.pod.UID == pod.UID {
 		delete(r.placed, key(pod))
 	}
 	for _, p := range hostPorts(pod) {
@@ -275,6 +333,7 @@ func (r *roster) freeUID(uid types.UID) {
 }
 
 func (r *roster) wakeRefused() {
+	r.queue.round = nil
 	for w := range r.refused {
 		w.Wake()
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -65,11 +66,11 @@ type surroundings struct {
 	events            *Events
 	metrics           *metrics
 	log               *slog.Logger
-	rest              *time.Timer                     // strikes when nothing was done for a while; may be nil
-	recursiveReadOnly bool                            // the node can make all that is mounted below a mount read-only
-	appArmor          error                           // why no AppArmor profile can be set on the node; nil where one can
-	hugePages         func() (v1.ResourceList, error) // of the node, now
-	started           time.Time                       // of the agent: probes that it takes over are spread over their first period
+	rest              *time.Timer            // strikes when nothing was done for a while; may be nil
+	recursiveReadOnly bool                   // the node can make all that is mounted below a mount read-only
+	appArmor          error                  // why no AppArmor profile can be set on the node; nil where one can
+	allocatable       func() v1.ResourceList // what the node has for Pods, now; nil is not known
+	started           time.Time              // of the agent: probes that it takes over are spread over their first period
 }
 
 // safetyLook is how often a Pod is looked at when nothing happens.
@@ -461,14 +462,16 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	if ruling.Verdict == Admitted && wanted.Source == SourceAPI {
 		ruling = schedulable(pod, w.node())
 	}
-	if ruling.Verdict == Admitted {
+	if ruling.Verdict != Admitted {
+		w.stepAside(w.key)
+	} else {
 		if pod.UID == "" {
 			pod.UID = uuid.NewUUID()
 		}
 		pod.CreationTimestamp = metav1.NewTime(time.Now())
 		pod.Status = v1.PodStatus{}
 		var ok bool
-		if ruling, ok = w.claim(w, pod, w.here(pod)); ok { // from here on others read it
+		if ruling, ok = w.claim(w, pod, w.room()); ok { // from here on others read it
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source = wanted.Source
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
@@ -492,18 +495,12 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	w.show(pod)
 }
 
-// here is the node as a Pod may ask for it. How many huge pages it has is looked up each time, for that may change.
-func (w *worker) here(pod *v1.Pod) *v1.Node {
-	if len(hugePages(pod)) == 0 {
-		return w.node()
+// room is what the node has for Pods. It is looked up each time, for that may change, as with huge pages.
+func (w *worker) room() admit.Amounts {
+	if w.allocatable == nil {
+		return nil
 	}
-	pages, err := w.hugePages()
-	if err != nil {
-		w.log.Warn("the node is taken to have no huge pages", "error", err)
-	}
-	self := w.node().DeepCopy()
-	self.Status.Allocatable = pages
-	return self
+	return admit.Of(w.allocatable())
 }
 
 // follow makes the instance the version that is wanted, by what the difference between the two means. The defaults of a

@@ -27,7 +27,7 @@ type Facts struct {
 	NodeName  string
 	PodIPs    []string        // the primary first
 	HostIPs   []string        // the node's, the primary first
-	Capacity  v1.ResourceList // what the node has, for limits that are not set
+	Capacity  v1.ResourceList // what the node has for Pods, for limits that are not set
 	Objects   Objects
 	Services  []*v1.Service // that there are when the container starts
 	// Token signs a token of the Pod's service account, which is nil where there is none. It is asked for volumes only.

@@ -132,7 +132,7 @@ func (n *Node) Start(ctx context.Context, t Target) (time.Time, error) {
 func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runtime.ContainerConfig, func(), error) {
 	none := runtime.ContainerConfig{}
 	env, lookup, err := inputs.Environment(inputs.Facts{
-		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.capacity(), Objects: t.Objects, Services: t.Services,
+		Pod: t.Pod, Container: t.Container, NodeName: n.Name, PodIPs: t.IPs, HostIPs: n.HostIPs(), Capacity: n.unset(), Objects: t.Objects, Services: t.Services,
 		EnvFile: func(from *v1.FileKeySelector) (string, bool, error) { return n.envFile(t, from) },
 	})
 	if err != nil {

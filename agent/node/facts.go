@@ -9,12 +9,12 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // What a kubelet tells at most, unless it is configured otherwise.
 const (
-	maxPods       = 110
 	maxImages     = 50
 	maxNamesOfOne = 5 // kubernetes/kubernetes pkg/kubelet/nodestatus, MaxNamesPerImageInNodeStatus
 	unknown       = "Unknown"
@@ -37,7 +37,7 @@ func (n *Node) Facts(ctx context.Context) (v1.NodeStatus, error) {
 			OperatingSystem: n.Object().Labels[v1.LabelOSStable], Architecture: n.Object().Labels[v1.LabelArchStable],
 		},
 	}
-	status.Allocatable = allocatable(status.Capacity)
+	status.Allocatable = n.Reserve.Allocatable(status.Capacity)
 	return status, err
 }
 
@@ -57,14 +57,14 @@ func (n *Node) PodCIDR() string { return n.Network.BuiltInSubnet() }
 // resources are what the node has. What cannot be read now is left out.
 func (n *Node) resources() v1.ResourceList {
 	all := n.capacity()
-	all[v1.ResourcePods] = *resource.NewQuantity(maxPods, resource.DecimalSI)
+	all[v1.ResourcePods] = *resource.NewQuantity(int64(n.MaxPods), resource.DecimalSI)
 	var disk unix.Statfs_t
 	if err := unix.Statfs(n.RootDir, &disk); err == nil {
 		all[v1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(disk.Blocks)*disk.Bsize, resource.BinarySI)
 	}
-	pages, err := HugePages()
+	pages, err := cgroups.HugePages()
 	if err != nil {
-		n.Log.Debug("huge pages cannot be told of", "error", err)
+		n.Log.Debug("the node is taken to have no huge pages", "error", err)
 	}
 	for name, size := range pages {
 		all[name] = size
@@ -72,20 +72,16 @@ func (n *Node) resources() v1.ResourceList {
 	return all
 }
 
-// allocatable is what Pods may have: memory that is in huge pages is nobody's who asks for memory.
-func allocatable(capacity v1.ResourceList) v1.ResourceList {
-	left := capacity.DeepCopy()
-	memory := left[v1.ResourceMemory]
-	for name, size := range capacity {
-		if strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
-			memory.Sub(size)
-		}
+// Allocatable is what Pods may have of the node, now.
+func (n *Node) Allocatable() v1.ResourceList { return n.Reserve.Allocatable(n.resources()) }
+
+// unset is what a container without a limit is told that its limit is (kubernetes/kubernetes pkg/api/v1/resource/helpers.go,
+// MergeContainerResourceLimits).
+func (n *Node) unset() v1.ResourceList {
+	all := n.Allocatable()
+	return v1.ResourceList{
+		v1.ResourceCPU: all[v1.ResourceCPU], v1.ResourceMemory: all[v1.ResourceMemory], v1.ResourceEphemeralStorage: all[v1.ResourceEphemeralStorage],
 	}
-	if memory.Sign() < 0 {
-		memory.Set(0)
-	}
-	left[v1.ResourceMemory] = memory
-	return left
 }
 
 func (n *Node) addresses() []v1.NodeAddress {

@@ -9,7 +9,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
-	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/runtime"
 	"github.com/podkeeper/podkeeper/volumes"
@@ -30,7 +29,7 @@ func (n *Node) given(t Target) (given volumes.Given, err error) {
 // error, a Fault, is about the others.
 func (n *Node) files(t Target) (map[string][]volumes.File, error) {
 	files, err := inputs.Files(inputs.Facts{
-		Pod: t.Pod, NodeName: n.Name, Capacity: n.capacity(), Objects: t.Objects,
+		Pod: t.Pod, NodeName: n.Name, Capacity: n.unset(), Objects: t.Objects,
 		Token: func(from *v1.ServiceAccountTokenProjection, account *v1.ServiceAccount) (string, error) {
 			return n.podToken(t.Pod, from, account)
 		},
@@ -76,9 +75,6 @@ func RecursiveReadOnly() bool { return volumes.RecursiveReadOnly() }
 
 // AppArmor says why no AppArmor profile can be set on this host, nil where one can.
 func AppArmor() error { return runtime.AppArmor() }
-
-// HugePages are the bytes that this host has in huge pages, by the names of the resources.
-func HugePages() (v1.ResourceList, error) { return cgroups.HugePages() }
 
 // Refresh brings the files in the Pod's volumes up to date with the Pod, as containers see them.
 func (n *Node) Refresh(_ context.Context, t Target) error {

@@ -42,6 +42,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
@@ -67,8 +68,10 @@ type Node struct {
 	TokenKey   string // the file of the key that signs tokens of service accounts; it is there where there is an API
 	Host       *network.HostAddresses
 	CPUs       int
-	Memory     int64 // bytes the node has
-	MinOOM     int   // the lowest oom_score_adj that may be written
+	Memory     int64         // bytes the node has
+	MaxPods    int           // that it runs at once
+	Reserve    admit.Reserve // what of it is not for Pods
+	MinOOM     int           // the lowest oom_score_adj that may be written
 	// UnsafeSysctls may be set by Pods besides the safe ones: names, or patterns that end in a star.
 	UnsafeSysctls  []string
 	SeccompDefault bool // a Pod that says nothing of seccomp has RuntimeDefault (KubeletConfiguration.seccompDefault)

@@ -29,6 +29,7 @@ var supported = []string{
 	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR", "allowedUnsafeSysctls", "seccompDefault", "registryPullQPS", "registryBurst",
 	"imageGCHighThresholdPercent", "imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge",
 	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
+	"maxPods", "systemReserved", "kubeReserved", "evictionHard", "enforceNodeAllocatable",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -101,6 +102,7 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	}
 	checkPulls(cfg, wrong)
 	checkImages(cfg, wrong)
+	checkRoom(cfg, wrong)
 	return errors.Join(errs...)
 }
 

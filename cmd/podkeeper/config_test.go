@@ -14,10 +14,10 @@ const configHead = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConf
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct{ text, want string }{
-		"a field that is not followed, with its line": {configHead + "maxPods: 3\n", ":3: maxPods: not supported"},
+		"a field that is not followed, with its line": {configHead + "nodeStatusMaxImages: 3\n", ":3: nodeStatusMaxImages: not supported"},
 		"a field that does not exist":                 {configHead + "maxPodz: 3\n", `unknown field "maxPodz"`},
 		"another kind":                                {"kind: Pod\n", "must be kind: KubeletConfiguration"},
-		"a field in the line of another":              {"{kind: KubeletConfiguration, apiVersion: kubelet.config.k8s.io/v1beta1,\n\"maxPods\": 3}\n", ":2: maxPods: not supported"},
+		"a field in the line of another":              {"{kind: KubeletConfiguration, apiVersion: kubelet.config.k8s.io/v1beta1,\n\"nodeStatusMaxImages\": 3}\n", ":2: nodeStatusMaxImages: not supported"},
 		"a driver that there is not":                  {configHead + "cgroupDriver: cgroup\n", ":3: cgroupDriver: \"cgroup\" is not supported: must be systemd or cgroupfs"},
 		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
@@ -37,6 +37,13 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"images younger than nothing":         {configHead + "imageMinimumGCAge: -1s\n", ":3: imageMinimumGCAge: is -1s: must not be negative"},
 		"images that are too old at once":     {configHead + "imageMaximumGCAge: -1s\n", ":3: imageMaximumGCAge: is -1s: must not be negative"},
 		"images that are too old and young":   {configHead + "imageMaximumGCAge: 2m\n", ":3: imageMaximumGCAge: is 2m0s: must be greater than imageMinimumGCAge, which is 2m0s"},
+		"fewer than no Pods":                  {configHead + "maxPods: -1\n", ":3: maxPods: is -1: must be at least 1, or absent"},
+		"a limit of all Pods' cgroup":         {configHead + "enforceNodeAllocatable: [pods]\n", `:3: enforceNodeAllocatable: "pods" is not supported: must be none, or absent`},
+		"a reserve of what is not reserved":   {configHead + "systemReserved:\n  pid: 100\n", ":4: systemReserved[pid]: not supported: must be cpu, memory or ephemeral-storage"},
+		"a reserve that is no quantity":       {configHead + "kubeReserved: {memory: much}\n", `:3: kubeReserved[memory]: is "much": must be a quantity of at least 0, such as 500m or 1Gi`},
+		"a signal that nothing follows":       {configHead + "evictionHard: {imagefs.available: 10%}\n", ":3: evictionHard[imagefs.available]: not supported: must be memory.available or nodefs.available"},
+		"a share of more than there is":       {configHead + "evictionHard: {memory.available: 110%}\n", `:3: evictionHard[memory.available]: is "110%": must be between 0% and 100%`},
+		"a threshold that is none":            {configHead + "evictionHard: {nodefs.available: \"0\"}\n", `:3: evictionHard[nodefs.available]: is "0": must be a quantity above 0, such as 100Mi, or a share, such as 10%`},
 		"pulls that contradict each other":    {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {

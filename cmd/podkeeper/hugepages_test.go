@@ -95,9 +95,9 @@ done
 		}
 	}
 	n.apply("second.yaml", pod("second", "2Mi", fmt.Sprintf("%dMi", 2*pages), "fallocate -l 4194304 /pages/file && echo pages are used; "+forever))
-	held("second", fmt.Sprintf("0/1 nodes are available: 1 Insufficient hugepages-2Mi. It asks for %dMi, and of %[1]dMi on the node 4Mi are taken", 2*pages))
+	held("second", fmt.Sprintf("0/1 nodes are available: 1 Insufficient hugepages-2Mi. Of hugepages-2Mi it asks for %dMi, and 4Mi of %[1]dMi are taken", 2*pages))
 	n.apply("third.yaml", strings.ReplaceAll(pod("third", "4Mi", "4Mi", forever), "medium: HugePages-2Mi", "medium: HugePages-4Mi"))
-	held("third", "0/1 nodes are available: 1 Insufficient hugepages-4Mi. It asks for 4Mi, and of 0 on the node 0 are taken")
+	held("third", "0/1 nodes are available: 1 Insufficient hugepages-4Mi. Of hugepages-4Mi it asks for 4Mi, and 0 of 0 are taken")
 	n.remove("first.yaml")
 	n.says(n.awaitReady("second"), "app", "pages are used")
 	n.remove("second.yaml")

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"maps"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/agent/admit"
+)
+
+// queue are the Pods that are wanted, in the order in which they are given room on the node. A Pod that is there is past it, but
+// stands in it all the same: for its next instance. The roster's lock is its own.
+type queue struct {
+	waiting map[types.NamespacedName]*waiting
+	has     admit.Amounts                   // what the node has, as of the round
+	round   map[types.NamespacedName]string // why each may not begin, "" where it may; nil where that is to be asked anew
+}
+
+// waiting is a Pod that may have to wait.
+type waiting struct {
+	admit.Candidate
+	revision string
+	aside    bool // it may not begin for other reasons than want of room
+}
+
+// expect takes over what is wanted, and says whether others than before may have room now.
+func (q *queue) expect(wishes map[types.NamespacedName]*Wish, now time.Time) (changed bool) {
+	for key := range q.waiting {
+		if wish := wishes[key]; wish == nil || wish.Ruling.Verdict != Admitted {
+			delete(q.waiting, key)
+			changed = true
+		}
+	}
+	for key, wish := range wishes {
+		was := q.waiting[key]
+		if wish.Ruling.Verdict != Admitted || was != nil && was.revision == wish.Pod.Revision {
+			continue
+		}
+		since := now
+		if was != nil {
+			since = was.Since
+		}
+		q.waiting[key] = &waiting{Candidate: candidate(wish.Pod.Pod, since), revision: wish.Pod.Revision}
+		changed = true
+	}
+	return changed
+}
+
+// candidate is a Pod as it waits. The age of one that was made through an API is the object's own.
+func candidate(pod *v1.Pod, since time.Time) admit.Candidate {
+	if !pod.CreationTimestamp.IsZero() {
+		since = pod.CreationTimestamp.Time
+	}
+	return admit.NewCandidate(pod, since)
+}
+
+// stepAside has a Pod keep no room from others until it asks again, and says whether it did until now.
+func (q *queue) stepAside(key types.NamespacedName) bool {
+	w := q.waiting[key]
+	if w == nil || w.aside {
+		return false
+	}
+	w.aside = true
+	return true
+}
+
+// ask says why there is no room for a Pod that begins now, beside those that are placed and those that go first: "" where there is.
+func (q *queue) ask(pod *v1.Pod, placed map[types.NamespacedName]place, has, taken admit.Amounts) string {
+	key := key(pod)
+	w := q.waiting[key]
+	if w == nil {
+		w = &waiting{Candidate: candidate(pod, pod.CreationTimestamp.Time)}
+		q.waiting[key], q.round = w, nil
+	}
+	if asks := admit.Asks(pod); w.aside || !maps.Equal(w.Asks, asks) {
+		w.aside, w.Asks, q.round = false, asks, nil
+	}
+	if why, told := q.round[key]; told && maps.Equal(q.has, has) {
+		return why
+	}
+	var candidates []admit.Candidate
+	for name, w := range q.waiting {
+		if _, there := placed[name]; !w.aside && (!there || name == key) {
+			candidates = append(candidates, w.Candidate)
+		}
+	}
+	q.has, q.round = has, admit.Round(has, taken, candidates)
+	return q.round[key]
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/podkeeper/podkeeper/cgroups"
+)
+
+// TestAdmission has a node of one CPU and three Pods at most: who does not fit waits until another one has gone, and who runs is
+// left alone when an agent comes that has less.
+func TestAdmission(t *testing.T) {
+	t.Parallel()
+	cpus, err := cgroups.CPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserved := func(pods int, milli int) string {
+		return fmt.Sprintf("maxPods: %d\nsystemReserved: {cpu: %dm}\nkubeReserved: {cpu: 100m}", pods, (cpus-1)*1000+milli)
+	}
+	n := launch(t, reserved(3, -100))
+	asking := func(name, cpu string) string {
+		return simple(name, "echo $LIMIT; "+forever) +
+			"    resources: {requests: {cpu: " + cpu + "}}\n    env: [{name: LIMIT, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}]\n"
+	}
+	n.apply("first.yaml", asking("first", "600m"))
+	n.says(n.awaitReady("first"), "app", "1000")
+	n.apply("second.yaml", asking("second", "500m"))
+	n.heldFor("second", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu. Of cpu it asks for 500m, and 600m of 1 are taken")
+	n.apply("small.yaml", asking("small", "400m")+"---\n"+asking("last", "0"))
+	n.awaitReady("small")
+	n.awaitReady("last")
+	n.heldFor("second", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods. ")
+	n.remove("first.yaml")
+	n.awaitReady("second")
+	n.config = reserved(2, 0)
+	n.stopAgent()
+	n.restart()
+	for _, name := range []string{"second", "small", "last"} {
+		if restarts := containerStatus(n.awaitReady(name), "app").RestartCount; restarts != 0 {
+			t.Errorf("%s was restarted %d times", name, restarts)
+		}
+	}
+	n.apply("first.yaml", asking("first", "100m"))
+	n.heldFor("first", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods. Of cpu it asks for 100m, and 900m of 900m are taken")
+	n.remove("small.yaml") // with the last one
+	n.awaitReady("first")
+}
