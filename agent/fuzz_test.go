@@ -24,7 +24,7 @@ func FuzzWrites(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		a := &Agent{node: &node.Node{Name: "here"}, bound: func() map[types.NamespacedName]string {
+		a := &Agent{node: &node.Node{Name: "here"}, sources: newSources(SourceDirectory, SourceAPI), bound: func() map[types.NamespacedName]string {
 			return map[types.NamespacedName]string{{Namespace: "shop", Name: "x"}: "x"}
 		}}
 		cfg := objects.Config{Dir: t.TempDir(), Now: time.Now(), Complete: a.complete, Log: discard(), Write: func(file string, content []byte) error {

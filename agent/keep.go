@@ -69,6 +69,7 @@ func (a *Agent) completeSpec(fields, was map[string]any) {
 		return
 	}
 	delete(spec, "ephemeralContainers")
+	a.completePriority(spec, was)
 	if node := spec["nodeName"]; was == nil || node != nil && node != "" && node != a.node.Name {
 		return
 	}
@@ -77,4 +78,30 @@ func (a *Agent) completeSpec(fields, was map[string]any) {
 	if node := before["nodeName"]; node != nil {
 		spec["nodeName"] = node
 	}
+}
+
+// completePriority writes what a Pod's class comes to into one that is made, and keeps it in an edit. Where there is no such class,
+// or it comes to something else, nothing is kept: the Pod waits for it.
+func (a *Agent) completePriority(spec, was map[string]any) {
+	fields := []string{"priorityClassName", "priority", "preemptionPolicy"}
+	if before, ok := was["spec"].(map[string]any); ok {
+		for _, field := range fields[1:] {
+			if spec[field] == nil && before[field] != nil {
+				spec[field] = before[field]
+			}
+		}
+		return
+	}
+	var pod v1.Pod
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": spec}, &pod); err != nil {
+		return // it is refused
+	}
+	if err := manifests.Prioritise(&pod, a.sources.priorityClasses()); err != nil {
+		delete(spec, "priority")
+		return
+	}
+	if pod.Spec.PriorityClassName != "" {
+		spec["priorityClassName"] = pod.Spec.PriorityClassName
+	}
+	spec["priority"], spec["preemptionPolicy"] = int64(*pod.Spec.Priority), string(*pod.Spec.PreemptionPolicy)
 }

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1"
 
 	"github.com/podkeeper/podkeeper/agent/admit"
 )
@@ -28,14 +29,14 @@ type waiting struct {
 // expect takes over what is wanted, and says whether others than before may have room now.
 func (q *queue) expect(wishes map[types.NamespacedName]*Wish, now time.Time) (changed bool) {
 	for key := range q.waiting {
-		if wish := wishes[key]; wish == nil || wish.Ruling.Verdict != Admitted {
+		if !mayBegin(wishes[key]) {
 			delete(q.waiting, key)
 			changed = true
 		}
 	}
 	for key, wish := range wishes {
 		was := q.waiting[key]
-		if wish.Ruling.Verdict != Admitted || was != nil && was.revision == wish.Pod.Revision {
+		if !mayBegin(wish) || was != nil && was.revision == wish.Pod.Revision && was.Priority == corev1.PodPriority(wish.Pod.Pod) {
 			continue
 		}
 		since := now
@@ -46,6 +47,10 @@ func (q *queue) expect(wishes map[types.NamespacedName]*Wish, now time.Time) (ch
 		changed = true
 	}
 	return changed
+}
+
+func mayBegin(wish *Wish) bool {
+	return wish != nil && wish.Ruling.Verdict == Admitted && wish.Wait.Verdict == Admitted
 }
 
 // candidate is a Pod as it waits. The age of one that was made through an API is the object's own.

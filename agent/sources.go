@@ -90,6 +90,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 	defer s.mu.Unlock()
 	wishes := map[types.NamespacedName]*Wish{}
 	objects := s.objects()
+	classes := priorityClasses(objects)
 	for _, source := range s.order {
 		for i := range s.sets[source].Pods {
 			p := &s.sets[source].Pods[i]
@@ -97,7 +98,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 			if wishes[key] != nil {
 				continue
 			}
-			wishes[key] = &Wish{Pod: p, Source: source, Objects: named(p.Pod, objects)}
+			wishes[key] = prioritised(&Wish{Pod: p, Source: source, Objects: named(p.Pod, objects)}, classes)
 			if r := s.rulings[key]; r.revision == p.Revision {
 				wishes[key].Ruling = r.ruling
 			}

@@ -15,6 +15,7 @@ type Wish struct {
 	Pod    *manifests.Pod
 	Source string // which of the agent's sources named it
 	Ruling Ruling
+	Wait   Ruling // why a Pod may not begin for what it refers to; one that runs is none the worse for it
 	// Objects are those that the Pod refers to, as they were in the same moment as the Pod; nil where not all sources have
 	// spoken yet.
 	Objects inputs.Objects
@@ -54,6 +55,7 @@ func difference(running, wanted *v1.Pod) change {
 	if wanted.UID != "" && wanted.UID != running.UID {
 		return recreate
 	}
+	running, wanted = withoutPriority(running), withoutPriority(wanted)
 	if equality.Semantic.DeepEqual(running.Spec, wanted.Spec) {
 		if equality.Semantic.DeepEqual(running.Labels, wanted.Labels) && equality.Semantic.DeepEqual(running.Annotations, wanted.Annotations) {
 			return nothing
@@ -72,4 +74,11 @@ func withoutImages(pod *v1.Pod) *v1.Pod {
 		c.Image, c.ImagePullPolicy = "", "" // the policy's default follows from the image
 	}
 	return pod
+}
+
+// withoutPriority is a Pod but for what its class comes to, which may be something else by now: a copy of its top only.
+func withoutPriority(pod *v1.Pod) *v1.Pod {
+	top := *pod
+	top.Spec.Priority, top.Spec.PreemptionPolicy = nil, nil
+	return &top
 }

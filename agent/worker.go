@@ -170,7 +170,7 @@ func (w *worker) adopt(inst *instance) {
 func (w *worker) want(wish *Wish) {
 	w.mu.Lock()
 	same := !w.awaiting && (wish == nil) == (w.wanted == nil) &&
-		(wish == nil || wish.Pod.Revision == w.wanted.Pod.Revision && wish.Ruling == w.wanted.Ruling)
+		(wish == nil || wish.Pod.Revision == w.wanted.Pod.Revision && wish.Ruling == w.wanted.Ruling && wish.Wait == w.wanted.Wait)
 	if same && wish != nil && !wish.Objects.Same(w.wanted.Objects) {
 		same, w.forgiving = false, forgiveAll // what failed for want of one, or of what it says now, need not wait
 	}
@@ -457,6 +457,9 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	pod := wanted.Pod.DeepCopy()
 	ruling := wanted.Ruling
 	if ruling.Verdict == Admitted {
+		ruling = wanted.Wait
+	}
+	if ruling.Verdict == Admitted {
 		ruling = fits(pod, w.node(), w.appArmor)
 	}
 	if ruling.Verdict == Admitted && wanted.Source == SourceAPI {
@@ -533,6 +536,7 @@ func (w *worker) replacePod(wanted *Wish) {
 	pod := wanted.Pod.DeepCopy()
 	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
 	pod.Spec.EphemeralContainers = w.inst.Pod.Spec.EphemeralContainers
+	manifests.KeepPriority(pod, w.inst.Pod) // where its class is gone
 	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
 	w.stale = true
 	w.inst.complete()

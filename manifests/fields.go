@@ -8,7 +8,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/kubernetes/pkg/apis/scheduling"
 )
 
 // verdict is what podkeeper does about a field.
@@ -45,11 +44,9 @@ func only(values ...string) rule { return rule{verdict: some, values: values} }
 var rules = func() map[string]rule {
 	table := map[string]rule{
 		"Pod.metadata": {verdict: yes}, "Pod.spec": {verdict: yes}, "Pod.status": {verdict: drop},
-		"PodSpec.schedulerName":     only(v1.DefaultSchedulerName),
-		"PodSpec.preemptionPolicy":  only(string(v1.PreemptLowerPriority)),
-		"PodSpec.priorityClassName": only(scheduling.SystemClusterCritical, scheduling.SystemNodeCritical),
-		"PodSpec.hostUsers":         only("true"),
-		"Taint.effect":              only(string(v1.TaintEffectNoSchedule), string(v1.TaintEffectPreferNoSchedule)),
+		"PodSpec.schedulerName": only(v1.DefaultSchedulerName),
+		"PodSpec.hostUsers":     only("true"),
+		"Taint.effect":          only(string(v1.TaintEffectNoSchedule), string(v1.TaintEffectPreferNoSchedule)),
 
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
@@ -167,7 +164,7 @@ yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks
 yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints readinessGates
 no   PodSpec ephemeralContainers evictionResponders
 no   PodSpec overhead resourceClaims resources
-yes  PodSpec serviceAccount serviceAccountName automountServiceAccountToken
+yes  PodSpec serviceAccount serviceAccountName automountServiceAccountToken priorityClassName preemptionPolicy
 no   PodSpec schedulingGroup
 yes  PodOS name
 yes  PodSchedulingGate name

@@ -2,9 +2,7 @@ package storage
 
 import (
 	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
 
@@ -13,9 +11,6 @@ import (
 
 // Storages answers the storages of all resources, by group version and resource or resource/subresource. tables says how one is printed.
 func Storages(m *mirror.Mirror, agent Agent, tables func(*Resource) rest.TableConvertor) map[schema.GroupVersion]map[string]rest.Storage {
-	look := func(resource schema.GroupResource, name types.NamespacedName) (runtime.Object, error) {
-		return m.Table(resource).Get(name)
-	}
 	all := map[schema.GroupVersion]map[string]rest.Storage{}
 	for _, r := range Resources() {
 		gv := r.GroupVersion()
@@ -23,7 +18,7 @@ func Storages(m *mirror.Mirror, agent Agent, tables func(*Resource) rest.TableCo
 			all[gv] = map[string]rest.Storage{}
 		}
 		c := &Changeable{
-			Objects: &Objects{Resource: r, TableConvertor: tables(r), table: m.Table(r.GroupResource())}, agent: agent, look: look,
+			Objects: &Objects{Resource: r, TableConvertor: tables(r), table: m.Table(r.GroupResource())}, agent: agent, look: m.Table,
 			strategy: strategy{ObjectTyper: Scheme, NameGenerator: names.SimpleNameGenerator, Resource: r, edit: whole},
 		}
 		c.write = c.putWhole

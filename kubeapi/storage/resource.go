@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/kubeapi/mirror"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
@@ -30,7 +32,7 @@ type Resource struct {
 	Selectable     []string                         // the fields that selectors may ask for, beside metadata.name and metadata.namespace
 	Fields         func(runtime.Object) fields.Set  // what stands in them; may be nil
 	Prepare        func(runtime.Object)             // empties what a client may not say of a new one; may be nil
-	Admit          func(runtime.Object, look) error // says why a new one may not be among what there is; may be nil
+	Admit          func(runtime.Object, look) error // completes a new one by what there is, or says why it may not be among that; may be nil
 }
 
 // GroupVersionKind is the kind of the objects.
@@ -109,18 +111,34 @@ func preparePod(o runtime.Object) {
 	}
 }
 
-// look answers an object of a resource.
-type look func(resource schema.GroupResource, name types.NamespacedName) (runtime.Object, error)
+// look answers the objects of a resource.
+type look func(resource schema.GroupResource) *mirror.Table
 
-// admitPod refuses a Pod of an account that is not there, in the words of the admission plugin ServiceAccount. That which every
-// namespace has may be made along with the Pod.
+// admitPod refuses a Pod of an account or of a class that is not there, and gives it the priority of its class.
 func admitPod(o runtime.Object, there look) error {
 	pod := o.(*v1.Pod)
+	if err := admitAccount(pod, there); err != nil {
+		return err
+	}
+	listed, _ := there(schedulingv1.Resource("priorityclasses")).List(mirror.Selection{Match: func(runtime.Object) bool { return true }})
+	var classes []*schedulingv1.PriorityClass
+	for _, class := range listed {
+		classes = append(classes, class.(*schedulingv1.PriorityClass))
+	}
+	if err := manifests.Prioritise(pod, classes); err != nil {
+		return errors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod.Name, err)
+	}
+	return nil
+}
+
+// admitAccount refuses a Pod of an account that is not there, in the words of the admission plugin ServiceAccount. That which every
+// namespace has may be made along with the Pod.
+func admitAccount(pod *v1.Pod, there look) error {
 	if pod.Spec.ServiceAccountName == defaultAccount {
 		return nil
 	}
 	account := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}
-	if _, err := there(schema.GroupResource{Resource: "serviceaccounts"}, account); err != nil {
+	if _, err := there(schema.GroupResource{Resource: "serviceaccounts"}).Get(account); err != nil {
 		err = errors.NewNotFound(schema.GroupResource{Resource: "serviceaccount"}, account.Name) // as that plugin's lister says it
 		return errors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod.Name, fmt.Errorf("error looking up service account %s: %w", account, err))
 	}
@@ -135,6 +153,7 @@ func keepStatus(now, was runtime.Object) {
 	switch now := now.(type) {
 	case *v1.Pod:
 		now.Status = was.(*v1.Pod).Status
+		manifests.KeepPriority(now, was.(*v1.Pod))
 	case *v1.Namespace:
 		now.Status = was.(*v1.Namespace).Status
 	case *v1.Node:

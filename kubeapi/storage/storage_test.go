@@ -231,6 +231,16 @@ func TestCreate(t *testing.T) {
 	if want := `pods "of" is forbidden: error looking up service account shop/bot: serviceaccount "bot" not found`; !errors.IsForbidden(err) || err.Error() != want {
 		t.Errorf("one of an account that is not there: %v, want %s", err, want)
 	}
+	of = web()
+	of.Name, of.Spec.PriorityClassName = "of", "high"
+	Scheme.Default(of)
+	_, err = pods.Create(asked(), of, nil, &metav1.CreateOptions{})
+	if want := `pods "of" is forbidden: no PriorityClass with name high was found`; !errors.IsForbidden(err) || err.Error() != want {
+		t.Errorf("one of a class that is not there: %v, want %s", err, want)
+	}
+	if pod.Spec.Priority == nil || *pod.Spec.Priority != 0 {
+		t.Errorf("the priority of one without a class is %v", pod.Spec.Priority)
+	}
 	bad := web()
 	bad.Name, bad.Spec.Containers[0].Image = "bad", ""
 	Scheme.Default(bad)
