@@ -19,6 +19,7 @@
 //	fits.go      whether a Pod may begin on this node
 //	beside.go    whether it may begin beside those that are there
 //	queue.go     who is given room on it first
+//	preempt.go   who makes room for others
 //	classes.go   what follows from the classes that a Pod names
 //	objects.go   objects that are made through an API
 //	keep.go      what of them is kept as it was written

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -63,6 +64,7 @@ type pretended struct {
 
 type task struct {
 	name     string
+	pod      types.UID
 	made     bool // and never started
 	running  bool
 	code     int
@@ -102,11 +104,14 @@ func (h *pretended) noted(prefix string) []string {
 }
 
 // exit ends every running container of a name.
-func (h *pretended) exit(name string, code int) {
+func (h *pretended) exit(name string, code int) { h.exitOf("", name, code) }
+
+// exitOf ends those of a Pod, of every one for "".
+func (h *pretended) exitOf(pod types.UID, name string, code int) {
 	h.mu.Lock()
 	var ids []string
 	for id, k := range h.tasks {
-		if k.name == name && k.running {
+		if k.name == name && k.running && (pod == "" || k.pod == pod) {
 			k.running, k.code, k.exitedAt = false, code, time.Now()
 			ids = append(ids, id)
 		}
@@ -255,7 +260,7 @@ func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) (*v1.
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tasks[t.ID()] = &task{name: t.Container.Name, made: true}
+	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, made: true}
 	return &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7}}, nil
 }
 
@@ -282,7 +287,7 @@ func (h *pretended) Start(ctx context.Context, t node.Target) (time.Time, error)
 		h.mu.Unlock()
 		return time.Time{}, errors.New("no such task")
 	}
-	h.tasks[t.ID()] = &task{name: t.Container.Name, running: true}
+	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, running: true}
 	h.mu.Unlock()
 	if hook := held(h, &h.started); hook != nil {
 		hook(t)
@@ -327,7 +332,7 @@ func (h *pretended) Signal(ctx context.Context, t node.Target, kill bool) error 
 		}
 	}
 	if kill || !held(h, &h.deaf) {
-		h.exit(t.Container.Name, code)
+		h.exitOf(t.Pod.UID, t.Container.Name, code)
 	}
 	return nil
 }
@@ -369,13 +374,14 @@ func (h *pretended) Teardown(_ context.Context, t node.Target, _ map[string]int)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, k := range h.tasks {
-		if k.running {
+	own := func(_ string, k *task) bool { return k.pod == t.Pod.UID }
+	for id, k := range h.tasks {
+		if k.running && own(id, k) {
 			return errors.New("a container still runs")
 		}
 	}
-	clear(h.tasks)
-	clear(h.sandboxes)
+	maps.DeleteFunc(h.tasks, own)
+	delete(h.sandboxes, t.SandboxID())
 	return nil
 }
 

@@ -22,8 +22,9 @@ type queue struct {
 // waiting is a Pod that may have to wait.
 type waiting struct {
 	admit.Candidate
-	revision string
-	aside    bool // it may not begin for other reasons than want of room
+	revision  string
+	aside     bool // it may not begin for other reasons than want of room
+	nominated bool // others leave, or are leaving, to make room for it
 }
 
 // expect takes over what is wanted, and says whether others than before may have room now.
@@ -93,4 +94,15 @@ func (q *queue) ask(pod *v1.Pod, placed map[types.NamespacedName]place, has, tak
 	}
 	q.has, q.round = has, admit.Round(has, taken, candidates)
 	return q.round[key]
+}
+
+// before is what those take that others make room for, and that go before a Pod.
+func (q *queue) before(w *waiting, placed map[types.NamespacedName]place) admit.Amounts {
+	sum := admit.Amounts{}
+	for name, other := range q.waiting {
+		if _, there := placed[name]; !there && other != w && other.nominated && !other.aside && other.Before(&w.Candidate) {
+			sum.Add(other.Asks)
+		}
+	}
+	return sum
 }

@@ -140,7 +140,7 @@ func TestARunningPodIsNotAskedAgain(t *testing.T) {
 		a.succeed()
 		a.room("100m")
 		second := a.another("second")
-		a.hand([]*worker{second, a.w}, a.asking("web", "1"), a.asking("second", "50m", important))
+		a.hand([]*worker{second, a.w}, a.asking("web", "1"), a.asking("second", "50m"))
 		a.pass(10)
 		if !begun(a.w) || begun(second) {
 			t.Errorf("what ran is there: %v, what came later: %v", begun(a.w), begun(second))

@@ -11,6 +11,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -43,8 +45,9 @@ const (
 
 // place is what a Pod on the node takes of it.
 type place struct {
-	pod  *v1.Pod // as it began
-	asks admit.Amounts
+	pod    *v1.Pod // as it began
+	asks   admit.Amounts
+	leaves bool // to make room for another one
 }
 
 // port is a port of the host without its address.
@@ -201,6 +204,7 @@ func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool)
 	}
 	if why := r.queue.ask(pod, r.placed, has, taken); why != "" {
 		r.refused[w] = forRoom
+		r.preempt(pod, has)
 		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + why}, false
 	}
 	r.grant(w.key, pod)
@@ -231,6 +235,33 @@ func (r *roster) expect(wishes map[types.NamespacedName]*Wish, now time.Time) {
 	defer r.mu.Unlock()
 	if r.queue.expect(wishes, now) {
 		r.reopen()
+	}
+}
+
+// preempt has Pods of lower priority leave the node where that gives a Pod that was refused the room that it needs. Who leaves
+// already is counted as gone.
+func (r *roster) preempt(pod *v1.Pod, has admit.Amounts) {
+	if ptr.Deref(pod.Spec.PreemptionPolicy, v1.PreemptLowerPriority) == v1.PreemptNever {
+		return
+	}
+	standing, _ := r.standing()
+	var residents []admit.Candidate
+	leaving := map[types.NamespacedName]bool{}
+	for _, other := range standing {
+		place := r.placed[key(other)]
+		residents = append(residents, admit.Candidate{
+			Name: key(other), Priority: corev1.PodPriority(place.pod), Since: place.pod.CreationTimestamp.Time, Asks: place.asks,
+		})
+		leaving[key(other)] = place.leaves || other.DeletionTimestamp != nil
+	}
+	w := r.queue.waiting[key(pod)]
+	var victims []types.NamespacedName
+	victims, w.nominated = admit.Victims(has, w.Candidate, residents, leaving, r.queue.before(w, r.placed))
+	for _, name := range victims {
+		place := r.placed[name]
+		place.leaves = true
+		r.placed[name] = place
+		r.workers[name].preempt(place.pod.UID, key(pod))
 	}
 }
 
@@ -294,7 +325,7 @@ func (r *roster) take(key types.NamespacedName, pod *v1.Pod) {
 func (r *roster) grant(key types.NamespacedName, pod *v1.Pod) {
 	delete(r.refused, r.workers[key])
 	r.uids[pod.UID] = key
-	r.placed[key] = place{pod, admit.Asks(pod)}
+	r.placed[key] = place{pod: pod, asks: admit.Asks(pod)}
 	r.rouse(forNeighbours)
 	for _, p := range hostPorts(pod) {
 		r.ports[p.port] = append(r.ports[p.port], portClaim{p.ip, pod.UID, key})

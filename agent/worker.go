@@ -91,6 +91,7 @@ type worker struct {
 	retrying  bool                 // back-off between restarts starts over, too
 	vacant    bool                 // when it took what is wanted last, that was nothing, and nothing was there
 	allotted  *time.Duration       // what the end has for its grace period, in place of the Pod's own; nil is that
+	preempted preemption           // the last one that was asked for
 	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
 	stepping  atomic.Int64  // when the present step began, in nanoseconds since 1970; 0 between steps
@@ -402,7 +403,7 @@ func (w *worker) save() bool {
 func (w *worker) adjust() {
 	w.mu.Lock()
 	wanted, wantedAt, awaiting, allotted := w.wanted, w.wantedAt, w.awaiting, w.allotted
-	forgiving, retrying := w.forgiving, w.retrying
+	forgiving, retrying, preempted := w.forgiving, w.retrying, w.preempted
 	w.forgiving, w.retrying = forgiveNone, false
 	w.vacant = wanted == nil && !awaiting && w.inst == nil
 	w.mu.Unlock()
@@ -427,6 +428,8 @@ func (w *worker) adjust() {
 		}
 	case wanted.Ruling.Verdict != Admitted:
 		w.end(wanted.Ruling.Message, wanted.Ruling)
+	case w.inst.Pod.UID == preempted.uid:
+		w.giveWay(preempted.by)
 	case w.inst.rebuilt && wanted.Pod.Revision == w.inst.Revision:
 		w.recognise(wanted)
 	case wanted.Pod.Revision != w.inst.Revision:

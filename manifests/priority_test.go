@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"slices"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -22,7 +23,7 @@ func TestPriorities(t *testing.T) {
 	isDefault := func(c *schedulingv1.PriorityClass) { c.GlobalDefault = true }
 	patient := func(c *schedulingv1.PriorityClass) { c.PreemptionPolicy = ptr.To(v1.PreemptNever) }
 	own := []*schedulingv1.PriorityClass{class("high", 1000), class("low", -5, patient)}
-	defaults := append(own, class("usual", 7, isDefault), class("least", 3, isDefault), class("more", 9, isDefault))
+	defaults := slices.Concat(own, []*schedulingv1.PriorityClass{class("usual", 7, isDefault), class("least", 3, isDefault), class("more", 9, isDefault)})
 	for sentence, c := range map[string]struct {
 		spec    string
 		classes []*schedulingv1.PriorityClass

@@ -4,6 +4,7 @@
 //	amounts.go  sums of resources, and what a node lacks of them
 //	reserve.go  what of a node is not for Pods
 //	admit.go    who may begin
+//	preempt.go  who has to go for it
 package admit
 
 import (
@@ -38,6 +39,9 @@ func (c *Candidate) compare(other *Candidate) int {
 		cmp.Compare(c.Name.Namespace, other.Name.Namespace), cmp.Compare(c.Name.Name, other.Name.Name),
 	)
 }
+
+// Before says whether a Candidate goes before another one.
+func (c *Candidate) Before(other *Candidate) bool { return c.compare(other) < 0 }
 
 // Round says of all candidates why they may not begin beside what is taken, "" of those that may. Who goes first is given what it
 // asks for, if that is there; who does not fit keeps nobody behind it from what is left, as with the scheduler. Candidates are

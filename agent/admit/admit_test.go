@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 )
 
@@ -125,6 +126,55 @@ func TestRound(t *testing.T) {
 			slices.Sort(got)
 			if strings.Join(got, " ") != r.want {
 				t.Errorf("%v begin, want %s", got, r.want)
+			}
+		})
+	}
+}
+
+func TestVictims(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	pod := func(name string, priority int32, age time.Duration, asks string) Candidate {
+		all := amounts(asks)
+		all[v1.ResourcePods] = 1
+		return Candidate{Name: types.NamespacedName{Name: name}, Priority: priority, Since: begin.Add(-age), Asks: all}
+	}
+	for sentence, r := range map[string]struct {
+		asks, beside string
+		there        []Candidate
+		leaving      string
+		want         string // who has to go; "no" where it is no use
+	}{
+		"one of lower priority":                     {"cpu=1", "", []Candidate{pod("a", 1, 0, "cpu=2"), pod("b", 9, 0, "cpu=2")}, "", "a"},
+		"none of its own or of higher priority":     {"cpu=1", "", []Candidate{pod("a", 5, 0, "cpu=2"), pod("b", 9, 0, "cpu=2")}, "", "no"},
+		"the lowest":                                {"cpu=1", "", []Candidate{pod("a", 2, 0, "cpu=2"), pod("b", 1, 0, "cpu=2")}, "", "b"},
+		"of one priority the youngest":              {"cpu=1", "", []Candidate{pod("a", 1, 0, "cpu=2"), pod("b", 1, time.Hour, "cpu=2")}, "", "a"},
+		"no more than that takes":                   {"cpu=2", "", []Candidate{pod("a", 1, 0, "cpu=1"), pod("b", 1, 1, "cpu=1"), pod("c", 2, 2, "cpu=2")}, "", "a b"},
+		"nobody who asks for nothing that it needs": {"cpu=1", "", []Candidate{pod("a", 1, 0, "memory=1Gi"), pod("b", 2, 0, "cpu=4")}, "", "b"},
+		"for a place of one Pod any":                {"", "", []Candidate{pod("a", 1, 0, ""), pod("b", 2, 0, ""), pod("c", 1, 1, "")}, "", "a"},
+		"nobody while enough leave already":         {"cpu=1", "", []Candidate{pod("a", 1, 0, "cpu=2"), pod("b", 1, 0, "cpu=2")}, "b", ""},
+		"somebody while too little leave":           {"cpu=3", "", []Candidate{pod("a", 1, 0, "cpu=2"), pod("b", 1, 0, "cpu=2")}, "b", "a"},
+		"what leaves for another is not for it":     {"cpu=2", "cpu=2", []Candidate{pod("a", 1, 0, "cpu=2"), pod("b", 1, 0, "cpu=2")}, "b", "a"},
+		"more than the node has is no use":          {"cpu=5", "", []Candidate{pod("a", 1, 0, "cpu=4")}, "", "no"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			leaving := map[types.NamespacedName]bool{}
+			for _, name := range strings.Fields(r.leaving) {
+				leaving[types.NamespacedName{Name: name}] = true
+			}
+			victims, ok := Victims(amounts("cpu=4 memory=1Gi pods=3"), pod("new", 5, 0, r.asks), r.there, leaving, amounts(r.beside))
+			var names []string
+			for _, name := range victims {
+				names = append(names, name.Name)
+			}
+			slices.Sort(names)
+			got := strings.Join(names, " ")
+			if !ok {
+				got = "no"
+			}
+			if got != r.want {
+				t.Errorf("%q go, want %q", got, r.want)
 			}
 		})
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 )
@@ -45,4 +48,34 @@ func TestAdmission(t *testing.T) {
 	n.heldFor("first", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods. Of cpu it asks for 100m, and 900m of 900m are taken")
 	n.remove("small.yaml") // with the last one
 	n.awaitReady("first")
+}
+
+// TestPreemption has a Pod of a class of its own take the room of one without: that ends in peace, waits, and is back when the
+// other one has gone. An agent that is killed meanwhile changes nothing.
+func TestPreemption(t *testing.T) {
+	t.Parallel()
+	n := launch(t, "maxPods: 2")
+	n.apply("low.yaml", simple("low", "trap 'sleep 1; exit 0' TERM; "+forever))
+	n.apply("other.yaml", simple("other", forever, "  priorityClassName: system-node-critical"))
+	low := n.awaitReady("low")
+	n.awaitReady("other")
+	n.apply("high.yaml", simple("high", forever, "  priorityClassName: high"))
+	n.heldFor("high", "Priority", "no PriorityClass with name high was found")
+	n.apply("class.yaml", "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000\n")
+	n.await("low", "has to go", func(p *v1.Pod) bool {
+		return slices.ContainsFunc(p.Status.Conditions, func(c v1.PodCondition) bool {
+			return c.Type == v1.DisruptionTarget && c.Reason == v1.PodReasonPreemptionByScheduler
+		})
+	})
+	n.kill()
+	n.restart()
+	if high := n.awaitReady("high"); *high.Spec.Priority != 1000 {
+		t.Errorf("its priority is %d", *high.Spec.Priority)
+	}
+	n.heldFor("low", "Unschedulable", "0/1 nodes are available: 1 Too many pods. Of pods it asks for 1, and 2 of 2 are taken")
+	n.remove("class.yaml")
+	n.remove("high.yaml")
+	if again := n.awaitReady("low"); again.UID == low.UID {
+		t.Error("it is the instance that had to go")
+	}
 }
