@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -99,6 +100,9 @@ func (a *Agent) Stats(ctx context.Context, onlyCPUAndMemory bool) (*server.Summa
 	}
 	return &server.Summary{Summary: summary, Window: metav1.Duration{Duration: window}}, nil
 }
+
+// Resources tells what Pods and the node use, as series.
+func (a *Agent) Resources(ctx context.Context) prometheus.Gatherer { return a.meter.Resources(ctx) }
 
 // Healthy says whether the agent can do its work: containerd answers.
 func (a *Agent) Healthy() error {

@@ -21,7 +21,7 @@ import (
 )
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
-// ([Manifests]), /healthz, /metrics and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
+// ([Manifests]), /healthz, /metrics, /metrics/resource and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
 // narrows /pods and /events down. POST /retry?namespace=&name= has what waits in a Pod tried at once: 204, or 404 where there is
 // no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a Pod that ends be over by then: 204, 404, or 409 where it
 // does not end. POST /pods/<namespace>/<name>/ephemeralcontainers with a v1.EphemeralContainer adds one to a Pod that runs, and
@@ -52,7 +52,8 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/retry":     retry(src),
 		"/shorten":   shorten(src),
 
-		"/stats/summary": readOnly(summary(src)),
+		"/stats/summary":    readOnly(summary(src)),
+		"/metrics/resource": readOnly(resources(src)),
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
@@ -138,6 +139,12 @@ func summary(src Source) http.HandlerFunc {
 			return
 		}
 		writeJSON(w, found)
+	}
+}
+
+func resources(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		promhttp.HandlerFor(src.Resources(r.Context()), promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	}
 }
 

@@ -57,6 +57,12 @@ func (n node) Stats(_ context.Context, only bool) (*Summary, error) {
 	return s, n.sick
 }
 
+func (n node) Resources(context.Context) prometheus.Gatherer {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "node_memory_working_set_bytes"}, func() float64 { return 7 }))
+	return registry
+}
+
 func (n node) Shorten(pod types.NamespacedName, grace time.Duration) error {
 	switch {
 	case pod.Name == "gone":
@@ -246,9 +252,10 @@ func TestHandler(t *testing.T) {
 		"metrics are Prometheus'":               {well, "GET", "/metrics", 200, "text/plain", "# HELP podkeeper_test_total A test.", "podkeeper_test_total 0"},
 		"usage is the kubelet's summary":        {well, "GET", "/stats/summary", 200, "application/json", `{"node":{"nodeName":"whole",`, `"window":"15s"`},
 		"usage of CPUs and memory alone":        {well, "GET", "/stats/summary?only_cpu_and_memory=true", 200, "application/json", `{"node":{"nodeName":"cpu and memory",`, ""},
+		"usage is the kubelet's series, too":    {well, "GET", "/metrics/resource", 200, "text/plain", "# HELP node_memory_working_set_bytes", "node_memory_working_set_bytes 7"},
 		"usage that cannot be read":             {sick, "GET", "/stats/summary", 500, "text/plain", "containerd does not answer", ""},
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /serviceaccounts/{namespace}/{name}/token, /shorten, /stats/summary", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /metrics/resource, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /serviceaccounts/{namespace}/{name}/token, /shorten, /stats/summary", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,6 +37,8 @@ type Source interface {
 	Healthy() error
 	// Stats tells what Pods and the node use, which may take a second reading, and so a moment.
 	Stats(ctx context.Context, onlyCPUAndMemory bool) (*Summary, error)
+	// Resources tells what Pods and the node use, as series.
+	Resources(ctx context.Context) prometheus.Gatherer
 	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
 	// there is no such Pod, in full.
 	Retry(pod types.NamespacedName) error

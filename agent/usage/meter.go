@@ -1,4 +1,4 @@
-// Package usage tells what Pods and the node use, when somebody asks: the kubelet's summary.
+// Package usage tells what Pods and the node use, when somebody asks: the kubelet's summary, and its series of resources.
 //
 //	asked ─▶ an earlier reading, a reading now ─▶ summary
 //
@@ -48,8 +48,9 @@ type Meter struct {
 	pods func() []v1.Pod
 	log  *slog.Logger
 
-	turn chan struct{} // held by the one who reads
-	last window
+	turn    chan struct{} // held by the one who reads
+	last    window
+	scraped window // of one reading only
 }
 
 // New makes a Meter of a node and of those of its Pods that run, as their status says.

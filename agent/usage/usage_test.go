@@ -243,3 +243,75 @@ func TestACgroupThatWasMadeAnewHasNoRate(t *testing.T) {
 		t.Errorf("it has %+v", cpu)
 	}
 }
+
+// seriesOf are metrics as lines, sorted, with when they were read where that is told.
+func seriesOf(ctx context.Context, t *testing.T, m *Meter) string {
+	t.Helper()
+	families, err := m.Resources(ctx).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			var labels []string
+			for _, l := range metric.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			line := fmt.Sprintf("%s{%s} %v", family.GetName(), strings.Join(labels, ","), metric.GetCounter().GetValue()+metric.GetGauge().GetValue())
+			if at := metric.GetTimestampMs(); at != 0 {
+				line += fmt.Sprintf(" @%d", at/1000%100)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestResources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		started := podOf("web", "app", "side")
+		started.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.Unix(1000, 0)
+		pods := []v1.Pod{started, podOf("gone", "lost")}
+		h.gone["lost"] = true
+		m := meterOf(h, &pods)
+		time.Sleep(10 * time.Second)
+		want := `container_cpu_usage_seconds_total{container=app,namespace=shop,pod=web} 5 @10
+container_cpu_usage_seconds_total{container=side,namespace=shop,pod=web} 5 @10
+container_memory_working_set_bytes{container=app,namespace=shop,pod=web} 80 @10
+container_memory_working_set_bytes{container=side,namespace=shop,pod=web} 80 @10
+container_start_time_seconds{container=app,namespace=shop,pod=web} 1000
+node_cpu_usage_seconds_total{} 20 @10
+node_memory_working_set_bytes{} 80 @10
+node_swap_usage_bytes{} 5 @10
+pod_cpu_usage_seconds_total{namespace=shop,pod=web} 5 @10
+pod_memory_working_set_bytes{namespace=shop,pod=web} 80 @10
+resource_scrape_error{} 0`
+		begin := time.Now()
+		for range 3 { // whoever asks at once again is answered the same
+			if diff := cmp.Diff(want, seriesOf(t.Context(), t, m)); diff != "" {
+				t.Error(diff)
+			}
+		}
+		if h.reads != 1 || time.Since(begin) != 0 {
+			t.Errorf("%d readings in %s", h.reads, time.Since(begin))
+		}
+		time.Sleep(fresh)
+		h.sick = errors.New("sick")
+		if got := seriesOf(t.Context(), t, m); got != "resource_scrape_error{} 1" {
+			t.Errorf("a node that cannot be read: %s", got)
+		}
+		h.sick = nil
+		if got := seriesOf(t.Context(), t, m); !strings.Contains(got, "node_cpu_usage_seconds_total{} 22 @11") {
+			t.Errorf("afterwards: %s", got)
+		}
+		m.turn <- struct{}{} // somebody else reads
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if got := seriesOf(gone, t, m); got != "resource_scrape_error{} 1" {
+			t.Errorf("somebody who has gone: %s", got)
+		}
+		<-m.turn
+	})
+}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +63,37 @@ func TestUsageIsTold(t *testing.T) {
 	if pod.Network == nil || pod.Network.Name != "eth0" || s.Node.Fs == nil || *s.Node.Fs.CapacityBytes == 0 || c["app"].Logs == nil || *c["app"].Logs.UsedBytes == 0 {
 		t.Errorf("of networks and disks: %+v, %+v, %+v", pod.Network, s.Node.Fs, c["app"].Logs)
 	}
+	n.eventually("usage is told as series", func() error {
+		text, err := n.answer("/metrics/resource")
+		if err != nil {
+			return err
+		}
+		for _, series := range []string{
+			"node_cpu_usage_seconds_total ", "node_memory_working_set_bytes ", `pod_cpu_usage_seconds_total{namespace="default",pod="busy"} `,
+			`pod_memory_working_set_bytes{namespace="default",pod="busy"} `, `container_cpu_usage_seconds_total{container="app",namespace="default",pod="busy"} `,
+			`container_memory_working_set_bytes{container="idle",namespace="default",pod="busy"} `,
+			`container_start_time_seconds{container="app",namespace="default",pod="busy"} `, "resource_scrape_error 0",
+		} {
+			if !strings.Contains(text, "\n"+series) {
+				return fmt.Errorf("%s is not in %s", series, text)
+			}
+		}
+		return nil
+	})
 	if app := c["app"]; s.Node.NodeName == "" || !s.Node.StartTime.Before(&pod.StartTime) || app.StartTime.Before(&pod.StartTime) {
 		t.Errorf("%s began at %v, the Pod at %v, its container at %v", s.Node.NodeName, s.Node.StartTime, pod.StartTime, app.StartTime)
 	}
+}
+
+// answer is what the socket answers.
+func (n *node) answer(path string) (string, error) {
+	transport := n.client().Transport()
+	defer transport.CloseIdleConnections()
+	res, err := (&http.Client{Transport: transport}).Get("http://podkeeper" + path)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return string(body), err
 }
