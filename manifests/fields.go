@@ -53,8 +53,8 @@ var rules = func() map[string]rule {
 
 		"ContainerResizePolicy.restartPolicy":                only("NotRequired"),
 		"ResourceRequirements.limits":                        only("cpu", "memory", "hugepages-*"),
-		"ResourceRequirements.requests":                      only("cpu", "memory", "hugepages-*"),
-		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.hugepages-*"),
+		"ResourceRequirements.requests":                      only("cpu", "memory", "ephemeral-storage", "hugepages-*"),
+		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "requests.hugepages-*"),
 		"PersistentVolumeSpec.persistentVolumeReclaimPolicy": only(string(v1.PersistentVolumeReclaimRetain)),
 		"PersistentVolumeSpec.volumeMode":                    only(string(v1.PersistentVolumeFilesystem)),
 		"PersistentVolumeClaimSpec.volumeMode":               only(string(v1.PersistentVolumeFilesystem)),

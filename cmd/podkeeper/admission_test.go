@@ -30,6 +30,16 @@ func TestAdmission(t *testing.T) {
 	n.says(n.awaitReady("first"), "app", "1000")
 	n.apply("second.yaml", asking("second", "500m"))
 	n.heldFor("second", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu. Of cpu it asks for 500m, and 600m of 1 are taken")
+	wide := func(disk string) string {
+		return simple("wide", "echo $DISK; "+forever) + "    resources: {requests: {ephemeral-storage: " + disk + "}}\n" +
+			"    env: [{name: DISK, valueFrom: {resourceFieldRef: {resource: requests.ephemeral-storage, divisor: 1Ki}}}]\n"
+	}
+	n.apply("wide.yaml", wide("1Ei"))
+	n.heldFor("wide", "Unschedulable", "0/1 nodes are available: 1 Insufficient ephemeral-storage. Of ephemeral-storage it asks for 1Ei, and 0 of ")
+	n.apply("wide.yaml", wide("1Ki"))
+	n.says(n.awaitReady("wide"), "app", "1")
+	n.remove("wide.yaml")
+	n.awaitGone("wide")
 	n.apply("small.yaml", asking("small", "400m")+"---\n"+asking("last", "0"))
 	n.awaitReady("small")
 	n.awaitReady("last")
