@@ -212,7 +212,7 @@ func TestAPullLooksForRoom(t *testing.T) {
 		for range 10 {
 			a.notePull(nil)
 		}
-		if got := a.pass(time.Second); got != "" || a.lists != 0 || a.looks == 0 || a.looks > 2 {
+		if got := a.pass(time.Second); got != "" || a.lists != 0 || a.looks == 0 || a.looks > 10 {
 			t.Errorf("with room it looks %d times, lists %d times and removes %q", a.looks, a.lists, got)
 		}
 		a.set(func() { a.others = 60 })

@@ -111,7 +111,7 @@ func (l *layers) follow(ctx context.Context, p *progress) {
 			return
 		case <-ticker.C:
 			if done, total, err := l.measure(ctx); err == nil {
-				p.done.Store(done)
+				p.done.Store(max(done, p.done.Load())) // a layer that has just been committed is nowhere for a moment
 				p.total.Store(total)
 			}
 		}
