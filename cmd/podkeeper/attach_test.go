@@ -52,11 +52,9 @@ func TestAttachToATerminal(t *testing.T) {
 	}
 }
 
-// TestAttachToWhatIsReadOnce has a container read 5 MB, half of them from a client whose agent is killed, until their end, and
-// then write while its log is whole, too.
-// written are the logs that lines may come to when the agent is killed after the second one: what it wrote last, and had not taken
+// keptOverKill are the logs that lines may come to when the agent is killed after the second one: what it wrote last, and had not taken
 // out of the pipe yet, the next one writes again (runtime/logs.go).
-func written(lines []string) []string {
+func keptOverKill(lines []string) []string {
 	var all []string
 	for _, again := range [][]string{nil, lines[1:2], lines[:2]} {
 		all = append(all, strings.Join(slices.Concat(lines[:2], again, lines[2:]), "\n")+"\n")
@@ -64,6 +62,8 @@ func written(lines []string) []string {
 	return all
 }
 
+// TestAttachToWhatIsReadOnce has a container read 5 MB, half of them from a client whose agent is killed, until their end, and
+// then write while its log is whole, too.
 func TestAttachToWhatIsReadOnce(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
@@ -122,7 +122,7 @@ func TestAttachToWhatIsReadOnce(t *testing.T) {
 		var log bytes.Buffer
 		query := url.Values{"stream": {name}}
 		err := n.client().Log(t.Context(), types.NamespacedName{Namespace: "default", Name: "once"}, "app", query, &log)
-		if err != nil || !slices.ContainsFunc(written(lines), func(text string) bool { return log.String() == text }) {
+		if err != nil || !slices.ContainsFunc(keptOverKill(lines), func(text string) bool { return log.String() == text }) {
 			t.Errorf("the log of %s has %d bytes: %v", name, log.Len(), err)
 		}
 	}
