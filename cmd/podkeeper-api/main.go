@@ -35,8 +35,8 @@ func main() {
 
 // flags are what the agent, or systemd, starts it with.
 type flags struct {
-	socket, tlsDir, nodeName, address string
-	idle                              time.Duration
+	socket, tlsDir, address string
+	idle                    time.Duration
 }
 
 func command() *cobra.Command {
@@ -55,7 +55,6 @@ func command() *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&f.socket, "agent-socket", "/run/podkeeper/podkeeper-api.sock", "the agent's socket for it")
 	fs.StringVar(&f.tlsDir, "tls-dir", "/run/podkeeper/api", "folder of tls.crt, tls.key, client-ca.crt and sa.pub, which the agent writes")
-	fs.StringVar(&f.nodeName, "node-name", "", "the node's name")
 	fs.StringVar(&f.address, "address", "127.0.0.1:7443", "where to listen, unless a socket is handed over, as the agent and systemd do (LISTEN_FDS)")
 	fs.DurationVar(&f.idle, "idle", 5*time.Minute, "ends when nobody has been connected for so long")
 	return cmd

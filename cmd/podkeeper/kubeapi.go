@@ -118,7 +118,7 @@ func (k *kubeAPI) run(ctx context.Context, h http.Handler) {
 		parts.Go(func() {
 			activate.Run(ctx, activate.Config{
 				Address: k.flags.apiAddress, Program: program, Account: account, Prepare: k.renew, Log: k.log,
-				Args: []string{"--agent-socket", socket.Addr().String(), "--tls-dir", k.handed, "--node-name", k.flags.nodeName},
+				Args: []string{"--agent-socket", socket.Addr().String(), "--tls-dir", k.handed},
 			})
 		})
 	}

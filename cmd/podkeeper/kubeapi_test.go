@@ -195,7 +195,7 @@ func TestTheAPIIsStartedForAClient(t *testing.T) {
 		t.Error("it is started though nobody asks")
 	}
 	first := n.asks(n.path("root", "kubeconfig"))
-	want := []string{"--agent-socket", n.path("run", "podkeeper-api.sock"), "--tls-dir", n.path("run", "api"), "--node-name", "testnode"}
+	want := []string{"--agent-socket", n.path("run", "podkeeper-api.sock"), "--tls-dir", n.path("run", "api")}
 	if account, err := activate.FindAccount(); err != nil || first.UID != account.UID {
 		t.Errorf("it runs as %d, not as %v: %v", first.UID, account, err)
 	}
