@@ -188,9 +188,5 @@ func (a *Agent) answerEvent(event *v1.Event, err error) ([]byte, error) {
 		return nil, err
 	}
 	a.feed.Wake()
-	answer, err := json.Marshal(event)
-	if err != nil {
-		return nil, fmt.Errorf("encode event: %w", err)
-	}
-	return answer, nil
+	return encoded(event)
 }

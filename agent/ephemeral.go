@@ -31,7 +31,7 @@ func (w *worker) addEphemeral(container []byte) error {
 		return fmt.Errorf("%w: %s ends", server.ErrConflict, w.key)
 	case w.inst.rebuilt:
 		return fmt.Errorf("%w: what %s is made of is not known yet", server.ErrConflict, w.key)
-	case w.inst.Status.Phase == v1.PodSucceeded || w.inst.Status.Phase == v1.PodFailed:
+	case isTerminal(w.inst.Status.Phase):
 		return fmt.Errorf("%w: %s is done", server.ErrConflict, w.key)
 	}
 	pod, err := manifests.AddEphemeral(w.inst.Pod, container)

@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -166,9 +167,7 @@ func (a *Agent) beat(ctx context.Context) {
 }
 
 func uidOf(o objects.Object) types.UID {
-	metadata, _ := o.Content["metadata"].(map[string]any)
-	uid, _ := metadata["uid"].(string)
-	return types.UID(uid)
+	return (&unstructured.Unstructured{Object: o.Content}).GetUID()
 }
 
 // keepBeating looks at the node while somebody follows, until ctx ends.

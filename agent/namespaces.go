@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -197,7 +196,7 @@ func (a *Agent) provideObject(o metav1.Object) (made bool, err error) {
 		if settings, ok := o.(*v1.ConfigMap); !ok || settings.Data[rootCAKey] == said {
 			return false, nil
 		}
-	} else if standsIn(a.sources.directory(), key) != "" {
+	} else if a.manifestOf(key) != "" {
 		return false, nil
 	}
 	body, err := json.Marshal(o)
@@ -230,18 +229,7 @@ func (a *Agent) deletable(name string) error {
 	if slices.Contains(systemNamespaces, name) {
 		return server.As(server.ErrForbidden, fmt.Sprintf("namespaces %q is forbidden: this namespace may not be deleted", name))
 	}
-	set := a.sources.directory()
-	where := ""
-	for _, o := range slices.Backward(set.Objects) {
-		if o.GetNamespace() == name {
-			where = fmt.Sprintf("%s:%d", filepath.Base(o.File), o.Line)
-		}
-	}
-	for _, p := range slices.Backward(set.Pods) {
-		if p.Namespace == name {
-			where = fmt.Sprintf("%s:%d", filepath.Base(p.File), p.Line)
-		}
-	}
+	where := firstOf(a.sources.directory(), func(k manifests.Key) bool { return k.Namespace == name })
 	if where == "" {
 		return nil
 	}

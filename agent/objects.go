@@ -84,7 +84,7 @@ func (a *Agent) DeleteObject(id server.ObjectID, want server.Condition, grace *t
 		if answer, err = a.beginAnew(key.NamespacedName, grace, want.DryRun); err != nil {
 			return nil, "", err
 		}
-		warning = fmt.Sprintf("pod %q is started again, for it comes from the manifest %s on the node: remove it there to be rid of it", id.Name, standsIn(a.sources.directory(), manifests.PodKey(key.NamespacedName)))
+		warning = fmt.Sprintf("pod %q is started again, for it comes from the manifest %s on the node: remove it there to be rid of it", id.Name, a.manifestOf(manifests.PodKey(key.NamespacedName)))
 	case err != nil:
 		return nil, "", err
 	case id.Resource == eventResource:
@@ -214,7 +214,7 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 	case found == a.heart.leaseID():
 		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it is the node's own", id.Resource, id.Name))
 	}
-	if place := standsIn(a.sources.directory(), key); place != "" {
+	if place := a.manifestOf(key); place != "" {
 		return found, server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: it comes from the manifest %s on the node: edit that file instead", id.Resource, id.Name, place))
 	}
 	if a.derived(found) {
@@ -223,15 +223,20 @@ func (a *Agent) changeable(id server.ObjectID) (objects.ID, error) {
 	return found, nil
 }
 
-// standsIn is where an object stands in a Set, such as web.yaml:12; "" for nowhere.
-func standsIn(set manifests.Set, key manifests.Key) string {
+// manifestOf is where an object stands in the manifest directory, such as web.yaml:12; "" for nowhere.
+func (a *Agent) manifestOf(key manifests.Key) string {
+	return firstOf(a.sources.directory(), func(k manifests.Key) bool { return k == key })
+}
+
+// firstOf is where the first Pod, or else the first other object, of those that are meant stands in a Set; "" for nowhere.
+func firstOf(set manifests.Set, meant func(manifests.Key) bool) string {
 	for _, p := range set.Pods {
-		if p.Key() == key {
+		if meant(p.Key()) {
 			return fmt.Sprintf("%s:%d", filepath.Base(p.File), p.Line)
 		}
 	}
 	for _, o := range set.Objects {
-		if o.Key() == key {
+		if meant(o.Key()) {
 			return fmt.Sprintf("%s:%d", filepath.Base(o.File), o.Line)
 		}
 	}

@@ -59,7 +59,7 @@ func (w *worker) show(pod *v1.Pod) (before *v1.Pod) {
 	if w.shown != nil {
 		w.shown()
 	}
-	if w.ended != nil && pod != nil && isTerminal(pod) && (before == nil || !isTerminal(before)) {
+	if w.ended != nil && pod != nil && isTerminal(pod.Status.Phase) && (before == nil || !isTerminal(before.Status.Phase)) {
 		w.ended()
 	}
 	return before

@@ -281,7 +281,7 @@ func (r *roster) standing() ([]*v1.Pod, admit.Amounts) {
 				pod = now // else it is of an instance before, or of none
 			}
 		}
-		if !isTerminal(pod) {
+		if !isTerminal(pod.Status.Phase) {
 			out = append(out, pod)
 			taken.Add(place.asks)
 		}
@@ -289,13 +289,13 @@ func (r *roster) standing() ([]*v1.Pod, admit.Amounts) {
 	return out, taken
 }
 
-func isTerminal(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
+func isTerminal(phase v1.PodPhase) bool {
+	return phase == v1.PodSucceeded || phase == v1.PodFailed
 }
 
 // changed wakes who was refused for what other Pods are or take, where one of them is reported otherwise than before.
 func (r *roster) changed(before, after *v1.Pod) {
-	if before != nil && before.UID == after.UID && isTerminal(before) == isTerminal(after) &&
+	if before != nil && before.UID == after.UID && isTerminal(before.Status.Phase) == isTerminal(after.Status.Phase) &&
 		(before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) && maps.Equal(before.Labels, after.Labels) {
 		return
 	}

@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -58,7 +58,7 @@ func (a *Agent) address(set manifests.Set) manifests.Set {
 	if len(without)+len(a.addresses.given) == 0 {
 		return set
 	}
-	taken := a.takenByAPI()
+	taken := a.takenByAPI(objects.ID{})
 	for _, at := range asked {
 		take(taken, at)
 	}
@@ -148,11 +148,11 @@ func (a *Agent) keepAddresses(now map[string]string) {
 	}
 }
 
-// takenByAPI are the addresses of Services that are made through the API.
-func (a *Agent) takenByAPI() map[netip.Addr]bool {
+// takenByAPI are the addresses of Services that are made through the API, but one.
+func (a *Agent) takenByAPI(but objects.ID) map[netip.Addr]bool {
 	taken := map[netip.Addr]bool{}
 	for _, o := range a.objects.List() {
-		if o.Resource == serviceResource {
+		if o.Resource == serviceResource && o.ID != but {
 			take(taken, typedService(o.Content).Spec.ClusterIP)
 		}
 	}
@@ -232,7 +232,7 @@ func (a *Agent) giveAddress(id objects.ID, s *v1.Service) error {
 
 // taken are the addresses of all Services but one.
 func (a *Agent) taken(but objects.ID) map[netip.Addr]bool {
-	taken := map[netip.Addr]bool{}
+	taken := a.takenByAPI(but)
 	a.addresses.mu.Lock()
 	for _, at := range a.addresses.given {
 		take(taken, at)
@@ -241,11 +241,6 @@ func (a *Agent) taken(but objects.ID) map[netip.Addr]bool {
 	for _, o := range a.sources.services() {
 		if objects.IDOf(o.Key()) != but {
 			take(taken, o.Object.(*v1.Service).Spec.ClusterIP)
-		}
-	}
-	for _, o := range a.objects.List() { // of which there may be more by now
-		if o.Resource == serviceResource && o.ID != but {
-			take(taken, typedService(o.Content).Spec.ClusterIP)
 		}
 	}
 	return taken
@@ -291,11 +286,7 @@ func (a *Agent) seeEndpoints(seen map[objects.ID]sighting) {
 // createdAt is since when there is an object of the API, which has that in itself; of others it is not known.
 func (a *Agent) createdAt(key manifests.Key) (since metav1.Time) {
 	if o, err := a.objects.Get(objects.IDOf(key)); err == nil {
-		metadata, _ := o.Content["metadata"].(map[string]any)
-		text, _ := metadata["creationTimestamp"].(string)
-		if at, err := time.Parse(time.RFC3339, text); err == nil {
-			since = metav1.NewTime(at)
-		}
+		since = (&unstructured.Unstructured{Object: o.Content}).GetCreationTimestamp()
 	}
 	return since
 }

@@ -116,31 +116,15 @@ func (c *Client) Shorten(ctx context.Context, pod types.NamespacedName, grace ti
 // AddEphemeral adds an ephemeral container to a Pod that runs, and answers the Pod with it. The error is [ErrNoPod],
 // [ErrConflict] or [ErrInvalid], in the agent's words.
 func (c *Client) AddEphemeral(ctx context.Context, pod types.NamespacedName, container *v1.EphemeralContainer) (*v1.Pod, error) {
-	asked, err := json.Marshal(container)
-	if err != nil {
-		return nil, fmt.Errorf("encode ephemeral container: %w", err)
-	}
 	path := fmt.Sprintf("/pods/%s/%s/ephemeralcontainers", url.PathEscape(pod.Namespace), url.PathEscape(pod.Name))
-	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
-	if err != nil {
-		return nil, known(err, ErrNoPod)
-	}
-	return decode[v1.Pod](body, path)
+	return post[v1.Pod](ctx, c, path, container, ErrNoPod)
 }
 
 // Token asks for a token of a ServiceAccount, and answers the request with it. The error is [ErrNoObject], [ErrInvalid],
 // [ErrBadRequest] or [ErrChanged], in the agent's words.
 func (c *Client) Token(ctx context.Context, account types.NamespacedName, request *authentication.TokenRequest) (*authentication.TokenRequest, error) {
-	asked, err := json.Marshal(request)
-	if err != nil {
-		return nil, fmt.Errorf("encode request for a token: %w", err)
-	}
 	path := fmt.Sprintf("/serviceaccounts/%s/%s/token", url.PathEscape(account.Namespace), url.PathEscape(account.Name))
-	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(asked))
-	if err != nil {
-		return nil, known(err, ErrNoObject)
-	}
-	return decode[authentication.TokenRequest](body, path)
+	return post[authentication.TokenRequest](ctx, c, path, request, ErrNoObject)
 }
 
 // Log writes the log of a container, as the query of a v1.PodLogOptions asks; with follow until the container has ended or
@@ -220,15 +204,11 @@ func (c *Client) change(ctx context.Context, method, path string, body io.Reader
 	if want.Revision != 0 {
 		header.Set("If-Match", strconv.FormatUint(want.Revision, 10))
 	}
-	res, err := c.send(ctx, method, path, body, header)
+	answer, said, err := c.exchange(ctx, method, path, body, header)
 	if err != nil {
 		return nil, "", known(err, ErrNoObject)
 	}
-	answer, err := io.ReadAll(res.Body)
-	if err := errors.Join(err, res.Body.Close()); err != nil {
-		return nil, "", fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
-	}
-	warnings, _ := utilnet.ParseWarningHeaders(res.Header["Warning"])
+	warnings, _ := utilnet.ParseWarningHeaders(said["Warning"])
 	for _, w := range warnings {
 		warning = w.Text
 	}
@@ -285,6 +265,19 @@ func ask[T any](ctx context.Context, c *Client, path string) (*T, error) {
 	return decode[T](body, path)
 }
 
+// post sends something to a path and decodes the answer; missing is the error of one that is not found.
+func post[T any](ctx context.Context, c *Client, path string, asked any, missing error) (*T, error) {
+	text, err := json.Marshal(asked)
+	if err != nil {
+		return nil, fmt.Errorf("encode what is asked of %s: %w", path, err)
+	}
+	body, err := c.do(ctx, http.MethodPost, path, bytes.NewReader(text))
+	if err != nil {
+		return nil, known(err, missing)
+	}
+	return decode[T](body, path)
+}
+
 func decode[T any](body []byte, path string) (*T, error) {
 	said := new(T)
 	if err := json.Unmarshal(body, said); err != nil {
@@ -307,15 +300,21 @@ func (a *answer) Error() string {
 
 // do makes a request and reads the answer. One that is no success is an error of type *answer.
 func (c *Client) do(ctx context.Context, method, path string, asked io.Reader) ([]byte, error) {
-	res, err := c.send(ctx, method, path, asked, nil)
+	body, _, err := c.exchange(ctx, method, path, asked, nil)
+	return body, err
+}
+
+// exchange is the same with headers.
+func (c *Client) exchange(ctx context.Context, method, path string, asked io.Reader, header http.Header) (body []byte, said http.Header, err error) {
+	res, err := c.send(ctx, method, path, asked, header)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	body, err := io.ReadAll(res.Body)
+	body, err = io.ReadAll(res.Body)
 	if err := errors.Join(err, res.Body.Close()); err != nil {
-		return nil, fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
+		return nil, nil, fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
 	}
-	return body, nil
+	return body, res.Header, nil
 }
 
 // send makes a request. An answer that is no success is an error of type *answer.

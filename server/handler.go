@@ -190,46 +190,31 @@ func about(do func(w http.ResponseWriter, r *http.Request, pod types.NamespacedN
 	}
 }
 
-// maxContainer is how large an ephemeral container may be, in bytes.
-const maxContainer = 1 << 20
-
 func ephemeral(src Source) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", "POST")
-			http.Error(w, "ephemeral containers can only be added, with POST; GET /pods tells of them", http.StatusMethodNotAllowed)
-			return
-		}
-		container, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxContainer))
-		if err != nil {
-			http.Error(w, fmt.Sprintf("read ephemeral container: %v", err), http.StatusBadRequest)
-			return
-		}
-		pod, err := src.AddEphemeral(types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}, container)
-		if err != nil {
-			http.Error(w, err.Error(), codeOf(err))
-			return
-		}
-		writeJSON(w, pod)
-	}
+	return posted("ephemeral container", "ephemeral containers can only be added, with POST; GET /pods tells of them", src.AddEphemeral)
 }
 
-// maxTokenRequest is how large a request for a token may be, in bytes.
-const maxTokenRequest = 1 << 20
-
 func token(src Source) http.HandlerFunc {
+	return posted("request for a token", "tokens can only be asked for, with POST: they are kept nowhere", src.Token)
+}
+
+// maxPosted is how large an ephemeral container, or a request for a token, may be, in bytes.
+const maxPosted = 1 << 20
+
+// posted answers a POST of something for what the path names; refusal is for other methods.
+func posted[T any](what, refusal string, do func(of types.NamespacedName, body []byte) (T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", "POST")
-			http.Error(w, "tokens can only be asked for, with POST: they are kept nowhere", http.StatusMethodNotAllowed)
+			http.Error(w, refusal, http.StatusMethodNotAllowed)
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTokenRequest))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPosted))
 		if err != nil {
-			http.Error(w, fmt.Sprintf("read request for a token: %v", err), http.StatusBadRequest)
+			http.Error(w, fmt.Sprintf("read %s: %v", what, err), http.StatusBadRequest)
 			return
 		}
-		answer, err := src.Token(types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}, body)
+		answer, err := do(types.NamespacedName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}, body)
 		if err != nil {
 			http.Error(w, err.Error(), codeOf(err))
 			return

@@ -51,7 +51,7 @@ func variables(s *v1.Service) []variable {
 	return all
 }
 
-// netAddress is an address with a port.
+// netAddress is net.JoinHostPort, of a package that may ask a network.
 func netAddress(ip, port string) string {
 	if strings.Contains(ip, ":") {
 		ip = "[" + ip + "]"

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Range is where addresses of Services are from. Those below First are for Services that ask for one by themselves.
+// Range is where addresses of Services are from. Those below first are for Services that ask for one by themselves.
 var (
 	Range = netip.MustParsePrefix("10.96.0.0/16")
 	first = netip.MustParseAddr("10.96.1.0")

@@ -84,12 +84,10 @@ type container struct {
 
 // measure answers the window that ends now, or ended a moment ago.
 func (m *Meter) measure(ctx context.Context) (window, error) {
-	select {
-	case m.turn <- struct{}{}:
-		defer func() { <-m.turn }()
-	case <-ctx.Done():
-		return window{}, ctx.Err()
+	if err := m.awaitTurn(ctx); err != nil {
+		return window{}, err
 	}
+	defer m.endTurn()
 	if m.last.now != nil && m.last.now.age() < fresh {
 		return m.last, nil
 	}
@@ -112,6 +110,18 @@ func (m *Meter) measure(ctx context.Context) (window, error) {
 	m.last = window{pods, began, now}
 	return m.last, nil
 }
+
+// awaitTurn waits until nobody else reads.
+func (m *Meter) awaitTurn(ctx context.Context) error {
+	select {
+	case m.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *Meter) endTurn() { <-m.turn }
 
 // has says whether all of these were read.
 func (r reading) has(pods []running) bool {

@@ -105,12 +105,10 @@ func (m *Meter) Resources(ctx context.Context) prometheus.Gatherer {
 
 // once answers a reading of now, or of a moment ago.
 func (m *Meter) once(ctx context.Context) ([]running, reading, error) {
-	select {
-	case m.turn <- struct{}{}:
-		defer func() { <-m.turn }()
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+	if err := m.awaitTurn(ctx); err != nil {
+		return nil, nil, err
 	}
+	defer m.endTurn()
 	if m.scraped.now == nil || m.scraped.now.age() >= fresh {
 		pods := runningOf(m.pods())
 		now, err := m.read(pods)

@@ -106,7 +106,7 @@ func follow(ctx context.Context, agent *server.Client, end func(error)) (*mirror
 
 func handlerOf(m *mirror.Mirror, agent *server.Client, tokenKey string, log *slog.Logger) (http.Handler, error) {
 	rules := access.New(func(resource string) []runtime.Object {
-		found, _ := m.Table(schema.GroupResource{Group: rbac.GroupName, Resource: resource}).List(mirror.Selection{Match: func(runtime.Object) bool { return true }})
+		found, _ := m.Table(schema.GroupResource{Group: rbac.GroupName, Resource: resource}).List(mirror.Selection{})
 		return found
 	})
 	tables := func(r schema.GroupResource) rest.TableConvertor { return table.Of(r, time.Now) }

@@ -10,12 +10,14 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 
 	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
@@ -102,11 +104,8 @@ func names(subjects []rbac.Subject, who user.Info, namespace string) bool {
 				return true
 			}
 		case rbac.ServiceAccountKind:
-			of := s.Namespace
-			if of == "" {
-				of = namespace
-			}
-			if of != "" && "system:serviceaccount:"+of+":"+s.Name == who.GetName() {
+			of := cmp.Or(s.Namespace, namespace)
+			if of != "" && serviceaccount.MatchesUsername(of, s.Name, who.GetName()) {
 				return true
 			}
 		}

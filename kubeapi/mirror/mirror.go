@@ -233,12 +233,12 @@ func (t *Table) AwaitObject(ctx context.Context, name types.NamespacedName, is f
 
 // Selection says which objects of a Table are meant.
 type Selection struct {
-	Namespace string // empty for all
-	Match     func(runtime.Object) bool
+	Namespace string                    // empty for all
+	Match     func(runtime.Object) bool // nil for all
 }
 
 func (s Selection) has(o runtime.Object) bool {
-	return o != nil && (s.Namespace == "" || nameOf(o).Namespace == s.Namespace) && s.Match(o)
+	return o != nil && (s.Namespace == "" || nameOf(o).Namespace == s.Namespace) && (s.Match == nil || s.Match(o))
 }
 
 // List answers objects, sorted by namespace and name, which are not for the caller to change, and the revision at which there were

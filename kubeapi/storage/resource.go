@@ -3,6 +3,7 @@ package storage
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	v1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -77,16 +78,9 @@ func podFields(o runtime.Object) fields.Set {
 	pod := o.(*v1.Pod)
 	return fields.Set{
 		"spec.nodeName": pod.Spec.NodeName, "spec.restartPolicy": string(pod.Spec.RestartPolicy), "spec.schedulerName": pod.Spec.SchedulerName,
-		"spec.serviceAccountName": pod.Spec.ServiceAccountName, "spec.hostNetwork": boolean(pod.Spec.HostNetwork), "status.phase": string(pod.Status.Phase),
+		"spec.serviceAccountName": pod.Spec.ServiceAccountName, "spec.hostNetwork": strconv.FormatBool(pod.Spec.HostNetwork), "status.phase": string(pod.Status.Phase),
 		"status.podIP": pod.Status.PodIP, "status.nominatedNodeName": pod.Status.NominatedNodeName,
 	}
-}
-
-func boolean(is bool) string {
-	if is {
-		return "true"
-	}
-	return "false"
 }
 
 func eventFields(o runtime.Object) fields.Set {
@@ -120,7 +114,7 @@ func admitPod(o runtime.Object, there look) error {
 	if err := admitAccount(pod, there); err != nil {
 		return err
 	}
-	listed, _ := there(schedulingv1.Resource("priorityclasses")).List(mirror.Selection{Match: func(runtime.Object) bool { return true }})
+	listed, _ := there(schedulingv1.Resource("priorityclasses")).List(mirror.Selection{})
 	var classes []*schedulingv1.PriorityClass
 	for _, class := range listed {
 		classes = append(classes, class.(*schedulingv1.PriorityClass))
@@ -170,9 +164,7 @@ func keepStatus(now, was runtime.Object) {
 	}
 }
 
-// manifestAnnotation is where an object stands that is not for clients to change.
-const manifestAnnotation = "podkeeper/manifest"
-
+// inManifest says whether an object is not for clients to change.
 func (r *Resource) inManifest(m metav1.Object) bool {
-	return m.GetAnnotations()[manifestAnnotation] != ""
+	return m.GetAnnotations()[manifests.ManifestAnnotation] != ""
 }

@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"strconv"
+
 	coordination "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
@@ -53,7 +55,7 @@ func coreResources() []*Resource {
 			GroupVersionResource: core("nodes"), Kind: "Node", Singular: "node", Short: []string{"no"}, Object: &v1.Node{}, Lists: &v1.NodeList{},
 			Selectable: []string{"spec.unschedulable"},
 			Fields: func(o runtime.Object) fields.Set {
-				return fields.Set{"spec.unschedulable": boolean(o.(*v1.Node).Spec.Unschedulable)}
+				return fields.Set{"spec.unschedulable": strconv.FormatBool(o.(*v1.Node).Spec.Unschedulable)}
 			},
 		},
 		{
