@@ -75,21 +75,34 @@ func (p process) killTree() {
 
 // parent is the pid of a process's parent, 0 where there is none.
 func parent(pid int) int {
+	stat, _ := readStat(pid)
+	return int(stat.ppid)
+}
+
+// processStat is what is read of /proc/<pid>/stat: a size in bytes, and addresses. A zombie has no memory, and a process amid
+// becoming another program no code yet: the kernel says where that is last of all.
+type processStat struct{ ppid, memory, code, environ, environEnd uint64 }
+
+func readStat(pid int) (out processStat, err error) {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0
+		return out, err
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // the state, and then the parent
-	if len(fields) < 2 {
-		return 0
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const third = 3 // the number that proc(5) gives the first of these
+	for number, to := range map[int]*uint64{4: &out.ppid, 23: &out.memory, 26: &out.code, 50: &out.environ, 51: &out.environEnd} {
+		if len(fields) <= number-third {
+			return out, fmt.Errorf("process %d has %d fields in its stat", pid, len(fields))
+		}
+		if *to, err = strconv.ParseUint(fields[number-third], 10, 64); err != nil {
+			return out, fmt.Errorf("process %d: field %d of its stat: %w", pid, number, err)
+		}
 	}
-	ppid, _ := strconv.Atoi(fields[1])
-	return ppid
+	return out, nil
 }
 
 // killMarked kills every process that list names and that has the mark in its environment, and returns when none is left. A
-// process may start others meanwhile, and shows no environment for a moment while it becomes another program: two looks in a
-// row must find none.
+// process may start others meanwhile: two looks in a row must find none.
 func killMarked(ctx context.Context, mark string, list func(context.Context) ([]int, error)) error {
 	clean := 0
 	for pause := firstKillPause; ; pause = min(2*pause, lastKillPause) {
@@ -118,6 +131,7 @@ func killMarked(ctx context.Context, mark string, list func(context.Context) ([]
 	}
 }
 
+// killIfMarked says whether there is something to look at again: a process that was killed, or one whose mark cannot be seen yet.
 func killIfMarked(pid int, mark string) (bool, error) {
 	p, err := hold(pid)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // gone, or a thread
@@ -127,20 +141,46 @@ func killIfMarked(pid int, mark string) (bool, error) {
 		return false, err
 	}
 	defer p.release()
-	environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return false, nil
+	is, err := marked(pid, mark)
+	if err != nil || is == unmarked {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("read environment of process %d: %w", pid, err)
-	}
-	if !slices.Contains(strings.Split(string(environ), "\x00"), mark) {
-		return false, nil
+	if is == unknown {
+		return true, nil
 	}
 	if err := p.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return false, fmt.Errorf("kill process %d: %w", pid, err)
 	}
 	return true, nil
+}
+
+// marking is what a process's environment says of a mark.
+type marking int
+
+const (
+	unmarked marking = iota
+	isMarked
+	unknown // it is becoming another program, and shows less than all
+)
+
+func marked(pid int, mark string) (marking, error) {
+	environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err == nil && slices.Contains(strings.Split(string(environ), "\x00"), mark) {
+		return isMarked, nil
+	}
+	var stat processStat
+	if err == nil {
+		stat, err = readStat(pid)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH):
+		return unmarked, nil
+	case err != nil:
+		return unmarked, fmt.Errorf("read environment of process %d: %w", pid, err)
+	case stat.memory > 0 && (stat.code == 0 || uint64(len(environ)) != stat.environEnd-stat.environ):
+		return unknown, nil
+	}
+	return unmarked, nil
 }
 
 // pids are the processes in a container's cgroup. A container that is gone has none.
