@@ -213,7 +213,7 @@ func (w *worker) create(d *deed, now time.Time) {
 		// From here on something of the next instance may be there, and the last one has nothing more to tell.
 		*rec = record{
 			Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, Backoff: a.Backoff, Last: last,
-			Asked: made.asked, Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
+			Asked: made.asked, Given: w.target(d.lane).Container.Resources.DeepCopy(), Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
 			leftover:  old.Launched && old.Exit == nil && old.Attempt == a.Attempt,
 			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
@@ -323,6 +323,8 @@ func killing(pod *v1.Pod, a plan.Action) string {
 		what, again = "failed startup probe", plan.RestartsOnFailure(pod, a.Container)
 	case plan.SpecChanged:
 		what = "definition changed"
+	case plan.ResizeRestarts:
+		return fmt.Sprintf("Container %s %s", a.Container, a.Why)
 	case plan.HookFailed:
 		return "FailedPostStartHook"
 	default:

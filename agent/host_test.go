@@ -59,7 +59,8 @@ type pretended struct {
 	looked   func()          // once, in the middle of a look, under no lock
 	mute     map[string]bool // containers whose log cannot be opened
 	services []*v1.Service   // that there are
-	given    string          // what objects said under the key a at the last start or refresh
+	resize   func(ctx context.Context) error
+	given    string // what objects said under the key a at the last start or refresh
 }
 
 type task struct {
@@ -318,6 +319,23 @@ func (h *pretended) Refresh(ctx context.Context, t node.Target) error {
 		return refresh(ctx)
 	}
 	return nil
+}
+
+func (h *pretended) Resize(ctx context.Context, t node.Target, during *v1.Pod, containers []node.Resize, after *v1.Pod) (given []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cpu := func(p *v1.Pod) string { return p.Spec.Containers[0].Resources.Limits.Cpu().String() }
+	for _, c := range containers {
+		given = append(given, c.Container.Name)
+	}
+	h.note("resize %s, its Pod to %s, then %s", strings.Join(given, " "), cpu(during), cpu(after))
+	if resize := held(h, &h.resize); resize != nil {
+		if err := resize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return given, nil
 }
 
 func (h *pretended) Signal(ctx context.Context, t node.Target, kill bool) error {
