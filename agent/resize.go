@@ -107,6 +107,9 @@ func (w *worker) giveResources() (next time.Time) {
 	if settled {
 		after = t.Pod
 	}
+	if !w.save() { // or the next agent would not know what there may be of it
+		return next
+	}
 	var given []string
 	w.next[resizeLane] = deed{
 		lane: resizeLane, action: plan.Action{Verb: plan.Resize},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -23,21 +24,44 @@ type Resize struct {
 // is left with. Memory is only taken from what can do without: where somebody uses more than a new limit, nothing is changed
 // (kubernetes/kubernetes pkg/kubelet/kuberuntime, doPodResizeAction).
 func (n *Node) Resize(ctx context.Context, t Target, during *v1.Pod, containers []Resize, after *v1.Pod) (given []string, err error) {
+	if err := n.Cgroups.Ensure(during); err != nil {
+		return nil, err
+	}
 	release, err := n.squeeze(t.Pod, containers)
 	if err != nil {
 		return nil, fmt.Errorf("cannot decrease memory limits: %w", err)
 	}
 	defer func() { err = errors.Join(err, release(err == nil)) }()
-	if err := n.Cgroups.Ensure(during); err != nil {
-		return nil, err
-	}
 	for _, c := range containers {
 		if err := n.Runtime.Update(ctx, c.ID(), cgroups.Resized(t.Pod, c.Container, n.Cgroups.Config())); err != nil {
 			return given, err
 		}
 		given = append(given, c.Container.Name)
 	}
-	return given, n.Cgroups.Ensure(after)
+	return given, n.narrow(during, after)
+}
+
+// narrow gives the Pod's cgroup the limits of a later version, which may be lower.
+func (n *Node) narrow(before, after *v1.Pod) error {
+	limit := func(pod *v1.Pod) int64 {
+		if m := cgroups.PodResources(pod, n.Cgroups.Config()).Memory; m != nil {
+			return *m.Limit
+		}
+		return math.MaxInt64
+	}
+	release := func(bool) error { return nil }
+	if now := limit(after); now < limit(before) {
+		var err error
+		release, err = n.Cgroups.Squeeze(after, "", now)
+		if full := (*cgroups.InUse)(nil); errors.As(err, &full) {
+			return fmt.Errorf("cannot decrease memory limits: attempting to set pod memory limit (%d) below current usage (%d)", now, full.Usage)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	err := n.Cgroups.Ensure(after)
+	return errors.Join(err, release(err == nil))
 }
 
 // squeeze has the kernel take back the memory of containers above limits that are lower than before. release ends that: kept says
