@@ -213,11 +213,12 @@ func (w *worker) create(d *deed, now time.Time) {
 		// From here on something of the next instance may be there, and the last one has nothing more to tell.
 		*rec = record{
 			Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, Backoff: a.Backoff, Last: last,
-			Asked: made.asked, Given: w.target(d.lane).Container.Resources.DeepCopy(), Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
+			Asked: made.asked, Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
 			leftover:  old.Launched && old.Exit == nil && old.Attempt == a.Attempt,
 			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
 		t = w.target(d.lane)
+		rec.give(t.Pod, t.Container)
 		if w.services != nil {
 			t.Services = w.services(t.Pod)
 		}

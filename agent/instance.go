@@ -77,6 +77,7 @@ type record struct {
 	StopSignal  string                       `json:"stopSignal,omitempty"`
 	User        *v1.ContainerUser            `json:"user,omitempty"`
 	Given       *v1.ResourceRequirements     `json:"given,omitempty"`     // what this instance was given last; replaced, never changed: it is published
+	GivenPod    *v1.ResourceRequirements     `json:"givenPod,omitempty"`  // and its Pod
 	Uncleaned   bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
 	OOMKills    uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
 	Redo        bool                         `json:"redo,omitempty"`      // it is to run again as if it never had
@@ -216,7 +217,7 @@ func loadInstance(file, uid string) (*instance, error) {
 	inst.written = content
 	for _, c := range plan.Containers(inst.Pod) {
 		if rec := inst.Containers[c.Name]; rec != nil && rec.Launched && rec.Given == nil && inst.Resizing == nil {
-			rec.Given = c.Resources.DeepCopy() // of an agent that could not resize
+			rec.Given = c.Resources.DeepCopy() // of an agent that could not resize, nor give anything to a Pod
 		}
 	}
 	if inst.Containers == nil {

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -93,10 +95,10 @@ func (w *worker) giveResources() (next time.Time) {
 	for _, c := range plan.Containers(w.inst.Pod) {
 		rec := w.inst.Containers[c.Name]
 		switch {
-		case rec.Uncleaned || rec.Exit != nil && !rec.Cleaned || rec.runs() && resizeRestarts(c, rec.Given):
+		case rec.Uncleaned || rec.Exit != nil && !rec.Cleaned || rec.runs() && rec.restartsFor(w.inst.Pod, c):
 			settled = false
-		case rec.runs() && !rec.hasGiven(c):
-			those = append(those, node.Resize{Target: w.target(c.Name), Given: rec.Given})
+		case rec.runs() && !rec.has(w.inst.Pod, c):
+			those = append(those, node.Resize{Target: w.target(c.Name), Given: rec.given(v1.ResourceMemory)})
 		}
 	}
 	if w.widened && len(those) == 0 && !settled {
@@ -139,39 +141,56 @@ func (w *worker) giveResources() (next time.Time) {
 
 // noteGiven records which containers have the resources that a version of the Pod gives them.
 func (w *worker) noteGiven(pod *v1.Pod, names []string) {
-	all := manifests.ResourcesOf(pod).Containers
-	for _, name := range names {
-		if of, ok := all[name]; ok && w.inst.Containers[name].Exit == nil {
-			w.inst.Containers[name].Given = of.DeepCopy()
+	for _, c := range plan.Containers(pod) {
+		if rec := w.inst.Containers[c.Name]; rec.runs() && slices.Contains(names, c.Name) {
+			rec.give(pod, c)
 		}
 	}
+}
+
+// give records that the present instance of a container has the resources that a version of its Pod gives it.
+func (r *record) give(pod *v1.Pod, c *v1.Container) {
+	r.Given, r.GivenPod = c.Resources.DeepCopy(), pod.Spec.Resources.DeepCopy()
 }
 
 // runs says whether there is an instance that was not seen to end.
 func (r *record) runs() bool { return r.Launched && r.Exit == nil }
 
-// hasGiven says whether the present instance of a container has the resources that the Pod gives it.
-func (r *record) hasGiven(c *v1.Container) bool {
-	return r.Given != nil && equality.Semantic.DeepEqual(*r.Given, c.Resources)
+// has says whether the present instance of a container has the resources that its Pod gives it.
+func (r *record) has(pod *v1.Pod, c *v1.Container) bool {
+	return r.Given != nil && equality.Semantic.DeepEqual(*r.Given, c.Resources) && equality.Semantic.DeepEqual(r.GivenPod, pod.Spec.Resources)
 }
 
-// resizeRestarts says whether a container that was given certain resources has to be made anew to get those that it has by now.
-func resizeRestarts(c *v1.Container, given *v1.ResourceRequirements) bool {
-	if given == nil {
+// given is the limit of a resource that the present instance has; zero is none.
+func (r *record) given(name v1.ResourceName) resource.Quantity {
+	if r.Given == nil {
+		return resource.Quantity{}
+	}
+	return limitOf(name, r.Given, r.GivenPod)
+}
+
+// limitOf is what a container is limited to: by a limit of its own, else by that of its Pod.
+func limitOf(name v1.ResourceName, own, pod *v1.ResourceRequirements) resource.Quantity {
+	if q := own.Limits[name]; !q.IsZero() || pod == nil {
+		return q
+	}
+	return pod.Limits[name]
+}
+
+// restartsFor says whether a container has to be made anew to get the resources that its Pod gives it by now.
+func (r *record) restartsFor(pod *v1.Pod, c *v1.Container) bool {
+	if r.Given == nil {
 		return false
 	}
 	for _, policy := range c.ResizePolicy {
 		name := policy.ResourceName
-		if policy.RestartPolicy == v1.RestartContainer && (differs(c.Resources.Requests, given.Requests, name) || differs(c.Resources.Limits, given.Limits, name)) {
+		requests, requested := c.Resources.Requests[name], r.Given.Requests[name]
+		limit, limited := limitOf(name, &c.Resources, pod.Spec.Resources), r.given(name)
+		if policy.RestartPolicy == v1.RestartContainer && (requests.Cmp(requested) != 0 || limit.Cmp(limited) != 0) {
 			return true
 		}
 	}
 	return false
-}
-
-func differs(a, b v1.ResourceList, name v1.ResourceName) bool {
-	has, had := a[name], b[name]
-	return has.Cmp(had) != 0
 }
 
 // most are resources that have room for both of two versions of a Pod.

@@ -1,8 +1,10 @@
 package cgroups
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,10 +20,16 @@ type InUse struct{ Usage uint64 } // in bytes
 
 func (e *InUse) Error() string { return fmt.Sprintf("%d bytes of memory are in use", e.Usage) }
 
-// Resized are the limits of a container that runs and has other resources than before: ContainerResources but for what stays.
+// Resized are the limits of a container that runs and has other resources than before: ContainerResources but for what stays, and
+// with what does not apply any more.
 func Resized(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxResources {
 	r := ContainerResources(pod, c, cfg)
-	return &specs.LinuxResources{CPU: r.CPU, Memory: r.Memory}
+	out := &specs.LinuxResources{CPU: r.CPU, Memory: r.Memory}
+	if cfg.Unified {
+		out.Unified = noMemoryQoS()
+		maps.Copy(out.Unified, r.Unified)
+	}
+	return out
 }
 
 // Squeeze has the kernel take back what a container has of memory above a limit in bytes, without killing anything. Where it cannot,
@@ -43,6 +51,7 @@ func (t *Tree) Squeeze(pod *v1.Pod, id string, limit int64) (release func(kept b
 	if err != nil && !errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("squeeze container %s: %w", id, asGone(err))
 	}
+	squeezed, _ := os.ReadFile(file)
 	used, readErr := readNumber(usage)
 	switch {
 	case readErr != nil:
@@ -53,6 +62,9 @@ func (t *Tree) Squeeze(pod *v1.Pod, id string, limit int64) (release func(kept b
 	return func(kept bool) error {
 		if kept && !t.cfg.Unified { // there it is the limit itself
 			return nil
+		}
+		if now, err := os.ReadFile(file); kept && err == nil && !bytes.Equal(now, squeezed) {
+			return nil // it was told meanwhile where to be throttled
 		}
 		return restore()
 	}, nil

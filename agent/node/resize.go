@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 )
@@ -16,7 +17,7 @@ import (
 // Resize is a container that runs and is to have the resources that its Pod says.
 type Resize struct {
 	Target
-	Given *v1.ResourceRequirements // what it was given last; nil is not known
+	Given resource.Quantity // the limit of memory that it was given last; zero is none
 }
 
 // Resize gives containers that run the resources that their Pod says, and answers which of them have got them, also beside an
@@ -76,13 +77,11 @@ func (n *Node) squeeze(pod *v1.Pod, containers []Resize) (release func(kept bool
 		return errors.Join(errs...)
 	}
 	for _, c := range containers {
-		limit := c.Container.Resources.Limits.Memory().Value()
-		if c.Given == nil || limit == 0 {
+		memory := cgroups.Resized(pod, c.Container, n.Cgroups.Config()).Memory
+		if memory == nil || !c.Given.IsZero() && c.Given.Value() <= *memory.Limit {
 			continue
 		}
-		if was := c.Given.Limits.Memory().Value(); was != 0 && was <= limit {
-			continue
-		}
+		limit := *memory.Limit
 		one, err := n.Cgroups.Squeeze(pod, c.ID(), limit)
 		if full := (*cgroups.InUse)(nil); errors.As(err, &full) {
 			err = fmt.Errorf("attempting to set container %q memory limit (%d) below current usage (%d)", c.Container.Name, limit, full.Usage)
