@@ -1,6 +1,7 @@
 package cgroups
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -158,14 +159,14 @@ func cpu(request, limit int64, cfg Config) *specs.LinuxCPU {
 	if !cfg.CFSQuota || limit <= 0 {
 		return out
 	}
-	period := cfg.CFSPeriod
-	if period == 0 {
-		period = defaultPeriod
-	}
+	period := cfg.Period()
 	quota, microseconds := Quota(limit, period), uint64(period.Microseconds())
 	out.Quota, out.Period = &quota, &microseconds
 	return out
 }
+
+// Period is that in which limits of CPU are enforced.
+func (cfg Config) Period() time.Duration { return cmp.Or(cfg.CFSPeriod, defaultPeriod) }
 
 // effectiveLimits are the container's limits, with the Pod-level ones where it has none.
 func effectiveLimits(pod *v1.Pod, c *v1.Container) v1.ResourceList {

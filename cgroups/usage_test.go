@@ -22,7 +22,7 @@ import (
 func hold(t *testing.T, tree *Tree, p *v1.Pod, id string) {
 	t.Helper()
 	var joins strings.Builder
-	for _, controller := range []string{"cpuacct", "memory"} { // on v2 the same folder
+	for _, controller := range []string{"cpu", "cpuacct", "memory", "blkio", "pids"} { // on v2 the same folder
 		folder := filepath.Join(tree.controllerMount(controller), tree.path(p, id))
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			t.Fatal(err)
