@@ -20,7 +20,9 @@ import (
 // stands in <root-dir>/pods/<uid>/pod.json, written before what it says is needed. Only the Pod's worker touches it.
 type instance struct {
 	Version    int                `json:"version"`
-	Pod        *v1.Pod            `json:"pod"` // as run, UID allotted; may be replaced by another one, never changed: actions read it
+	Pod        *v1.Pod            `json:"pod"`             // as run, UID allotted; may be replaced by another one, never changed: actions read it
+	Asked      *v1.Pod            `json:"asked,omitempty"` // as in its Wish
+	Handler    string             `json:"handler,omitempty"`
 	Revision   string             `json:"revision"`
 	Source     string             `json:"source,omitempty"`
 	Ruling     Ruling             `json:"ruling,omitzero"`
@@ -37,6 +39,14 @@ type instance struct {
 	rebuilt bool // its record was lost: the Pod's spec is not known yet
 	file    string
 	written []byte
+}
+
+// asked is the Pod as it was written.
+func (i *instance) asked() *v1.Pod {
+	if i.Asked != nil {
+		return i.Asked
+	}
+	return i.Pod
 }
 
 // recordVersion is that of the records this program writes. It reads no later one.
@@ -116,7 +126,7 @@ func (i *instance) attempts() map[string]int {
 
 // target is a container of the instance, or its sandbox where there is none of this name.
 func (i *instance) target(name string) node.Target {
-	t := node.Target{Pod: i.Pod, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs}
+	t := node.Target{Pod: i.Pod, Handler: i.Handler, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs}
 	for _, c := range plan.Containers(i.Pod) {
 		if c.Name == name {
 			rec := i.Containers[name]

@@ -96,7 +96,7 @@ func (a *Agent) completePriority(spec, was map[string]any) {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": spec}, &pod); err != nil {
 		return // it is refused
 	}
-	if err := manifests.Prioritise(&pod, a.sources.priorityClasses()); err != nil {
+	if err := manifests.Prioritise(&pod, a.sources.policy().priorities); err != nil {
 		delete(spec, "priority")
 		return
 	}

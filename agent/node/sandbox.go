@@ -25,7 +25,7 @@ func (n *Node) LookSandbox(_ context.Context, t Target) (bool, error) {
 // CreateSandbox makes what the containers of a Pod share, but for what Attach puts into it. It answers what is wrong with the
 // Pod's DNS settings, in Kubernetes' words.
 func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, err error) {
-	if err := n.Runtime.CheckHandler(ptr.Deref(t.Pod.Spec.RuntimeClassName, "")); err != nil {
+	if err := n.Runtime.CheckHandler(t.handler()); err != nil {
 		return nil, err
 	}
 	cfg := sandbox.Config{ID: t.SandboxID()}

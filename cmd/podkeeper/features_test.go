@@ -362,9 +362,7 @@ func TestASecondRuntimeHandler(t *testing.T) {
 	if options := string(record.Runtime.Options.GetValue()); !strings.Contains(options, crun) {
 		t.Errorf("it runs with the options %q, want %s", options, crun)
 	}
-	n.await("third", "says what it lacks", func(p *v1.Pod) bool {
-		return p.Status.Phase == v1.PodPending && strings.Contains(p.Status.Message, `runtime handler "unheard-of" is not known`)
-	})
+	n.heldFor("third", "RuntimeClass", `pod rejected: RuntimeClass "unheard-of" not found`)
 }
 
 func TestSecurityContext(t *testing.T) {
