@@ -68,6 +68,7 @@ type Agent struct {
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
 	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), endings: make(chan struct{}, 1), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
+	a.sources.bound = a.bound
 	a.sources.handles = func(name string) bool { return n.Runtime.CheckHandler(name) == nil }
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,

@@ -1,11 +1,19 @@
 package agent
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/agent/admit"
+	"github.com/podkeeper/podkeeper/agent/objects"
+	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/manifests"
 )
 
@@ -13,23 +21,31 @@ import (
 const (
 	notPrioritised = "Priority"
 	notClassified  = "RuntimeClass"
+	notWithin      = "LimitRanger"
 )
 
 // policy is what objects say of Pods that need not name them.
 type policy struct {
 	priorities []*schedulingv1.PriorityClass // in no order
 	runtimes   []*nodev1.RuntimeClass        // likewise
+	limits     map[string]admit.Limits       // by namespace
 }
 
-func policyOf(objects map[manifests.Key]manifests.Object) policy {
-	var p policy
+func policyOf(objects map[manifests.Key]manifests.Object) *policy {
+	p := &policy{limits: map[string]admit.Limits{}}
+	ranges := map[string][]*v1.LimitRange{}
 	for _, o := range objects {
 		switch o := o.Object.(type) {
 		case *schedulingv1.PriorityClass:
 			p.priorities = append(p.priorities, o)
 		case *nodev1.RuntimeClass:
 			p.runtimes = append(p.runtimes, o)
+		case *v1.LimitRange:
+			ranges[o.Namespace] = append(ranges[o.Namespace], o)
 		}
+	}
+	for namespace, all := range ranges {
+		p.limits[namespace] = admit.NewLimits(all)
 	}
 	return p
 }
@@ -38,7 +54,7 @@ func policyOf(objects map[manifests.Key]manifests.Object) policy {
 func governing(objects []manifests.Object) (versions []string) {
 	for _, o := range objects {
 		switch o.Kind {
-		case manifests.KindPriorityClass, manifests.KindRuntimeClass:
+		case manifests.KindPriorityClass, manifests.KindRuntimeClass, manifests.KindLimitRange:
 			versions = append(versions, o.Key().String()+" "+o.Revision)
 		}
 	}
@@ -46,10 +62,18 @@ func governing(objects []manifests.Object) (versions []string) {
 }
 
 // policy is that of the objects of all sources.
-func (s *sources) policy() policy {
+func (s *sources) policy() *policy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return policyOf(s.objects())
+	return s.policyNow()
+}
+
+// policyNow is the same, under the lock.
+func (s *sources) policyNow() *policy {
+	if s.governed == nil {
+		s.governed = policyOf(s.objects())
+	}
+	return s.governed
 }
 
 // admission is what a policy makes of a Pod.
@@ -61,7 +85,7 @@ type admission struct {
 }
 
 // admit is what a policy makes of the Pod of a source. What was made through an API was judged then, and what that came to stands.
-func (s *sources) admit(pod *v1.Pod, source string, p policy) admission {
+func (s *sources) admit(pod *v1.Pod, source string, p *policy) admission {
 	own := *pod
 	class, handler, err := s.classOf(pod, p)
 	made := admission{pod: pod, handler: handler}
@@ -79,14 +103,82 @@ func (s *sources) admit(pod *v1.Pod, source string, p policy) admission {
 		}
 		own.Spec.PriorityClassName = pod.Spec.PriorityClassName // another class may be the default one later
 	}
-	if made.pod = &own; !equality.Semantic.DeepEqual(withoutPriority(&own).Spec, withoutPriority(pod).Spec) {
-		made.asked = pod
+	if source != SourceAPI {
+		within, err := p.within(&own)
+		if err != nil {
+			made.wait = Ruling{Held, notWithin, err.Error()}
+			return made
+		}
+		own = *within
 	}
+	made.pod, made.asked = &own, unlike(pod, &own)
 	return made
 }
 
+// unlike is a Pod as it was written, nil where it was given nothing.
+func unlike(asked, given *v1.Pod) *v1.Pod {
+	if equality.Semantic.DeepEqual(withoutPriority(asked).Spec, withoutPriority(given).Spec) {
+		return nil
+	}
+	return asked
+}
+
+// within is a Pod with the defaults of the LimitRanges of its namespace. The error is what of that, or of the Pod, they do not allow.
+func (p *policy) within(pod *v1.Pod) (*v1.Pod, error) {
+	limits := p.limits[pod.Namespace]
+	filled := limits.Fill(pod)
+	if filled != pod {
+		if faults := manifests.Check(filled); len(faults) > 0 { // a default limit may be less than a request
+			return nil, apierrors.NewInvalid(v1.SchemeGroupVersion.WithKind(manifests.KindPod).GroupKind(), pod.Name, faults)
+		}
+	}
+	return filled, limits.Check(filled)
+}
+
+// claimsWithin says which claim that a Pod needs, and that is not bound yet, the LimitRanges of its namespace do not allow. Those that
+// were made through an API were judged then.
+func (s *sources) claimsWithin(wish *Wish, p *policy) error {
+	pod, limits := wish.Pod.Pod, p.limits[wish.Pod.Namespace]
+	if len(limits) == 0 {
+		return nil
+	}
+	var bound map[types.NamespacedName]string
+	for _, volume := range pod.Spec.Volumes {
+		key := manifests.Key{Kind: manifests.KindClaim, NamespacedName: types.NamespacedName{Namespace: pod.Namespace}}
+		var claim *v1.PersistentVolumeClaim
+		switch {
+		case volume.PersistentVolumeClaim != nil:
+			key.Name = volume.PersistentVolumeClaim.ClaimName
+			if claim, _ = wish.Objects[key].Object.(*v1.PersistentVolumeClaim); claim == nil || !s.inDirectory(key) {
+				continue
+			}
+		case volume.Ephemeral != nil && volume.Ephemeral.VolumeClaimTemplate != nil:
+			key.Name = pod.Name + "-" + volume.Name
+			claim = &v1.PersistentVolumeClaim{Spec: volume.Ephemeral.VolumeClaimTemplate.Spec}
+		default:
+			continue
+		}
+		err := limits.CheckClaim(claim)
+		if err == nil {
+			continue
+		}
+		if bound == nil && s.bound != nil {
+			bound = s.bound()
+		}
+		if _, is := bound[key.NamespacedName]; !is {
+			return forbidden(objects.IDOf(key), err)
+		}
+	}
+	return nil
+}
+
+// inDirectory says whether an object stands in the manifest directory.
+func (s *sources) inDirectory(key manifests.Key) bool {
+	return slices.ContainsFunc(s.sets[SourceDirectory].Objects, func(o manifests.Object) bool { return o.Key() == key })
+}
+
 // classOf is the RuntimeClass of a Pod, nil for none, and the runtime handler that it names. The name of a handler needs no class.
-func (s *sources) classOf(pod *v1.Pod, p policy) (class *nodev1.RuntimeClass, handler string, err error) {
+func (s *sources) classOf(pod *v1.Pod, p *policy) (class *nodev1.RuntimeClass, handler string, err error) {
 	class, err = manifests.RuntimeClassOf(pod, p.runtimes)
 	switch {
 	case err != nil && s.handles != nil && s.handles(*pod.Spec.RuntimeClassName):
@@ -97,10 +189,32 @@ func (s *sources) classOf(pod *v1.Pod, p policy) (class *nodev1.RuntimeClass, ha
 	return class, handler, err
 }
 
-// keepGiven has a later version of a Pod that goes on keep what it was given when it began: what objects say by now is for the next
-// instance.
-func keepGiven(now, was *v1.Pod) {
-	now.Spec.Overhead, now.Spec.NodeSelector, now.Spec.Tolerations = was.Spec.Overhead, was.Spec.NodeSelector, was.Spec.Tolerations
+// keepGiven has a later version of a Pod that goes on, as it is wanted, keep what the instance was given when it began: what objects
+// say by now is for the next one. A container that asks for other resources than before has those that are wanted.
+func keepGiven(pod *v1.Pod, wanted *Wish, inst *instance) {
+	was, asked := inst.Pod, inst.asked()
+	pod.Spec.Overhead, pod.Spec.NodeSelector, pod.Spec.Tolerations = was.Spec.Overhead, was.Spec.NodeSelector, was.Spec.Tolerations
+	const told = admit.LimitRangerAnnotation
+	if text := was.Annotations[told]; text != asked.Annotations[told] {
+		metav1.SetMetaDataAnnotation(&pod.ObjectMeta, told, text)
+	} else if text, is := wanted.asked().Annotations[told]; is {
+		pod.Annotations[told] = text
+	} else {
+		delete(pod.Annotations, told)
+	}
+	resources := func(pod *v1.Pod) map[string]v1.ResourceRequirements {
+		all := map[string]v1.ResourceRequirements{}
+		for _, c := range plan.Containers(pod) {
+			all[c.Name] = c.Resources
+		}
+		return all
+	}
+	had, before, now := resources(was), resources(asked), resources(wanted.asked())
+	for _, c := range plan.Containers(pod) {
+		if equality.Semantic.DeepEqual(before[c.Name], now[c.Name]) {
+			c.Resources = had[c.Name]
+		}
+	}
 }
 
 // sameSpec says whether two Pods are the same but for their metadata.

@@ -22,11 +22,13 @@ const (
 // one Pod, the one before the other in order is followed, and the other is refused by name.
 type sources struct {
 	order   []string
-	handles func(name string) bool // says whether there is a runtime handler; nil is that there is none
+	handles func(name string) bool                 // says whether there is a runtime handler; nil is that there is none
+	bound   func() map[types.NamespacedName]string // what claims are bound to; nil is that none is
 
 	mu       sync.Mutex
 	sets     map[string]manifests.Set
 	rulings  map[types.NamespacedName]ruled
+	governed *policy               // of the objects, nil where that is to be worked out
 	admitted map[*v1.Pod]admission // of Pods as they were written, by the present policy
 }
 
@@ -52,7 +54,7 @@ func (s *sources) tell(source string, set manifests.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if before, told := s.sets[source]; !told || !slices.Equal(governing(before.Objects), governing(set.Objects)) {
-		s.admitted = nil
+		s.governed, s.admitted = nil, nil
 	}
 	s.sets[source] = set
 }
@@ -95,7 +97,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 	defer s.mu.Unlock()
 	wishes := map[types.NamespacedName]*Wish{}
 	objects := s.objects()
-	policy := policyOf(objects)
+	policy := s.policyNow()
 	admitted := map[*v1.Pod]admission{}
 	for _, source := range s.order {
 		for i := range s.sets[source].Pods {
@@ -106,6 +108,9 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 			}
 			wishes[key] = s.wish(p, source, policy, admitted)
 			wishes[key].Objects = named(p.Pod, objects)
+			if err := s.claimsWithin(wishes[key], policy); err != nil && wishes[key].Wait.Verdict == Admitted {
+				wishes[key].Wait = Ruling{Held, notWithin, err.Error()}
+			}
 			if r := s.rulings[key]; r.revision == p.Revision {
 				wishes[key].Ruling = r.ruling
 			}
@@ -121,7 +126,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 }
 
 // wish is one for a Pod as a policy has it.
-func (s *sources) wish(p *manifests.Pod, source string, policy policy, admitted map[*v1.Pod]admission) *Wish {
+func (s *sources) wish(p *manifests.Pod, source string, policy *policy, admitted map[*v1.Pod]admission) *Wish {
 	made, known := s.admitted[p.Pod]
 	if !known {
 		made = s.admit(p.Pod, source, policy)

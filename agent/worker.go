@@ -545,12 +545,10 @@ func (w *worker) replacePod(wanted *Wish) {
 	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
 	pod.Spec.EphemeralContainers = w.inst.Pod.Spec.EphemeralContainers
 	manifests.KeepPriority(pod, w.inst.Pod) // where its class is gone
-	w.inst.Asked = wanted.Asked
 	if !w.inst.rebuilt {
-		keepGiven(pod, w.inst.Pod)
-		w.inst.Asked = wanted.asked()
+		keepGiven(pod, wanted, w.inst)
 	}
-	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
+	w.inst.Pod, w.inst.Asked, w.inst.Revision, w.inst.Source = pod, unlike(wanted.asked(), pod), wanted.Pod.Revision, wanted.Source
 	w.stale = true
 	w.inst.complete()
 }
