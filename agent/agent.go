@@ -219,7 +219,7 @@ func (a *Agent) handOut() {
 	a.handing.Lock()
 	defer a.handing.Unlock()
 	wishes := a.sources.wishes()
-	a.expect(wishes, time.Now())
+	a.expect(wishes, a.sources.counted(), time.Now())
 	for _, w := range a.all() {
 		if wishes[w.key] == nil && a.sources.gone(w.source(), w.key) {
 			w.want(nil)

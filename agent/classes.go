@@ -139,7 +139,7 @@ func (p *policy) within(pod *v1.Pod) (*v1.Pod, error) {
 // were made through an API were judged then.
 func (s *sources) claimsWithin(wish *Wish, p *policy) error {
 	pod, limits := wish.Pod.Pod, p.limits[wish.Pod.Namespace]
-	if len(limits) == 0 {
+	if limits.Empty() {
 		return nil
 	}
 	var bound map[types.NamespacedName]string

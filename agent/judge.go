@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
@@ -17,18 +18,36 @@ import (
 
 // judged is an object that is made or edited through the API, in JSON, with what other objects give it. The error is
 // server.ErrForbidden, or server.ErrInvalid, where they do not allow it, in the words of the API server and its admission plugins. What
-// is no such object is the store's to say.
-func (a *Agent) judged(id objects.ID, body []byte) ([]byte, error) {
+// is no such object is the store's to say. Unless it is a dry run, a new one has its room in quotas until fulfil.
+func (a *Agent) judged(id objects.ID, body []byte, dryRun bool) ([]byte, error) {
+	if id.Resource != podResource && id.Resource != claimResource && (id.Namespace == "" || !a.hasQuota(id.Namespace)) {
+		return body, nil
+	}
 	var fields map[string]any
-	isPod, isClaim := id.Resource == podResource && !a.keeps(id), id.Resource == claimResource
-	if !isPod && !isClaim || utiljson.Unmarshal(body, &fields) != nil {
+	if utiljson.Unmarshal(body, &fields) != nil {
+		return body, nil
+	}
+	now := typedOf(id, fields)
+	var was metav1.Object
+	if kept, err := a.objects.Get(id); err == nil {
+		was = typedOf(id, kept.Content)
+	}
+	if now == nil {
 		return body, nil
 	}
 	var err error
-	if isClaim {
-		err = a.judgeClaim(fields)
-	} else {
-		err = a.give(fields)
+	switch o := now.(type) {
+	case *v1.Pod:
+		if was == nil {
+			if now, err = a.give(fields, o); err == nil {
+				body, err = json.Marshal(fields)
+			}
+		}
+	case *v1.PersistentVolumeClaim:
+		err = a.sources.policy().limits[id.Namespace].CheckClaim(o)
+	}
+	if err == nil && (was == nil || countsAnew(now, was)) {
+		err = a.promise(id, now, was, !dryRun)
 	}
 	switch {
 	case apierrors.IsInvalid(err):
@@ -36,7 +55,24 @@ func (a *Agent) judged(id objects.ID, body []byte) ([]byte, error) {
 	case err != nil:
 		return nil, forbidden(id, err)
 	}
-	return json.Marshal(fields)
+	return body, nil
+}
+
+// typedOf is an object of a resource, with Kubernetes' defaults; nil where it is none.
+func typedOf(id objects.ID, fields map[string]any) metav1.Object {
+	name, _ := manifests.KindOf(id.Resource)
+	for _, kind := range manifests.Kinds() {
+		if kind.Kind != name {
+			continue
+		}
+		o := kind.New()
+		if runtime.DefaultUnstructuredConverter.FromUnstructured(fields, o) != nil {
+			return nil
+		}
+		manifests.Default(o.(metav1.Object))
+		return o.(metav1.Object)
+	}
+	return nil
 }
 
 // forbidden is how Kubernetes says that an object is not allowed.
@@ -44,35 +80,25 @@ func forbidden(id objects.ID, why error) error {
 	return server.As(server.ErrForbidden, fmt.Sprintf("%s %q is forbidden: %v", id.Resource, id.Name, why))
 }
 
-// judgeClaim says which LimitRange does not allow a claim.
-func (a *Agent) judgeClaim(fields map[string]any) error {
-	var claim v1.PersistentVolumeClaim
-	if runtime.DefaultUnstructuredConverter.FromUnstructured(fields, &claim) != nil {
-		return nil
-	}
-	return a.sources.policy().limits[claim.Namespace].CheckClaim(&claim)
-}
-
-// give gives a new Pod what objects give it. The error is why they do not allow it.
-func (a *Agent) give(fields map[string]any) error {
-	var pod v1.Pod
-	if runtime.DefaultUnstructuredConverter.FromUnstructured(fields, &pod) != nil {
-		return nil
-	}
-	manifests.Default(&pod)
+// give gives a new Pod, and its object, what objects give it. The error is why they do not allow it.
+func (a *Agent) give(fields map[string]any, pod *v1.Pod) (*v1.Pod, error) {
 	policy := a.sources.policy()
-	class, _, err := a.sources.classOf(&pod, policy)
+	class, _, err := a.sources.classOf(pod, policy)
 	if err == nil {
-		err = manifests.Classify(&pod, class)
+		err = manifests.Classify(pod, class)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	given, err := policy.within(&pod)
+	given, err := policy.within(pod)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return writeGiven(fields, given)
+	if err := writeGiven(fields, given); err != nil {
+		return nil, err
+	}
+	_ = manifests.Prioritise(given, policy.priorities) // for quotas: without its class it waits
+	return given, nil
 }
 
 // writeGiven writes what a Pod was given into its object.

@@ -29,6 +29,8 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 	case manifests.KindClaim, manifests.KindVolume:
 		delete(fields, "status")
 		a.unbind(id, fields, was)
+	case manifests.KindResourceQuota:
+		delete(fields, "status")
 	case manifests.KindNode:
 		delete(fields, "status")
 		spec := child(fields, "spec")

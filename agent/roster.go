@@ -31,6 +31,7 @@ type roster struct {
 	placed  map[types.NamespacedName]place // of those that have ended in full nothing is left here
 	refused map[*worker]refusal
 	queue   queue
+	books   books
 }
 
 // refusal is what a claim was refused for.
@@ -202,10 +203,13 @@ func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool)
 	if why := beside(pod, standing, r.self); why != "" {
 		return r.refuse(w, forNeighbours, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 "+why)
 	}
-	if why := r.queue.ask(pod, r.placed, has, taken); why != "" {
+	if refused := r.queue.ask(r, pod, has, taken); refused.Quota {
+		r.refused[w] = forRoom
+		return Ruling{Held, noQuota, refused.Why}, false
+	} else if refused.Why != "" {
 		r.refused[w] = forRoom
 		r.preempt(pod, has)
-		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + why}, false
+		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + refused.Why}, false
 	}
 	r.grant(w.key, pod)
 	return Ruling{}, true
@@ -229,11 +233,12 @@ func (r *roster) stepAside(key types.NamespacedName) {
 	}
 }
 
-// expect says which Pods are wanted by now.
-func (r *roster) expect(wishes map[types.NamespacedName]*Wish, now time.Time) {
+// expect says which Pods are wanted by now, and what counts for quotas besides.
+func (r *roster) expect(wishes map[types.NamespacedName]*Wish, counted counted, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.queue.expect(wishes, now) {
+	changed := r.count(counted, wishes)
+	if r.queue.expect(wishes, now) || changed {
 		r.reopen()
 	}
 }

@@ -8,18 +8,23 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
 // Limits are what the LimitRanges of one namespace say. The arithmetic, its order and its words are those of the API server's
 // admission plugin LimitRanger (kubernetes/kubernetes plugin/pkg/admission/limitranger), which a test holds them to.
-type Limits []limitRange
+type Limits struct {
+	ranges           [][]limitItem // of each, sorted by name
+	tight            []limitItem   // of each type, the tightest of what all of them say
+	requests, limits []gift        // defaults of containers
+}
 
-// limitRange is one LimitRange.
-type limitRange struct {
-	requests, limits []amount // defaults of containers
-	items            []limitItem
+// gift is a default, and which range gives it: the first that has one.
+type gift struct {
+	amount
+	from int
 }
 
 // limitItem is what one LimitRange says of one type of object.
@@ -45,10 +50,10 @@ func amountsOf(list v1.ResourceList) []amount {
 
 // NewLimits are those of LimitRanges, which have Kubernetes' defaults. Where several are broken, the first by name says so.
 func NewLimits(ranges []*v1.LimitRange) Limits {
+	var l Limits
 	sorted := slices.SortedFunc(slices.Values(ranges), func(a, b *v1.LimitRange) int { return strings.Compare(a.Name, b.Name) })
-	all := make(Limits, 0, len(sorted))
 	for _, r := range sorted {
-		var limit limitRange
+		var items []limitItem
 		requests, limits := v1.ResourceList{}, v1.ResourceList{}
 		for i := range r.Spec.Limits {
 			item := &r.Spec.Limits[i]
@@ -56,120 +61,178 @@ func NewLimits(ranges []*v1.LimitRange) Limits {
 				maps.Copy(requests, item.DefaultRequest)
 				maps.Copy(limits, item.Default)
 			}
-			limit.items = append(limit.items, limitItem{item.Type, amountsOf(item.Min), amountsOf(item.Max), amountsOf(item.MaxLimitRequestRatio)})
+			items = append(items, limitItem{item.Type, amountsOf(item.Min), amountsOf(item.Max), amountsOf(item.MaxLimitRequestRatio)})
+			l.tighten(item)
 		}
-		limit.requests, limit.limits = amountsOf(requests), amountsOf(limits)
-		all = append(all, limit)
+		l.requests, l.limits = given(l.requests, requests, len(l.ranges)), given(l.limits, limits, len(l.ranges))
+		l.ranges = append(l.ranges, items)
 	}
+	return l
+}
+
+// given are defaults with those of one more range.
+func given(all []gift, list v1.ResourceList, from int) []gift {
+	for _, a := range amountsOf(list) {
+		if !slices.ContainsFunc(all, func(g gift) bool { return g.name == a.name }) {
+			all = append(all, gift{a, from})
+		}
+	}
+	slices.SortFunc(all, func(a, b gift) int { return strings.Compare(string(a.name), string(b.name)) })
 	return all
 }
+
+// tighten has the tightest of what is said hold. What holds to that holds to all of it.
+func (l *Limits) tighten(item *v1.LimitRangeItem) {
+	i := slices.IndexFunc(l.tight, func(of limitItem) bool { return of.of == item.Type })
+	if i < 0 {
+		i, l.tight = len(l.tight), append(l.tight, limitItem{of: item.Type})
+	}
+	tightest := func(all []amount, list v1.ResourceList, sign int) []amount {
+		for _, a := range amountsOf(list) {
+			j := slices.IndexFunc(all, func(of amount) bool { return of.name == a.name })
+			switch {
+			case j < 0:
+				all = append(all, a)
+			case a.quantity.Cmp(all[j].quantity) == sign:
+				all[j] = a
+			}
+		}
+		return all
+	}
+	t := &l.tight[i]
+	t.min, t.max, t.ratio = tightest(t.min, item.Min, 1), tightest(t.max, item.Max, -1), tightest(t.ratio, item.MaxLimitRequestRatio, -1)
+}
+
+// Empty says whether nothing is limited, nor given.
+func (l Limits) Empty() bool { return len(l.ranges) == 0 }
 
 // LimitRangerAnnotation is where a Pod tells which of its requests and limits are defaults of LimitRanges.
 const LimitRangerAnnotation = "kubernetes.io/limit-ranger"
 
 // Fill gives the containers of a Pod the requests and limits that they do not have, and are the default. It answers the Pod itself
-// where that is none, else another one, which shares with it what is the same.
+// where that is none, else another one, which shares with it what is the same. Its annotation tells of the last range that gave
+// something, as Kubernetes has it.
 func (l Limits) Fill(pod *v1.Pod) *v1.Pod {
-	for _, r := range l {
-		var given []string
-		if len(r.requests)+len(r.limits) == 0 {
-			continue
-		}
-		containers, told := r.fill(pod.Spec.Containers, "container")
-		given = append(given, told...)
-		inits, told := r.fill(pod.Spec.InitContainers, "init container")
-		if given = append(given, told...); len(given) == 0 {
-			continue
-		}
-		filled := *pod
-		filled.Spec.Containers, filled.Spec.InitContainers = containers, inits
-		filled.Annotations = maps.Clone(pod.Annotations)
-		if filled.Annotations == nil {
-			filled.Annotations = map[string]string{}
-		}
-		filled.Annotations[LimitRangerAnnotation] = "LimitRanger plugin set: " + strings.Join(given, "; ")
-		pod = &filled
+	containers, last := l.fill(pod.Spec.Containers, -1)
+	inits, last := l.fill(pod.Spec.InitContainers, last)
+	if last < 0 {
+		return pod
 	}
-	return pod
+	told := append(l.tell(pod.Spec.Containers, "container", last), l.tell(pod.Spec.InitContainers, "init container", last)...)
+	filled := *pod
+	filled.Spec.Containers, filled.Spec.InitContainers, filled.Annotations = containers, inits, maps.Clone(pod.Annotations)
+	metav1.SetMetaDataAnnotation(&filled.ObjectMeta, LimitRangerAnnotation, "LimitRanger plugin set: "+strings.Join(told, "; "))
+	return &filled
 }
 
-// fill answers containers with the defaults, and tells which they were given.
-func (r *limitRange) fill(containers []v1.Container, kind string) (filled []v1.Container, given []string) {
-	filled = containers
+// fill answers containers with the defaults, and the last range that gave one, or one before.
+func (l Limits) fill(containers []v1.Container, before int) (filled []v1.Container, last int) {
+	filled, last = containers, before
+	own := false
 	for i := range containers {
-		resources := containers[i].Resources
-		limits, newLimits := with(resources.Limits, r.limits)
-		requests, newRequests := with(resources.Requests, r.requests)
-		if len(newLimits)+len(newRequests) == 0 {
+		limits, fromLimits := with(containers[i].Resources.Limits, l.limits)
+		requests, fromRequests := with(containers[i].Resources.Requests, l.requests)
+		from := max(fromLimits, fromRequests)
+		if from < 0 {
 			continue
 		}
-		if len(given) == 0 {
-			filled = slices.Clone(containers)
+		if !own {
+			filled, own = slices.Clone(containers), true
 		}
 		filled[i].Resources.Limits, filled[i].Resources.Requests = limits, requests
-		if len(newRequests) > 0 {
-			given = append(given, fmt.Sprintf("%s request for %s %s", strings.Join(newRequests, ", "), kind, containers[i].Name))
-		}
-		if len(newLimits) > 0 {
-			given = append(given, fmt.Sprintf("%s limit for %s %s", strings.Join(newLimits, ", "), kind, containers[i].Name))
-		}
+		last = max(last, from)
 	}
-	return filled, given
+	return filled, last
 }
 
-// with is a list with what of the defaults it does not have, and the names of these.
-func with(list v1.ResourceList, defaults []amount) (out v1.ResourceList, names []string) {
-	out = list
+// with is a list with what of the defaults it does not have, and the last range that they are from, -1 for none.
+func with(list v1.ResourceList, defaults []gift) (out v1.ResourceList, last int) {
+	out, last = list, -1
 	for _, d := range defaults {
 		if _, has := list[d.name]; has {
 			continue
 		}
-		if names == nil {
+		if last < 0 {
 			if out = maps.Clone(list); out == nil {
 				out = v1.ResourceList{}
 			}
 		}
 		out[d.name] = d.quantity
-		names = append(names, string(d.name))
+		last = max(last, d.from)
 	}
-	return out, names
+	return out, last
+}
+
+// tell says what a range has given to containers that were without.
+func (l Limits) tell(containers []v1.Container, kind string, from int) (told []string) {
+	lacking := func(list v1.ResourceList, defaults []gift) string {
+		var names []string
+		for _, d := range defaults {
+			if _, has := list[d.name]; !has && d.from == from {
+				names = append(names, string(d.name))
+			}
+		}
+		return strings.Join(names, ", ")
+	}
+	for _, c := range containers {
+		if names := lacking(c.Resources.Requests, l.requests); names != "" {
+			told = append(told, fmt.Sprintf("%s request for %s %s", names, kind, c.Name))
+		}
+		if names := lacking(c.Resources.Limits, l.limits); names != "" {
+			told = append(told, fmt.Sprintf("%s limit for %s %s", names, kind, c.Name))
+		}
+	}
+	return told
 }
 
 // Check says which limits a Pod breaks.
 func (l Limits) Check(pod *v1.Pod) error {
-	var whole *use
-	for _, r := range l {
-		var errs []error
-		for i := range r.items {
-			switch item := &r.items[i]; item.of {
-			case v1.LimitTypeContainer:
-				for j := range pod.Spec.Containers {
-					errs = item.check(&use{pod.Spec.Containers[j].Resources.Requests, pod.Spec.Containers[j].Resources.Limits}, errs)
-				}
-				for j := range pod.Spec.InitContainers {
-					errs = item.check(&use{pod.Spec.InitContainers[j].Resources.Requests, pod.Spec.InitContainers[j].Resources.Limits}, errs)
-				}
-			case v1.LimitTypePod:
-				if whole == nil {
-					options := resourcehelper.PodResourcesOptions{ExcludeOverhead: true}
-					whole = &use{resourcehelper.PodRequests(pod, options), resourcehelper.PodLimits(pod, options)}
-				}
-				errs = item.check(whole, errs)
-			}
-		}
-		if len(errs) > 0 {
+	whole := wholeOf(pod)
+	if len(checkPod(l.tight, pod, whole)) == 0 {
+		return nil
+	}
+	for _, items := range l.ranges {
+		if errs := checkPod(items, pod, whole); len(errs) > 0 {
 			return utilerrors.NewAggregate(errs)
 		}
 	}
 	return nil
 }
 
+// wholeOf answers what a Pod as a whole has, which is worked out once.
+func wholeOf(pod *v1.Pod) func() *use {
+	var whole *use
+	return func() *use {
+		if whole == nil {
+			options := resourcehelper.PodResourcesOptions{ExcludeOverhead: true}
+			whole = &use{resourcehelper.PodRequests(pod, options), resourcehelper.PodLimits(pod, options)}
+		}
+		return whole
+	}
+}
+
+func checkPod(items []limitItem, pod *v1.Pod, whole func() *use) (errs []error) {
+	for i := range items {
+		switch item := &items[i]; item.of {
+		case v1.LimitTypeContainer:
+			for _, containers := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+				for j := range containers {
+					errs = item.check(&use{containers[j].Resources.Requests, containers[j].Resources.Limits}, errs)
+				}
+			}
+		case v1.LimitTypePod:
+			errs = item.check(whole(), errs)
+		}
+	}
+	return errs
+}
+
 // CheckClaim says which limits a claim breaks: of a claim only requests are looked at.
 func (l Limits) CheckClaim(claim *v1.PersistentVolumeClaim) error {
 	of := &use{requests: claim.Spec.Resources.Requests}
-	for _, r := range l {
+	for _, items := range l.ranges {
 		var errs []error
-		for _, item := range r.items {
+		for _, item := range items {
 			if item.of != v1.LimitTypePersistentVolumeClaim {
 				continue
 			}

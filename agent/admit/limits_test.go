@@ -211,21 +211,25 @@ func TestLimitsAreKubernetesOwn(t *testing.T) {
 			pod.Spec.Resources = &v1.ResourceRequirements{Requests: list("cpu=1"), Limits: list("cpu=2 memory=1Gi")}
 		}
 		claim := &v1.PersistentVolumeClaim{Spec: v1.PersistentVolumeClaimSpec{Resources: v1.VolumeResourceRequirements{Requests: amounts.Draw(t, "claimed")}}}
-		r := &v1.LimitRange{}
-		for _, of := range []v1.LimitType{v1.LimitTypeContainer, v1.LimitTypePod, v1.LimitTypePersistentVolumeClaim} {
-			r.Spec.Limits = append(r.Spec.Limits, v1.LimitRangeItem{
-				Type: of, Min: amounts.Draw(t, "min"), Max: amounts.Draw(t, "max"), MaxLimitRequestRatio: amounts.Draw(t, "ratio"),
-				Default: amounts.Draw(t, "default"), DefaultRequest: amounts.Draw(t, "defaultRequest"),
-			})
+		ranges := []*v1.LimitRange{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}, {ObjectMeta: metav1.ObjectMeta{Name: "b"}}}
+		for _, r := range ranges {
+			for _, of := range []v1.LimitType{v1.LimitTypeContainer, v1.LimitTypePod, v1.LimitTypePersistentVolumeClaim} {
+				r.Spec.Limits = append(r.Spec.Limits, v1.LimitRangeItem{
+					Type: of, Min: amounts.Draw(t, "min"), Max: amounts.Draw(t, "max"), MaxLimitRequestRatio: amounts.Draw(t, "ratio"),
+					Default: amounts.Draw(t, "default"), DefaultRequest: amounts.Draw(t, "defaultRequest"),
+				})
+			}
 		}
-		limits := NewLimits([]*v1.LimitRange{r})
+		limits := NewLimits(ranges)
 		filled := limits.Fill(pod)
 		var theirs core.Pod
 		if err := corev1.Convert_v1_Pod_To_core_Pod(pod.DeepCopy(), &theirs, nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := limitranger.PodMutateLimitFunc(r, &theirs); err != nil {
-			t.Fatal(err)
+		for _, r := range ranges {
+			if err := limitranger.PodMutateLimitFunc(r, &theirs); err != nil {
+				t.Fatal(err)
+			}
 		}
 		var back v1.Pod
 		if err := corev1.Convert_core_Pod_To_v1_Pod(&theirs, &back, nil); err != nil {
@@ -244,17 +248,29 @@ func TestLimitsAreKubernetesOwn(t *testing.T) {
 		if got, want := filled.Annotations[LimitRangerAnnotation], back.Annotations[LimitRangerAnnotation]; got != want {
 			t.Fatalf("it tells %q, want %q", got, want)
 		}
-		if got, want := wordsOf(limits.Check(filled)), wordsOf(limitranger.PodValidateLimitFunc(r, &theirs)); !slices.Equal(got, want) {
+		if got, want := wordsOf(limits.Check(filled)), firstWords(ranges, func(r *v1.LimitRange) error { return limitranger.PodValidateLimitFunc(r, &theirs) }); !slices.Equal(got, want) {
 			t.Fatalf("a Pod breaks\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		var theirClaim core.PersistentVolumeClaim
 		if err := corev1.Convert_v1_PersistentVolumeClaim_To_core_PersistentVolumeClaim(claim.DeepCopy(), &theirClaim, nil); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := wordsOf(limits.CheckClaim(claim)), wordsOf(limitranger.PersistentVolumeClaimValidateLimitFunc(r, &theirClaim)); !slices.Equal(got, want) {
+		if got, want := wordsOf(limits.CheckClaim(claim)), firstWords(ranges, func(r *v1.LimitRange) error {
+			return limitranger.PersistentVolumeClaimValidateLimitFunc(r, &theirClaim)
+		}); !slices.Equal(got, want) {
 			t.Fatalf("a claim breaks\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	})
+}
+
+// firstWords are those of the first range that is broken.
+func firstWords(ranges []*v1.LimitRange, broken func(*v1.LimitRange) error) []string {
+	for _, r := range ranges {
+		if words := wordsOf(broken(r)); len(words) > 0 {
+			return words
+		}
+	}
+	return nil
 }
 
 // wordsOf are the parts of an error, which Kubernetes has in no order.
