@@ -24,27 +24,27 @@ func (a *Agent) judged(id objects.ID, body []byte, dryRun bool) ([]byte, error) 
 		return body, nil
 	}
 	var fields map[string]any
-	if utiljson.Unmarshal(body, &fields) != nil {
+	if utiljson.Unmarshal(body, &fields) != nil || fields == nil {
 		return body, nil
 	}
 	now := typedOf(id, fields)
 	var was metav1.Object
-	if kept, err := a.objects.Get(id); err == nil {
+	kept, err := a.objects.Get(id)
+	if err == nil {
 		was = typedOf(id, kept.Content)
 	}
-	if now == nil {
+	if now == nil || objects.Ending(kept.Content) {
 		return body, nil
 	}
-	var err error
 	switch o := now.(type) {
 	case *v1.Pod:
-		if was == nil {
-			if now, err = a.give(fields, o); err == nil {
-				body, err = json.Marshal(fields)
-			}
+		if err = nil; was == nil {
+			now, err = a.give(fields, o)
 		}
 	case *v1.PersistentVolumeClaim:
 		err = a.sources.policy().limits[id.Namespace].CheckClaim(o)
+	default:
+		err = nil
 	}
 	if err == nil && (was == nil || countsAnew(now, was)) {
 		err = a.promise(id, now, was, !dryRun)
@@ -54,6 +54,8 @@ func (a *Agent) judged(id objects.ID, body []byte, dryRun bool) ([]byte, error) 
 		return nil, server.As(server.ErrInvalid, err.Error())
 	case err != nil:
 		return nil, forbidden(id, err)
+	case id.Resource == podResource && was == nil:
+		return json.Marshal(fields) // with what it was given
 	}
 	return body, nil
 }
@@ -69,8 +71,11 @@ func typedOf(id objects.ID, fields map[string]any) metav1.Object {
 		if runtime.DefaultUnstructuredConverter.FromUnstructured(fields, o) != nil {
 			return nil
 		}
-		manifests.Default(o.(metav1.Object))
-		return o.(metav1.Object)
+		typed := o.(metav1.Object)
+		typed.SetNamespace(id.Namespace)
+		typed.SetName(id.Name)
+		manifests.Default(typed)
+		return typed
 	}
 	return nil
 }

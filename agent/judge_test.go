@@ -376,7 +376,7 @@ func TestTheAPIKeepsToLimitRanges(t *testing.T) {
 	if _, err := put(id("persistentvolumeclaims", "shop", "data"), claim("1Gi")); err != nil {
 		t.Errorf("a claim of the maximum: %v", err)
 	}
-	for what, body := range map[string]string{"no object": "[]", "no containers": `{"spec": {"containers": [null]}}`, "no list of them": `{"spec": {"containers": 1}}`} {
+	for what, body := range map[string]string{"no object": "[]", "nothing": "null", "no containers": `{"spec": {"containers": [null]}}`, "no list of them": `{"spec": {"containers": 1}}`} {
 		if _, err := put(id("pods", "shop", "wrong"), []byte(body)); !errors.Is(err, server.ErrInvalid) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -137,10 +137,10 @@ func (r *roster) ledger() *admit.Ledger {
 			charge(key, pod)
 		}
 	}
-	for key, w := range r.workers {
+	for key, w := range r.workers { // those of manifests that were evicted
 		now := w.published.Load()
 		_, placed := r.placed[key]
-		if now != nil && isTerminal(now.Status.Phase) && !placed && r.books.pods[key] == nil {
+		if now != nil && isTerminal(now.Status.Phase) && !placed && r.books.pods[key] == nil && r.queue.waiting[key] == nil {
 			l.Charge(r.useOf(now).Ended())
 		}
 	}

@@ -204,7 +204,7 @@ func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool)
 		return r.refuse(w, forNeighbours, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 "+why)
 	}
 	if refused := r.queue.ask(r, pod, has, taken); refused.Quota {
-		r.refused[w] = forRoom
+		r.refused[w], r.queue.waiting[w.key].nominated = forRoom, false
 		return Ruling{Held, noQuota, refused.Why}, false
 	} else if refused.Why != "" {
 		r.refused[w] = forRoom

@@ -60,7 +60,9 @@ func TestQuotasOfAnAPI(t *testing.T) {
 	k := n.kubectl()
 	k.write("quota.yaml", quotaFile("requests.cpu: 250m, limits.cpu: 1, pods: 3, configmaps: 4, requests.storage: 1Gi, requests.nvidia.com/gpu: 1, count/deployments.apps: 2"))
 	k.write("wrong.yaml", quotaFile("requests.cpu: -1, cows: 1"))
-	pod := func(name, resources string) string { return simple(name, forever) + "    resources: {" + resources + "}\n" }
+	pod := func(name, resources string) string {
+		return simple(name, forever) + "    resources: {" + resources + "}\n"
+	}
 	k.write("small.yaml", pod("small", "requests: {cpu: 100m}, limits: {cpu: 200m}"))
 	k.write("large.yaml", pod("large", "requests: {cpu: 100m}, limits: {cpu: 200m}"))
 	k.write("silent.yaml", pod("silent", "requests: {cpu: 10m}"))
