@@ -17,7 +17,7 @@ type Wish struct {
 	Handler string  // the runtime handler of its class; "" is the node's default
 	Source  string  // which of the agent's sources named it
 	Ruling  Ruling
-	Wait    Ruling // why a Pod may not begin for what it refers to; one that runs is none the worse for it
+	Wait    Ruling // why a Pod may not begin for what objects say; one that runs goes on, and on as it is where it would have to begin anew
 	// Objects are those that the Pod refers to, as they were in the same moment as the Pod; nil where not all sources have
 	// spoken yet.
 	Objects inputs.Objects

@@ -59,21 +59,26 @@ func (n *node) handler(p *v1.Pod) string {
 	return string(record.Runtime.Options.GetValue())
 }
 
-// withSecond starts the agent anew with a second handler, which is runc by another path.
-func (n *node) withSecond() (path string) {
+// secondHandler is one beside the default: crun where it is installed and can run, else runc by another path.
+func (n *node) secondHandler() (name, program string) {
 	n.t.Helper()
+	crun, err := exec.LookPath("crun")
+	if _, v1 := os.Stat("/sys/fs/cgroup/memory"); err == nil && v1 != nil { // crun refuses a hybrid layout
+		return "crun", crun
+	}
+	n.t.Logf("crun is not tried: it is not installed (%v), or this host has cgroup v1", err)
 	runc, err := exec.LookPath("runc")
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	path = n.path("second")
-	if err := os.Symlink(runc, path); err != nil {
+	program = n.path("second")
+	if err := os.Symlink(runc, program); err != nil {
 		n.t.Fatal(err)
 	}
-	n.flags = append(n.flags, "--runtime-handler", "second=io.containerd.runc.v2,BinaryName="+path)
+	n.flags = append(n.flags, "--runtime-handler", "second=io.containerd.runc.v2,BinaryName="+program)
 	n.stopAgent()
 	n.restart()
-	return path
+	return "second", program
 }
 
 // runtimeClassFile is a manifest of a RuntimeClass.
@@ -86,11 +91,11 @@ func runtimeClassFile(name, handler, more string) string {
 func TestRuntimeClasses(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
-	second := n.withSecond()
+	handler, second := n.secondHandler()
 	const limit = "    resources: {limits: {memory: 32Mi, cpu: 100m}}\n"
 	n.apply("heavy.yaml", simple("heavy", forever, "  runtimeClassName: heavy")+limit)
 	n.heldFor("heavy", "RuntimeClass", `pod rejected: RuntimeClass "heavy" not found`)
-	n.apply("class.yaml", runtimeClassFile("heavy", "second", "overhead: {podFixed: {memory: 16Mi, cpu: 50m}}\nscheduling: {nodeSelector: {kubernetes.io/os: linux}, tolerations: [{key: a, operator: Exists}]}\n"))
+	n.apply("class.yaml", runtimeClassFile("heavy", handler, "overhead: {podFixed: {memory: 16Mi, cpu: 50m}}\nscheduling: {nodeSelector: {kubernetes.io/os: linux}, tolerations: [{key: a, operator: Exists}]}\n"))
 	heavy := n.awaitReady("heavy")
 	if got := n.podLimit(heavy); got != "50331648" {
 		t.Errorf("the limit of its cgroup is %s", got)
@@ -147,7 +152,7 @@ func TestRuntimeClasses(t *testing.T) {
 func TestRuntimeClassesOfAnAPI(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
-	n.withSecond()
+	handler, _ := n.secondHandler()
 	k := n.kubectl()
 	client, ctx := k.clientset(), t.Context()
 	classes := client.NodeV1().RuntimeClasses()
@@ -160,7 +165,7 @@ func TestRuntimeClassesOfAnAPI(t *testing.T) {
 	}
 	made := map[string]*nodev1.RuntimeClass{}
 	for _, name := range []string{"plain", "heavy", "broken"} {
-		class := &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"of": "test"}}, Handler: "second"}
+		class := &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"of": "test"}}, Handler: handler}
 		switch name {
 		case "heavy":
 			class.Overhead = &nodev1.Overhead{PodFixed: v1.ResourceList{v1.ResourceCPU: resource.MustParse("10m"), v1.ResourceMemory: resource.MustParse("1Mi")}}
@@ -211,8 +216,8 @@ func TestRuntimeClassesOfAnAPI(t *testing.T) {
 		t.Errorf("it is %s (%v)", broken.Status.Phase, err)
 	}
 	k.all(
-		row{"get runtimeclasses", "^NAME +HANDLER +AGE\n^heavy +second +[0-9]+s"},
-		row{"describe runtimeclass heavy", "^Name: +heavy\n^Handler: +second\nCpu: +10m"},
+		row{"get runtimeclasses", "^NAME +HANDLER +AGE\n^heavy +" + handler + " +[0-9]+s"},
+		row{"describe runtimeclass heavy", "^Name: +heavy\n^Handler: +" + handler + "\nCpu: +10m"},
 		row{"patch runtimeclass plain --type=merge -p {\"handler\":\"runc\"}", `error: The RuntimeClass "plain" is invalid: handler: Invalid value: "runc": field is immutable`},
 		row{"label runtimeclass plain patched=true", "runtimeclass.node.k8s.io/plain labeled"},
 	)
