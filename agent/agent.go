@@ -68,6 +68,8 @@ type Agent struct {
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
 	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), endings: make(chan struct{}, 1), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
+	a.sources.bound = a.bound
+	a.sources.handles = func(name string) bool { return n.Runtime.CheckHandler(name) == nil }
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
@@ -217,7 +219,7 @@ func (a *Agent) handOut() {
 	a.handing.Lock()
 	defer a.handing.Unlock()
 	wishes := a.sources.wishes()
-	a.expect(wishes, time.Now())
+	a.expect(wishes, a.sources.counted(), time.Now())
 	for _, w := range a.all() {
 		if wishes[w.key] == nil && a.sources.gone(w.source(), w.key) {
 			w.want(nil)

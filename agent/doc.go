@@ -20,7 +20,9 @@
 //	beside.go    whether it may begin beside those that are there
 //	queue.go     who is given room on it first
 //	preempt.go   who makes room for others
-//	classes.go   what follows from the classes that a Pod names
+//	classes.go   what follows from the classes that a Pod names, and from LimitRanges
+//	quota.go     what is used of ResourceQuotas
+//	judge.go     what an API may make beside what there is
 //	objects.go   objects that are made through an API
 //	keep.go      what of them is kept as it was written
 //	namespaces.go  the namespaces that an API has

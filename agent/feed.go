@@ -317,6 +317,7 @@ func (a *Agent) sightings() map[objects.ID]sighting {
 		}, 0}
 	}
 	a.seeEndpoints(seen)
+	a.seeQuotas(seen)
 	return seen
 }
 

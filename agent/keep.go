@@ -29,6 +29,8 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 	case manifests.KindClaim, manifests.KindVolume:
 		delete(fields, "status")
 		a.unbind(id, fields, was)
+	case manifests.KindResourceQuota:
+		delete(fields, "status")
 	case manifests.KindNode:
 		delete(fields, "status")
 		spec := child(fields, "spec")
@@ -96,7 +98,7 @@ func (a *Agent) completePriority(spec, was map[string]any) {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": spec}, &pod); err != nil {
 		return // it is refused
 	}
-	if err := manifests.Prioritise(&pod, a.sources.priorityClasses()); err != nil {
+	if err := manifests.Prioritise(&pod, a.sources.policy().priorities); err != nil {
 		delete(spec, "priority")
 		return
 	}

@@ -218,6 +218,9 @@ func (a *Agent) putInto(id objects.ID, body []byte, want objects.Condition) (obj
 		}
 	}
 	body, err := a.addressed(id, body)
+	if err == nil {
+		body, err = a.judged(id, body, want.DryRun)
+	}
 	if err != nil {
 		return objects.Object{}, err
 	}

@@ -37,6 +37,7 @@ func (a *Agent) PutObject(id server.ObjectID, body []byte, want server.Condition
 	if want.New && a.ends(key) && !a.keeps(key) {
 		return nil, server.As(server.ErrConflict, fmt.Sprintf("object is being deleted: %s %q already exists", id.Resource, id.Name))
 	}
+	defer a.fulfil(key)
 	o, err := a.putInto(key, body, objects.Condition(want))
 	answer, err := a.handOutChange(o, err, want.DryRun)
 	if err == nil && !want.DryRun {

@@ -15,13 +15,15 @@ import (
 // stands in it all the same: for its next instance. The roster's lock is its own.
 type queue struct {
 	waiting map[types.NamespacedName]*waiting
-	has     admit.Amounts                   // what the node has, as of the round
-	round   map[types.NamespacedName]string // why each may not begin, "" where it may; nil where that is to be asked anew
+	has     admit.Amounts                          // what the node has, as of the round
+	round   map[types.NamespacedName]admit.Refusal // why each may not begin; nil where that is to be asked anew
 }
 
 // waiting is a Pod that may have to wait.
 type waiting struct {
 	admit.Candidate
+	pod       *v1.Pod // as it is wanted
+	charged   bool    // it was made through an API: quotas count it as it waits
 	revision  string
 	aside     bool // it may not begin for other reasons than want of room
 	nominated bool // others leave, or are leaving, to make room for it
@@ -37,14 +39,14 @@ func (q *queue) expect(wishes map[types.NamespacedName]*Wish, now time.Time) (ch
 	}
 	for key, wish := range wishes {
 		was := q.waiting[key]
-		if !mayBegin(wish) || was != nil && was.revision == wish.Pod.Revision && was.Priority == corev1.PodPriority(wish.Pod.Pod) {
+		if !mayBegin(wish) || was != nil && was.revision == wish.Pod.Revision && was.Priority == corev1.PodPriority(wish.Pod.Pod) && sameSpec(was.pod, wish.Pod.Pod) {
 			continue
 		}
 		since := now
 		if was != nil {
 			since = was.Since
 		}
-		q.waiting[key] = &waiting{Candidate: candidate(wish.Pod.Pod, since), revision: wish.Pod.Revision}
+		q.waiting[key] = &waiting{Candidate: candidate(wish.Pod.Pod, since), pod: wish.Pod.Pod, charged: wish.Source == SourceAPI, revision: wish.Pod.Revision}
 		changed = true
 	}
 	return changed
@@ -72,12 +74,12 @@ func (q *queue) stepAside(key types.NamespacedName) bool {
 	return true
 }
 
-// ask says why there is no room for a Pod that begins now, beside those that are placed and those that go first: "" where there is.
-func (q *queue) ask(pod *v1.Pod, placed map[types.NamespacedName]place, has, taken admit.Amounts) string {
+// ask says why there is no room for a Pod that begins now, beside those that are placed and those that go first.
+func (q *queue) ask(r *roster, pod *v1.Pod, has, taken admit.Amounts) admit.Refusal {
 	key := key(pod)
 	w := q.waiting[key]
 	if w == nil {
-		w = &waiting{Candidate: candidate(pod, pod.CreationTimestamp.Time)}
+		w = &waiting{Candidate: candidate(pod, pod.CreationTimestamp.Time), pod: pod}
 		q.waiting[key], q.round = w, nil
 	}
 	if asks := admit.Asks(pod); w.aside || !maps.Equal(w.Asks, asks) {
@@ -88,11 +90,14 @@ func (q *queue) ask(pod *v1.Pod, placed map[types.NamespacedName]place, has, tak
 	}
 	var candidates []admit.Candidate
 	for name, w := range q.waiting {
-		if _, there := placed[name]; !w.aside && (!there || name == key) {
+		if _, there := r.placed[name]; !w.aside && (!there || name == key) {
+			if !w.charged {
+				w.Uses = r.useOf(w.pod)
+			}
 			candidates = append(candidates, w.Candidate)
 		}
 	}
-	q.has, q.round = has, admit.Round(has, taken, candidates)
+	q.has, q.round = has, admit.Round(has, taken, r.ledger(), candidates)
 	return q.round[key]
 }
 

@@ -2,11 +2,9 @@ package agent
 
 import (
 	"testing"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 )
 
@@ -32,14 +30,7 @@ func important(p *v1.Pod) { p.Spec.Priority = ptr.To(int32(1000)) }
 
 // hand has workers be wanted all at once, in an order of the caller's, as the agent does.
 func (a *agency) hand(workers []*worker, wishes ...*Wish) {
-	all := map[types.NamespacedName]*Wish{}
-	for _, wish := range wishes {
-		all[key(wish.Pod.Pod)] = wish
-	}
-	a.roster.expect(all, time.Now())
-	for _, w := range workers {
-		w.want(all[w.key])
-	}
+	a.give(counted{}, workers, wishes...)
 }
 
 // begun says whether a worker's Pod has its place on the node.

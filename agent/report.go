@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -65,7 +66,19 @@ func refusedPod(r manifests.Refusal) v1.Pod {
 	}
 }
 
-func (a *Agent) refused() []manifests.Refusal { return a.sources.refused() }
+// refused are the faults of all sources, and the manifests of Pods that may not begin for what objects say.
+func (a *Agent) refused() []manifests.Refusal {
+	all := a.sources.refused()
+	for _, w := range a.all() {
+		if r := w.complaint.Load(); r != nil {
+			all = append(all, *r)
+		}
+	}
+	slices.SortStableFunc(all, func(x, y manifests.Refusal) int {
+		return cmp.Or(cmp.Compare(x.File, y.File), cmp.Compare(x.Line, y.Line))
+	})
+	return all
+}
 
 // Manifests answers what was read from the manifest directory, and what of it was refused.
 func (a *Agent) Manifests() server.Manifests {

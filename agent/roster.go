@@ -31,6 +31,7 @@ type roster struct {
 	placed  map[types.NamespacedName]place // of those that have ended in full nothing is left here
 	refused map[*worker]refusal
 	queue   queue
+	books   books
 }
 
 // refusal is what a claim was refused for.
@@ -45,7 +46,7 @@ const (
 
 // place is what a Pod on the node takes of it.
 type place struct {
-	pod    *v1.Pod // as it began
+	pod    *v1.Pod // as it began, with the resources that are wanted by now
 	asks   admit.Amounts
 	waits  admit.Amounts // for so much more
 	leaves bool          // to make room for another one
@@ -203,10 +204,13 @@ func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool)
 	if why := beside(pod, standing, r.self); why != "" {
 		return r.refuse(w, forNeighbours, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 "+why)
 	}
-	if why := r.queue.ask(pod, r.placed, has, taken); why != "" {
+	if refused := r.queue.ask(r, pod, has, taken); refused.Quota {
+		r.refused[w], r.queue.waiting[w.key].nominated = forRoom, false
+		return Ruling{Held, noQuota, refused.Why}, false
+	} else if refused.Why != "" {
 		r.refused[w] = forRoom
 		r.preempt(pod, has)
-		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + why}, false
+		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + refused.Why}, false
 	}
 	r.grant(w.key, pod)
 	return Ruling{}, true
@@ -230,11 +234,12 @@ func (r *roster) stepAside(key types.NamespacedName) {
 	}
 }
 
-// expect says which Pods are wanted by now.
-func (r *roster) expect(wishes map[types.NamespacedName]*Wish, now time.Time) {
+// expect says which Pods are wanted by now, and what counts for quotas besides.
+func (r *roster) expect(wishes map[types.NamespacedName]*Wish, counted counted, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.queue.expect(wishes, now) {
+	changed := r.count(counted, wishes)
+	if r.queue.expect(wishes, now) || changed {
 		r.reopen()
 	}
 }
@@ -304,6 +309,10 @@ func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, mes
 	if maps.Equal(asks, place.asks) && place.waits == nil {
 		return "", ""
 	}
+	if why := r.overQuota(pod, place.pod); why != "" {
+		r.refused[w] = forRoom
+		return v1.PodReasonDeferred, why
+	}
 	others := admit.Amounts{}
 	standing, _ := r.standing()
 	for _, other := range standing {
@@ -313,7 +322,7 @@ func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, mes
 	}
 	reason, message = admit.Resize(has, others, place.asks, asks)
 	waited := place.waits
-	place.waits = nil
+	place.pod, place.waits = pod, nil
 	switch reason {
 	case "":
 		place.asks = asks

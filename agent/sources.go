@@ -21,11 +21,15 @@ const (
 // sources are what each source of wishes wants, as it was told last, and what was ruled about it. Of two sources that name
 // one Pod, the one before the other in order is followed, and the other is refused by name.
 type sources struct {
-	order []string
+	order   []string
+	handles func(name string) bool                 // says whether there is a runtime handler; nil is that there is none
+	bound   func() map[types.NamespacedName]string // what claims are bound to; nil is that none is
 
-	mu      sync.Mutex
-	sets    map[string]manifests.Set
-	rulings map[types.NamespacedName]ruled
+	mu       sync.Mutex
+	sets     map[string]manifests.Set
+	rulings  map[types.NamespacedName]ruled
+	governed *policy               // of the objects, nil where that is to be worked out
+	admitted map[*v1.Pod]admission // of Pods as they were written, by the present policy
 }
 
 // ruled is a Ruling about one revision of a Pod.
@@ -49,6 +53,9 @@ func (s *sources) rule(key types.NamespacedName, revision string, ruling Ruling)
 func (s *sources) tell(source string, set manifests.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if before, told := s.sets[source]; !told || !slices.Equal(governing(before.Objects), governing(set.Objects)) {
+		s.governed, s.admitted = nil, nil
+	}
 	s.sets[source] = set
 }
 
@@ -90,7 +97,8 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 	defer s.mu.Unlock()
 	wishes := map[types.NamespacedName]*Wish{}
 	objects := s.objects()
-	classes := priorityClasses(objects)
+	policy := s.policyNow()
+	admitted := map[*v1.Pod]admission{}
 	for _, source := range s.order {
 		for i := range s.sets[source].Pods {
 			p := &s.sets[source].Pods[i]
@@ -98,18 +106,35 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 			if wishes[key] != nil {
 				continue
 			}
-			wishes[key] = prioritised(&Wish{Pod: p, Source: source, Objects: named(p.Pod, objects)}, classes)
+			wishes[key] = s.wish(p, source, policy, admitted)
+			wishes[key].Objects = named(p.Pod, objects)
+			if err := s.claimsWithin(wishes[key], policy); err != nil && wishes[key].Wait.Verdict == Admitted {
+				wishes[key].Wait = Ruling{Held, notWithin, err.Error()}
+			}
 			if r := s.rulings[key]; r.revision == p.Revision {
 				wishes[key].Ruling = r.ruling
 			}
 		}
 	}
+	s.admitted = admitted
 	for key, r := range s.rulings {
 		if wish := wishes[key]; wish == nil || wish.Pod.Revision != r.revision {
 			delete(s.rulings, key)
 		}
 	}
 	return wishes
+}
+
+// wish is one for a Pod as a policy has it.
+func (s *sources) wish(p *manifests.Pod, source string, policy *policy, admitted map[*v1.Pod]admission) *Wish {
+	made, known := s.admitted[p.Pod]
+	if !known {
+		made = s.admit(p.Pod, source, policy)
+	}
+	admitted[p.Pod] = made
+	of := *p
+	of.Pod = made.pod
+	return &Wish{Pod: &of, Asked: made.asked, Handler: made.handler, Source: source, Wait: made.wait}
 }
 
 // objects are those of all sources, nil where one has not spoken yet. Of two with one name the one of the source before is

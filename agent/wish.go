@@ -12,13 +12,23 @@ import (
 // Wish is what is wanted of one Pod: a version of it, and what was ruled about it. Whoever admits or evicts only asks, by
 // a ruling; the Pod's worker stays the one that acts.
 type Wish struct {
-	Pod    *manifests.Pod
-	Source string // which of the agent's sources named it
-	Ruling Ruling
-	Wait   Ruling // why a Pod may not begin for what it refers to; one that runs is none the worse for it
+	Pod     *manifests.Pod
+	Asked   *v1.Pod // the Pod as it was written, without what objects such as its classes give it; nil where that is nothing
+	Handler string  // the runtime handler of its class; "" is the node's default
+	Source  string  // which of the agent's sources named it
+	Ruling  Ruling
+	Wait    Ruling // why a Pod may not begin for what objects say; one that runs goes on, and on as it is where it would have to begin anew
 	// Objects are those that the Pod refers to, as they were in the same moment as the Pod; nil where not all sources have
 	// spoken yet.
 	Objects inputs.Objects
+}
+
+// asked is the Pod as it was written.
+func (w *Wish) asked() *v1.Pod {
+	if w.Asked != nil {
+		return w.Asked
+	}
+	return w.Pod.Pod
 }
 
 // Ruling says whether a Pod may run now, and if not, why, in the words of its status.

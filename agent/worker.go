@@ -41,7 +41,7 @@ type host interface {
 	Exit(t node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated
 	OOMKills(t node.Target) (node.OOMKills, error)
 	LogMessage(t node.Target) string
-	Resize(ctx context.Context, t node.Target, during *v1.Pod, containers []node.Resize, after *v1.Pod) (given []string, err error)
+	Resize(ctx context.Context, t node.Target, containers []node.Resize, after *v1.Pod) (given []string, err error)
 	Exec(ctx context.Context, t node.Target, command []string) (int, []byte, error)
 	Teardown(ctx context.Context, t node.Target, attempts map[string]int) error
 	Release(ctx context.Context, t node.Target, detached bool) error
@@ -95,8 +95,9 @@ type worker struct {
 	preempted preemption           // the last one that was asked for
 	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
-	stepping  atomic.Int64  // when the present step began, in nanoseconds since 1970; 0 between steps
-	wake      chan struct{} // of size 1, carries no data
+	complaint atomic.Pointer[manifests.Refusal] // why what is wanted may not begin, where that is for its manifest to mend
+	stepping  atomic.Int64                      // when the present step began, in nanoseconds since 1970; 0 between steps
+	wake      chan struct{}                     // of size 1, carries no data
 
 	requests chan request
 	results  chan result
@@ -161,7 +162,7 @@ func newWorker(key types.NamespacedName, s *surroundings) *worker {
 func (w *worker) adopt(inst *instance) {
 	w.inst, w.origin, w.awaiting, w.stale = inst, inst.Source, inst.rebuilt, true
 	if inst.Ending == nil && !inst.rebuilt || inst.TornDown {
-		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.Pod, Revision: inst.Revision}, Source: inst.Source, Ruling: inst.Ruling}
+		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.desired(), Revision: inst.Revision}, Asked: inst.Asked, Handler: inst.Handler, Source: inst.Source, Ruling: inst.Ruling}
 	}
 	w.take(w.key, inst.Pod)
 	for _, id := range inst.ids() {
@@ -173,8 +174,8 @@ func (w *worker) adopt(inst *instance) {
 // want says what is wanted from now on; nil is nothing.
 func (w *worker) want(wish *Wish) {
 	w.mu.Lock()
-	same := !w.awaiting && (wish == nil) == (w.wanted == nil) &&
-		(wish == nil || wish.Pod.Revision == w.wanted.Pod.Revision && wish.Ruling == w.wanted.Ruling && wish.Wait == w.wanted.Wait)
+	same := !w.awaiting && (wish == nil) == (w.wanted == nil) && (wish == nil || wish.Pod.Revision == w.wanted.Pod.Revision &&
+		wish.Ruling == w.wanted.Ruling && wish.Wait == w.wanted.Wait && wish.Handler == w.wanted.Handler && sameSpec(wish.Pod.Pod, w.wanted.Pod.Pod))
 	if same && wish != nil && !wish.Objects.Same(w.wanted.Objects) {
 		same, w.forgiving = false, forgiveAll // what failed for want of one, or of what it says now, need not wait
 	}
@@ -442,6 +443,7 @@ func (w *worker) adjust() {
 	if w.inst != nil && w.inst.Ending == nil && wanted != nil {
 		w.refer(wanted.Objects)
 	}
+	w.noteRefused(wanted)
 }
 
 // pardon forgets failures and, for a retry, what restarts have to wait. That goes for containers that run as well: the end of
@@ -483,7 +485,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		var ok bool
 		if ruling, ok = w.claim(w, pod, w.room()); ok { // from here on others read it
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
-			w.inst.Source = wanted.Source
+			w.inst.Source, w.inst.Asked, w.inst.Handler = wanted.Source, wanted.Asked, wanted.Handler
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
 			w.pending, w.widened = status.Fault{}, false
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
@@ -521,10 +523,13 @@ func (w *worker) follow(wanted *Wish) {
 		w.end("the manifest was changed", Ruling{})
 		return
 	}
-	running := manifests.Normalise(w.desired())
+	running := manifests.Normalise(w.inst.asked())
 	running.Spec.EphemeralContainers = nil // which no source knows of
-	switch difference(running, wanted.Pod.Pod) {
+	switch difference(running, wanted.asked()) {
 	case recreate:
+		if wanted.Wait.Verdict != Admitted { // nothing would follow
+			return
+		}
 		w.end("the manifest was changed", Ruling{})
 	case restarts:
 		for name := range w.prepared {
@@ -546,9 +551,12 @@ func (w *worker) replacePod(wanted *Wish) {
 	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
 	pod.Spec.EphemeralContainers = w.inst.Pod.Spec.EphemeralContainers
 	manifests.KeepPriority(pod, w.inst.Pod) // where its class is gone
-	w.inst.Wanted = nil
-	if given, wanted := manifests.ResourcesOf(w.inst.Pod), manifests.ResourcesOf(pod); !given.Equal(wanted) {
-		pod, w.inst.Wanted = given.In(pod), &wanted
+	if !w.inst.rebuilt {
+		keepGiven(pod, wanted, w.inst)
+	}
+	w.inst.Asked, w.inst.Wanted = unlike(wanted.asked(), pod), nil
+	if given, wants := manifests.ResourcesOf(w.inst.Pod), manifests.ResourcesOf(pod); !given.Equal(wants) {
+		pod, w.inst.Wanted = given.In(pod), &wants
 	}
 	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
 	w.stale = true
@@ -562,7 +570,7 @@ func (w *worker) recognise(wanted *Wish) {
 		w.inst.Pod, w.inst.Wanted = w.desired(), nil
 	}
 	w.inst.Resizing = &resizing{Generation: w.inst.Pod.Generation, Most: manifests.ResourcesOf(w.inst.Pod)}
-	w.inst.rebuilt = false
+	w.inst.rebuilt, w.inst.Handler = false, wanted.Handler
 	w.freePorts(w.inst.Pod)
 	w.take(w.key, w.inst.Pod)
 }

@@ -4,6 +4,9 @@
 //	amounts.go  sums of resources, and what a node lacks of them
 //	reserve.go  what of a node is not for Pods
 //	resize.go   who may have other amounts than it has
+//	limits.go   what LimitRanges give, and allow
+//	use.go      what objects use of quotas
+//	quota.go    what quotas have left
 //	admit.go    who may begin
 //	preempt.go  who has to go for it
 package admit
@@ -24,6 +27,13 @@ type Candidate struct {
 	Priority int32
 	Since    time.Time // it is wanted
 	Asks     Amounts
+	Uses     *Use // of quotas; nil of one that is charged for already
+}
+
+// Refusal is why a Candidate may not begin: the zero Refusal is of one that may.
+type Refusal struct {
+	Quota bool // it is a quota that has too little, not the node
+	Why   string
 }
 
 // NewCandidate is a Pod that is wanted since then.
@@ -44,19 +54,24 @@ func (c *Candidate) compare(other *Candidate) int {
 // Before says whether a Candidate goes before another one.
 func (c *Candidate) Before(other *Candidate) bool { return c.compare(other) < 0 }
 
-// Round says of all candidates why they may not begin beside what is taken, "" of those that may. Who goes first is given what it
-// asks for, if that is there; who does not fit keeps nobody behind it from what is left, as with the scheduler. Candidates are
-// sorted in place.
-func Round(has, taken Amounts, candidates []Candidate) map[types.NamespacedName]string {
+// Round says of all candidates why they may not begin beside what is taken, and what a ledger says is used. Who goes first is given
+// what it asks for, if that is there; who does not fit keeps nobody behind it from what is left, as with the scheduler. Candidates are
+// sorted in place, and those that may begin are charged for.
+func Round(has, taken Amounts, ledger *Ledger, candidates []Candidate) map[types.NamespacedName]Refusal {
 	slices.SortFunc(candidates, func(a, b Candidate) int { return a.compare(&b) })
 	sum := Amounts{}
 	sum.Add(taken)
-	why := make(map[types.NamespacedName]string, len(candidates))
+	refused := make(map[types.NamespacedName]Refusal, len(candidates))
 	for i := range candidates {
 		c := &candidates[i]
-		if why[c.Name] = Lacks(has, sum, c.Asks); why[c.Name] == "" {
+		r := Refusal{true, ledger.Refuse(c.Uses, nil)}
+		if r.Why == "" {
+			r = Refusal{false, Lacks(has, sum, c.Asks)}
+		}
+		if refused[c.Name] = r; r.Why == "" {
 			sum.Add(c.Asks)
+			ledger.Charge(c.Uses)
 		}
 	}
-	return why
+	return refused
 }

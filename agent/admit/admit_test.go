@@ -118,8 +118,8 @@ func TestRound(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for name, why := range Round(amounts("cpu=3 pods=3"), amounts("cpu=1 pods=1"), r.pods) {
-				if why == "" {
+			for name, refused := range Round(amounts("cpu=3 pods=3"), amounts("cpu=1 pods=1"), nil, r.pods) {
+				if refused.Why == "" {
 					got = append(got, name.Name)
 				}
 			}
@@ -245,7 +245,7 @@ func BenchmarkRound(b *testing.B) {
 		for _, pod := range pods {
 			candidates = append(candidates, NewCandidate(pod, time.Time{}))
 		}
-		if why := Round(has, Amounts{}, candidates); len(why) != 500 {
+		if why := Round(has, Amounts{}, nil, candidates); len(why) != 500 {
 			b.Fatal(len(why))
 		}
 	}

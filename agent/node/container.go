@@ -9,7 +9,6 @@ import (
 
 	"github.com/moby/sys/signal"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -157,7 +156,7 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 		ID: t.ID(), Labels: n.labels(t), Sandbox: t.SandboxID(), Image: image, Pod: t.Pod, Container: t.Container,
 		Env: env, Hostname: hostname, Mounts: mounts,
 		SeccompDir: n.seccompDir(), SeccompDefault: n.SeccompDefault,
-		Handler:     ptr.Deref(t.Pod.Spec.RuntimeClassName, ""),
+		Handler:     t.handler(),
 		CgroupsPath: n.Cgroups.CgroupsPath(t.Pod, t.ID()),
 		Resources:   cgroups.ContainerResources(t.Pod, t.Container, n.Cgroups.Config()),
 		OOMScoreAdj: max(cgroups.OOMScoreAdj(t.Pod, t.Container, n.Memory), n.MinOOM),

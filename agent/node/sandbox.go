@@ -25,7 +25,7 @@ func (n *Node) LookSandbox(_ context.Context, t Target) (bool, error) {
 // CreateSandbox makes what the containers of a Pod share, but for what Attach puts into it. It answers what is wrong with the
 // Pod's DNS settings, in Kubernetes' words.
 func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, err error) {
-	if err := n.Runtime.CheckHandler(ptr.Deref(t.Pod.Spec.RuntimeClassName, "")); err != nil {
+	if err := n.Runtime.CheckHandler(t.handler()); err != nil {
 		return nil, err
 	}
 	cfg := sandbox.Config{ID: t.SandboxID()}
@@ -39,7 +39,7 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err := n.Volumes.Setup(ctx, t.Pod, given); err != nil {
 		return nil, &Fault{FailedMount, err}
 	}
-	if err := n.Cgroups.Ensure(t.Pod); err != nil {
+	if err := n.Cgroups.Ensure(t.Room); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	if warnings, err = n.writeEtc(t.Pod); err != nil {

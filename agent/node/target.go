@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/inputs"
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -15,6 +17,8 @@ import (
 // Target is one container of a Pod's instance, or its sandbox. It is a copy: actions may read it while the worker goes on.
 type Target struct {
 	Pod        *v1.Pod
+	Room       *v1.Pod // the same with the resources that its cgroup is to have room for
+	Handler    string  // the runtime handler; "" is the one that the Pod names, else the default
 	Revision   string
 	Objects    inputs.Objects // that the Pod refers to
 	Services   []*v1.Service  // that there are when the container is made
@@ -33,6 +37,11 @@ type Target struct {
 func (t Target) Of(attempt int) Target {
 	t.Attempt = attempt
 	return t
+}
+
+// handler is the name of the runtime handler, "" for the default. An instance that began before there were classes has none noted.
+func (t Target) handler() string {
+	return cmp.Or(t.Handler, ptr.Deref(t.Pod.Spec.RuntimeClassName, ""))
 }
 
 // SandboxID is the id of the Pod's sandbox.

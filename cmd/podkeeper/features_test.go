@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -329,42 +328,15 @@ func TestOutOfMemory(t *testing.T) {
 func TestASecondRuntimeHandler(t *testing.T) {
 	t.Parallel()
 	n := launch(t)
-	handler := "second"
-	crun, err := exec.LookPath("crun")
-	if _, v1 := os.Stat("/sys/fs/cgroup/memory"); err == nil && v1 != nil { // crun refuses a hybrid layout
-		handler = "crun"
-	} else {
-		t.Logf("crun is not tried: it is not installed (%v), or this host has cgroup v1", err)
-		if crun, err = exec.LookPath("runc"); err != nil {
-			t.Fatal(err)
-		}
-		n.stopAgent()
-		n.flags = []string{"--runtime-handler", "second=io.containerd.runc.v2,BinaryName=" + crun}
-		n.restart()
-	}
+	handler, program := n.secondHandler()
 	n.apply("two.yaml", simple("first", forever)+"---\n"+simple("second", forever, "  runtimeClassName: "+handler)+
 		"    resources: {limits: {memory: 32Mi}}\n---\n"+simple("third", forever, "  runtimeClassName: unheard-of"))
 	n.awaitReady("first")
 	pod := n.awaitReady("second")
-	c, ctx, err := n.ctr()
-	if err != nil {
-		t.Fatal(err)
+	if got := n.handler(pod); !strings.Contains(got, program) {
+		t.Errorf("it runs with the options %q, want %s", got, program)
 	}
-	defer c.Close()
-	found, err := c.LoadContainer(ctx, strings.TrimPrefix(containerStatus(pod, "app").ContainerID, "containerd://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	record, err := found.Info(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if options := string(record.Runtime.Options.GetValue()); !strings.Contains(options, crun) {
-		t.Errorf("it runs with the options %q, want %s", options, crun)
-	}
-	n.await("third", "says what it lacks", func(p *v1.Pod) bool {
-		return p.Status.Phase == v1.PodPending && strings.Contains(p.Status.Message, `runtime handler "unheard-of" is not known`)
-	})
+	n.heldFor("third", "RuntimeClass", `pod rejected: RuntimeClass "unheard-of" not found`)
 }
 
 func TestSecurityContext(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	v1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -122,7 +123,24 @@ func admitPod(o runtime.Object, there look) error {
 	if err := manifests.Prioritise(pod, classes); err != nil {
 		return errors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod.Name, err)
 	}
+	if err := classify(pod, there); err != nil {
+		return errors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod.Name, err)
+	}
 	return nil
+}
+
+// classify gives a Pod what its RuntimeClass asks for, or says in Kubernetes' words why it may not have it.
+func classify(pod *v1.Pod, there look) error {
+	listed, _ := there(nodev1.Resource("runtimeclasses")).List(mirror.Selection{})
+	var classes []*nodev1.RuntimeClass
+	for _, class := range listed {
+		classes = append(classes, class.(*nodev1.RuntimeClass))
+	}
+	class, err := manifests.RuntimeClassOf(pod, classes)
+	if err != nil {
+		return err
+	}
+	return manifests.Classify(pod, class)
 }
 
 // admitAccount refuses a Pod of an account that is not there, in the words of the admission plugin ServiceAccount. That which every

@@ -78,7 +78,7 @@ func coreResources() []*Resource {
 		},
 		{GroupVersionResource: core("endpoints"), Kind: "Endpoints", Singular: "endpoints", Short: []string{"ep"}, Namespaced: true, CreateOnUpdate: true, Object: &v1.Endpoints{}, Lists: &v1.EndpointsList{}}, //nolint:staticcheck // kubectl still asks for it
 		{GroupVersionResource: core("limitranges"), Kind: "LimitRange", Singular: "limitrange", Short: []string{"limits"}, Namespaced: true, Object: &v1.LimitRange{}, Lists: &v1.LimitRangeList{}},
-		{GroupVersionResource: core("resourcequotas"), Kind: "ResourceQuota", Singular: "resourcequota", Short: []string{"quota"}, Namespaced: true, Object: &v1.ResourceQuota{}, Lists: &v1.ResourceQuotaList{}},
+		{GroupVersionResource: core("resourcequotas"), Kind: "ResourceQuota", Singular: "resourcequota", Short: []string{"quota"}, Namespaced: true, Object: &v1.ResourceQuota{}, Lists: &v1.ResourceQuotaList{}, Prepare: func(o runtime.Object) { o.(*v1.ResourceQuota).Status = v1.ResourceQuotaStatus{} }},
 	}
 }
 

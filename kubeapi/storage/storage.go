@@ -278,10 +278,29 @@ func (c *Changeable) put(ctx context.Context, object runtime.Object, want server
 	if err != nil {
 		return nil, c.fault(err, object.(metav1.Object).GetName(), want.New)
 	}
+	if want.DryRun && want.New {
+		return object, given(object, answer)
+	}
 	if want.DryRun {
 		return object, nil
 	}
 	return c.mirrored(ctx, answer)
+}
+
+// given adds to a Pod that would be made what the agent would give it.
+func given(object runtime.Object, answer []byte) error {
+	pod, ok := object.(*v1.Pod)
+	if !ok {
+		return nil
+	}
+	would, err := Decode(answer)
+	if err != nil {
+		return errors.NewInternalError(err)
+	}
+	if would, ok := would.(*v1.Pod); ok {
+		pod.Spec, pod.Annotations = would.Spec, would.Annotations
+	}
+	return nil
 }
 
 // putWhole asks for all of an object.

@@ -239,6 +239,20 @@ func TestCreate(t *testing.T) {
 	if want := `pods "of" is forbidden: no PriorityClass with name high was found`; !errors.IsForbidden(err) || err.Error() != want {
 		t.Errorf("one of a class that is not there: %v, want %s", err, want)
 	}
+	of = web()
+	of.Name, of.Spec.RuntimeClassName = "of", ptr.To("heavy")
+	Scheme.Default(of)
+	_, err = pods.Create(asked(), of, nil, &metav1.CreateOptions{})
+	if want := `pods "of" is forbidden: pod rejected: RuntimeClass "heavy" not found`; !errors.IsForbidden(err) || err.Error() != want {
+		t.Errorf("one of a runtime class that is not there: %v, want %s", err, want)
+	}
+	a.tell(server.Added, "runtimeclasses.node.k8s.io", map[string]any{
+		"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": map[string]any{"name": "heavy"}, "handler": "kata", "overhead": map[string]any{"podFixed": map[string]any{"cpu": "10m"}},
+	})
+	classed, err := pods.Create(asked(), of, nil, &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err != nil || classed.(*v1.Pod).Spec.Overhead.Cpu().String() != "10m" {
+		t.Errorf("one of a class with an overhead: %v, %+v", err, classed)
+	}
 	if pod.Spec.Priority == nil || *pod.Spec.Priority != 0 {
 		t.Errorf("the priority of one without a class is %v", pod.Spec.Priority)
 	}
