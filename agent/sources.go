@@ -56,6 +56,10 @@ func (s *sources) tell(source string, set manifests.Set) {
 func (s *sources) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.known()
+}
+
+func (s *sources) known() bool {
 	for _, source := range s.order {
 		if set, told := s.sets[source]; !told || set.Err != nil {
 			return false
@@ -103,6 +107,9 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 				wishes[key].Ruling = r.ruling
 			}
 		}
+	}
+	if !s.known() { // what is wanted may be what was ruled about
+		return wishes
 	}
 	for key, r := range s.rulings {
 		if wish := wishes[key]; wish == nil || wish.Pod.Revision != r.revision {
