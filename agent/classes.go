@@ -34,7 +34,7 @@ func prioritised(wish *Wish, classes []*schedulingv1.PriorityClass) *Wish {
 	}
 	pod := *wish.Pod.Pod
 	if err := manifests.Prioritise(&pod, classes); err != nil {
-		wish.Wait = Ruling{Held, notPrioritised, err.Error()}
+		wish.Wait = hold(notPrioritised, err.Error())
 		return wish
 	}
 	pod.Spec.PriorityClassName = wish.Pod.Spec.PriorityClassName // another class may be the default one later

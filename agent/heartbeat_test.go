@@ -96,6 +96,20 @@ func TestTheNodeIsToldOfWhileSomebodyFollows(t *testing.T) {
 			!nodes[0].Status.Conditions[0].LastTransitionTime.Equal(&n.Status.Conditions[0].LastTransitionTime) {
 			t.Errorf("its heartbeat is %+v", nodes)
 		}
+		under := []v1.NodeConditionType{v1.NodeDiskPressure}
+		a.heart.under = func() []v1.NodeConditionType { return under }
+		a.notePressure(t.Context())
+		synctest.Wait()
+		if nodes, _, _ := f.nodes(); len(nodes) != 1 || nodes[0].Status.Conditions[1].Status != v1.ConditionTrue || nodes[0].Status.Conditions[1].Reason != "KubeletHasDiskPressure" ||
+			nodes[0].Status.Conditions[0].Status != v1.ConditionFalse {
+			t.Errorf("under pressure it is told at once of %+v", nodes)
+		}
+		under = nil
+		a.notePressure(t.Context())
+		time.Sleep(time.Second) // for what is told is told in batches
+		if nodes, _, _ := f.nodes(); len(nodes) != 1 || nodes[0].Status.Conditions[1].Reason != "KubeletHasNoDiskPressure" {
+			t.Errorf("afterwards of %+v", nodes)
+		}
 		host.becomes(1<<20, errors.New("containerd is away"))
 		time.Sleep(beatEvery)
 		if nodes, _, _ := f.nodes(); len(nodes) != 1 || nodes[0].Status.Capacity.Memory().Value() != 1<<20 || nodes[0].Status.Conditions[3].Status != v1.ConditionFalse {

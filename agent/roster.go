@@ -205,7 +205,7 @@ func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool)
 	if why := r.queue.ask(pod, r.placed, has, taken); why != "" {
 		r.refused[w] = forRoom
 		r.preempt(pod, has)
-		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + why}, false
+		return hold(v1.PodReasonUnschedulable, "0/1 nodes are available: "+why), false
 	}
 	r.grant(w.key, pod)
 	return Ruling{}, true
@@ -217,7 +217,7 @@ func (r *roster) refuse(w *worker, of refusal, reason, message string) (Ruling, 
 		r.reopen()
 	}
 	r.refused[w] = of
-	return Ruling{Held, reason, message}, false
+	return hold(reason, message), false
 }
 
 // stepAside has a Pod that may not begin keep no room from others.
