@@ -209,7 +209,7 @@ func (a *Agent) Rule(pod types.NamespacedName, ruling Ruling) {
 // before, and the return of one that was evicted. What has ended for good stays so. The error says why there is no such Pod.
 func (a *Agent) Retry(pod types.NamespacedName) error {
 	if w := a.named(pod); w != nil {
-		if reported := w.published.Load(); reported != nil && isEvicted(reported) && comesBack(w, reported) {
+		if reported := w.published.Load(); reported != nil && comesBack(w, reported) {
 			a.Rule(pod, Ruling{})
 		}
 		w.Retry()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,10 +61,13 @@ type evictor struct {
 	log     *slog.Logger
 
 	pressure atomic.Pointer[[]v1.NodeConditionType]
-	state    evict.State
-	due      map[types.UID]time.Time // when Pods that have limits on disk are to be measured again
-	since    map[types.UID]time.Time // when Pods were first seen evicted
-	deaf     error                   // what could not be read, as was told last
+	ruling   sync.Mutex              // held while a Pod is evicted, for one reason
+	due      map[types.UID]time.Time // when Pods that have limits on disk are to be measured again; watchLimits' own
+
+	// The rest is that goroutine's own that looks at the node.
+	state evict.State
+	since map[types.UID]time.Time // when Pods were first seen evicted
+	deaf  error                   // what could not be read, as was told last
 }
 
 func newEvictor(of gauges, policy evict.Policy, events *Events, log *slog.Logger) *evictor {
@@ -91,24 +95,15 @@ func (e *evictor) hold(pod *v1.Pod) Ruling {
 	return Ruling{}
 }
 
-// run watches until ctx ends. Memory may be short long before it is looked for again: then the kernel tells.
+// run watches until ctx ends: the node, what Pods have on disk, which may take its time, and whether memory is short, which may be
+// long before it is looked for again: then the kernel tells.
 func (e *evictor) run(ctx context.Context) {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { e.watchLimits(ctx) })
 	short := make(chan struct{}, 1)
 	if e.policy.Watches(evict.MemoryAvailable) {
-		watching := make(chan struct{})
-		go func() {
-			defer close(watching)
-			err := e.of.WatchMemory(ctx, func() {
-				select {
-				case short <- struct{}{}:
-				default:
-				}
-			})
-			if err != nil {
-				e.log.Info("memory is only looked at from time to time: the kernel does not tell when it is short", "error", err)
-			}
-		}()
-		defer func() { <-watching }()
+		beside.Go(func() { e.watchMemory(ctx, short) })
 	}
 	e.await(ctx, e.leaving()) // whom an earlier agent has told to
 	timer := time.NewTimer(0)
@@ -124,11 +119,37 @@ func (e *evictor) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		wait := evictEvery
-		if gone := e.pass(ctx); len(gone) > 0 {
-			e.await(ctx, gone)
+		if gone := e.pass(ctx); gone != nil {
+			e.await(ctx, []*worker{gone})
 			wait = 0
 		}
 		timer.Reset(wait)
+	}
+}
+
+// watchMemory tells, until ctx ends, when the kernel says that memory is short.
+func (e *evictor) watchMemory(ctx context.Context, short chan<- struct{}) {
+	err := e.of.WatchMemory(ctx, func() {
+		select {
+		case short <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		e.log.Info("memory is only looked at from time to time: the kernel does not tell when it is short", "error", err)
+	}
+}
+
+// watchLimits evicts, until ctx ends, who has more on disk than he may.
+func (e *evictor) watchLimits(ctx context.Context) {
+	ticker := time.NewTicker(evictEvery)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		e.overLimits(ctx)
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
 	}
 }
 
@@ -142,26 +163,26 @@ func (e *evictor) memoryIsShort() bool {
 	return len(e.policy.Look(was, r, time.Now()).Starved) > 0
 }
 
-// pass is one look at the node and at Pods that have limits, with what follows from it. It answers who was evicted. At most one Pod
-// goes for the node.
-func (e *evictor) pass(ctx context.Context) (gone []*worker) {
+// pass is one look at the node, with what follows from it. It answers who was evicted, of whom there is at most one.
+func (e *evictor) pass(ctx context.Context) (gone *worker) {
 	readings := e.look(ctx)
 	e.bringBack()
-	pods := e.residents()
-	if gone = e.overLimits(ctx, pods); len(gone) > 0 || len(e.state.Starved) == 0 {
-		return gone
+	if len(e.state.Starved) == 0 {
+		return nil
 	}
 	worst := e.state.Starved[0]
 	e.log.Warn("node is short", "signal", worst.Signal, "available", readings[worst.Signal].Available, "capacity", readings[worst.Signal].Capacity)
 	e.events.addNode(v1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim "+string(worst.Signal.Resource()))
 	if worst.Signal.Condition() == v1.NodeDiskPressure {
 		e.reclaim(ctx)
-		if readings = e.read(ctx); e.policy.Relieved(readings) {
-			e.log.Info("node has room again without any pod having to go", "signal", worst.Signal)
-			return nil
-		}
+		readings = e.read(ctx)
 	}
-	return e.evictOne(ctx, worst, readings[worst.Signal], pods)
+	reading, read := readings[worst.Signal]
+	if !read || worst.Relieved(reading) {
+		e.log.Info("no pod has to go: there is room, or it cannot be told", "signal", worst.Signal)
+		return nil
+	}
+	return e.evictOne(ctx, worst, reading)
 }
 
 // look reads what there is of the node, and tells of its conditions.
@@ -258,8 +279,8 @@ func (e *evictor) residents() (all []resident) {
 
 // overLimits evicts who has more on disk than he may. Who has no limits is not measured; who has some, the less often the longer
 // that takes, and the more there are.
-func (e *evictor) overLimits(ctx context.Context, pods []resident) (gone []*worker) {
-	limited := slices.DeleteFunc(slices.Clone(pods), func(r resident) bool { return !evict.Limited(r.pod) })
+func (e *evictor) overLimits(ctx context.Context) {
+	limited := slices.DeleteFunc(e.residents(), func(r resident) bool { return !evict.Limited(r.pod) })
 	due := map[types.UID]time.Time{}
 	for _, r := range limited {
 		due[r.pod.UID] = e.due[r.pod.UID]
@@ -275,15 +296,14 @@ func (e *evictor) overLimits(ctx context.Context, pods []resident) (gone []*work
 			e.log.Warn("what a pod has on disk cannot be told", "pod", key(r.pod).String(), "error", err)
 			continue
 		}
-		if signal, message := evict.Over(r.pod, usage); message != "" && e.evict(r, signal, Ruling{Message: message, Grace: time.Second}) {
-			gone = append(gone, r.worker)
+		if signal, message := evict.Over(r.pod, usage); message != "" {
+			e.evict(r, signal, Ruling{Message: message, Grace: time.Second})
 		}
 	}
-	return gone
 }
 
 // evictOne evicts the first of the node's Pods for a threshold, by their rank.
-func (e *evictor) evictOne(ctx context.Context, t evict.Threshold, reading evict.Reading, pods []resident) []*worker {
+func (e *evictor) evictOne(ctx context.Context, t evict.Threshold, reading evict.Reading) *worker {
 	var layout evict.Layout
 	if t.Signal.Condition() == v1.NodeDiskPressure {
 		d, err := e.of.Disks(ctx)
@@ -294,14 +314,14 @@ func (e *evictor) evictOne(ctx context.Context, t evict.Threshold, reading evict
 	}
 	of := map[*v1.Pod]resident{}
 	var candidates []evict.Candidate
-	for _, r := range pods {
+	for _, r := range e.residents() {
 		of[r.pod] = r
 		candidates = append(candidates, evict.Candidate{Pod: r.pod, Usage: e.usage(ctx, t.Signal, r.pod)})
 	}
 	for _, c := range layout.Rank(t.Signal, candidates) {
 		ruling := Ruling{Message: evict.Message(t, reading, c), Grace: e.policy.Grace(t, c.Pod), Disrupts: true}
 		if r := of[c.Pod]; e.evict(r, t.Signal, ruling) {
-			return []*worker{r.worker}
+			return r.worker
 		}
 	}
 	e.log.Warn("node is short, and there is no pod that could go", "signal", t.Signal)
@@ -376,6 +396,11 @@ func containerIDs(pod *v1.Pod, running bool) map[string]string {
 
 // evict asks that a Pod be ended, and says whether anybody heard.
 func (e *evictor) evict(r resident, signal evict.Signal, ruling Ruling) bool {
+	e.ruling.Lock()
+	defer e.ruling.Unlock()
+	if r.ruling().Verdict != Admitted {
+		return false // for another reason
+	}
 	ruling.Verdict, ruling.Reason = Evicted, evict.Reason
 	e.rule(r.key, ruling)
 	if r.ruling() != ruling {
@@ -426,7 +451,7 @@ func (e *evictor) bringBack() {
 	since, now := map[types.UID]time.Time{}, time.Now()
 	for _, w := range e.workers() {
 		pod := w.published.Load()
-		if pod == nil || !isEvicted(pod) || !comesBack(w, pod) {
+		if pod == nil || !comesBack(w, pod) {
 			continue
 		}
 		at, known := e.since[pod.UID]
@@ -443,14 +468,10 @@ func (e *evictor) bringBack() {
 	e.since = since
 }
 
-// isEvicted says whether a Pod was ended for want of something, by what is told of it.
-func isEvicted(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodFailed && pod.Status.Reason == evict.Reason
-}
-
-// comesBack says whether a Pod that was evicted is to be back: where it stands in a file it is wanted for good.
+// comesBack says whether a Pod was evicted and is to be back: where it stands in a file it is wanted for good.
 func comesBack(w *worker, pod *v1.Pod) bool {
-	return w.source() == SourceDirectory && pod.Spec.RestartPolicy == v1.RestartPolicyAlways
+	return pod.Status.Phase == v1.PodFailed && pod.Status.Reason == evict.Reason &&
+		w.source() == SourceDirectory && pod.Spec.RestartPolicy == v1.RestartPolicyAlways
 }
 
 // pressures are the conditions that a node may have, in the kubelet's order and words (kubernetes/kubernetes

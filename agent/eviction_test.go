@@ -242,7 +242,7 @@ func TestAPodThatIsOverItsLimitGoes(t *testing.T) {
 		s.pass(320)
 		s.evicted(s.w, tooMuch) // there to be read
 		s.pass(340)
-		s.expect("start", "0.5 start app 0", "0.5 start other 0", "323.5 start app 0", "323.5 start other 0")
+		s.expect("start", "0.5 start app 0", "0.5 start other 0", "330.5 start app 0", "330.5 start other 0")
 		if pod := s.w.published.Load(); pod.Status.Phase != v1.PodRunning || pod.Status.Reason != "" {
 			t.Errorf("back it is %s, %s", pod.Status.Phase, pod.Status.Reason)
 		}

@@ -35,7 +35,8 @@ func (w *worker) giveWay(by types.NamespacedName) {
 // disrupt says of the instance that it ends for others' sake.
 func (w *worker) disrupt(reason, message string) {
 	kept := slices.DeleteFunc(slices.Clone(w.inst.Conditions), func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
-	w.inst.Conditions = append(kept, v1.PodCondition{ // what was is published
+	kept = append(kept, v1.PodCondition{
 		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(time.Now()),
 	})
+	w.inst.Conditions = kept // what was is published
 }

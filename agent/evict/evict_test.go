@@ -108,10 +108,9 @@ func TestPressure(t *testing.T) {
 			}
 		})
 	}
-	p := Policy{Thresholds: []Threshold{reclaiming}}
-	for text, want := range map[string]bool{"nodefs.available=14": false, "nodefs.available=15": true, "": true} {
-		if got := p.Relieved(readings(t, text)); got != want {
-			t.Errorf("with %q it is relieved: %v", text, got)
+	for available, want := range map[int64]bool{14: false, 15: true} {
+		if got := reclaiming.Relieved(Reading{available, 100}); got != want {
+			t.Errorf("with %d it is relieved: %v", available, got)
 		}
 	}
 }
@@ -320,8 +319,8 @@ func TestLimits(t *testing.T) {
 		for _, word := range strings.Fields(volumes) {
 			name, limit, _ := strings.Cut(word, "=")
 			e := &v1.EmptyDirVolumeSource{}
-			if name, ok := strings.CutPrefix(name, "memory"); ok {
-				e.Medium, name = v1.StorageMediumMemory, "memory"+name
+			if name == "memory" {
+				e.Medium = v1.StorageMediumMemory
 			}
 			if limit != "" {
 				e.SizeLimit = ptr.To(resource.MustParse(limit))

@@ -95,6 +95,9 @@ type Threshold struct {
 // Hard says whether Pods have to go at once.
 func (t *Threshold) Hard() bool { return t.Grace == 0 }
 
+// Relieved says whether, once something is done about it, as much is there as was to be reclaimed.
+func (t *Threshold) Relieved(r Reading) bool { return !t.metBy(r, true) }
+
 // metBy says whether a reading is below the threshold, or has not yet reached what is to be reclaimed.
 func (t *Threshold) metBy(r Reading, reclaiming bool) bool {
 	least := t.Below.Of(r.Capacity)
@@ -162,15 +165,6 @@ func (p *Policy) Look(was State, r Readings, now time.Time) State {
 	}
 	slices.Sort(is.Pressure)
 	return is
-}
-
-// Relieved says whether, by readings of now, nothing is short any more: of every threshold as much is there as was to be
-// reclaimed.
-func (p *Policy) Relieved(r Readings) bool {
-	return !slices.ContainsFunc(p.Thresholds, func(t Threshold) bool {
-		reading, read := r[t.Signal]
-		return read && t.metBy(reading, true)
-	})
 }
 
 // urgency puts memory before all else, as the kubelet does, and what is to be done at once before what has time.

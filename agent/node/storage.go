@@ -111,7 +111,7 @@ func measure(ctx context.Context, dir string) (Taken, error) {
 	if err != nil {
 		return Taken{}, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	w := walk{root: root, linked: map[uint64]bool{}, pending: []string{"."}}
 	var top unix.Stat_t
 	if err := unix.Stat(dir, &top); err != nil {

@@ -58,17 +58,17 @@ kind: Pod
 metadata: {name: %[1]s}
 spec:
   restartPolicy: Never
-  terminationGracePeriodSeconds: 60
+  terminationGracePeriodSeconds: 5
   volumes: [{name: some, emptyDir: {sizeLimit: 2Mi}}, {name: any, emptyDir: {}}]
   containers:
   - {name: app, image: %[2]s, command: [/bin/sh, -c, %[3]q], resources: {limits: {ephemeral-storage: 3Mi}}, volumeMounts: [{name: some, mountPath: /some}, {name: any, mountPath: /any}]}
   - {name: other, image: %[2]s, command: [/bin/sh, -c, %[4]q], resources: {limits: {ephemeral-storage: 4Mi}}}
 `, name, image, script+"; "+deaf, forever)
 	}
-	const write = "head -c %dM /dev/zero > %s"
+	const write = "head -c %dm /dev/zero > %s"
 	n.apply("pods.yaml", strings.Join([]string{
 		pod("layer", fmt.Sprintf(write, 4, "/tmp/file")),
-		pod("log", "yes 'a line that is told again and again' | head -c 3M"),
+		pod("log", "yes 'a line that is told again and again' | head -c 2m"),
 		pod("volume", fmt.Sprintf(write, 3, "/some/file")),
 		pod("all", fmt.Sprintf(write, 8, "/any/file")),
 		pod("modest", fmt.Sprintf(write+"; "+write+"; "+write, 1, "/tmp/file", 1, "/some/file", 3, "/any/file")),
@@ -157,6 +157,11 @@ func TestANodeWhoseDiskIsFull(t *testing.T) {
 	if pod, err := n.get("web"); err != nil || pod.Status.Phase != v1.PodRunning {
 		t.Errorf("it is no more, at once: %v", err)
 	}
+	for reason, want := range map[string]string{"EvictionThresholdMet": "Attempting to reclaim ephemeral-storage", "NodeHasDiskPressure": "Node testnode status is now: NodeHasDiskPressure"} {
+		if !slices.Contains(n.events(reason), want) {
+			t.Errorf("%s: people are told %q", reason, n.events(reason))
+		}
+	}
 	n.kill()
 	n.restart()
 	n.apply("late.yaml", simple("late", forever))
@@ -173,11 +178,6 @@ func TestANodeWhoseDiskIsFull(t *testing.T) {
 	n.heldFor("late", "Evicted", "The node had condition: [DiskPressure]. ")
 	if restarts := containerStatus(n.awaitReady("vital"), "app").RestartCount; restarts != 0 {
 		t.Errorf("what the node does not work without was restarted %d times", restarts)
-	}
-	for reason, want := range map[string]string{"EvictionThresholdMet": "Attempting to reclaim ephemeral-storage", "NodeHasDiskPressure": "Node testnode status is now: NodeHasDiskPressure"} {
-		if !slices.Contains(n.events(reason), want) {
-			t.Errorf("%s: people are told %q", reason, n.events(reason))
-		}
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
