@@ -105,7 +105,9 @@ func (e *evictor) run(ctx context.Context) {
 	if e.policy.Watches(evict.MemoryAvailable) {
 		beside.Go(func() { e.watchMemory(ctx, short) })
 	}
-	e.await(ctx, e.leaving()) // whom an earlier agent has told to
+	for _, w := range e.leaving() { // whom an earlier agent has told to
+		e.await(ctx, w, short)
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -113,14 +115,14 @@ func (e *evictor) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-short:
-			if !e.memoryIsShort() {
+			if e.memoryStarved() == nil {
 				continue
 			}
 		case <-timer.C:
 		}
 		wait := evictEvery
 		if gone := e.pass(ctx); gone != nil {
-			e.await(ctx, []*worker{gone})
+			e.await(ctx, gone, short)
 			wait = 0
 		}
 		timer.Reset(wait)
@@ -153,14 +155,13 @@ func (e *evictor) watchLimits(ctx context.Context) {
 	}
 }
 
-// memoryIsShort says whether more is to be done than to go on.
-func (e *evictor) memoryIsShort() bool {
+// memoryStarved are the thresholds of memory for which something is to be done now.
+func (e *evictor) memoryStarved() []evict.Threshold {
 	r := evict.Readings{}
 	if err := e.readMemory(r); err != nil {
-		return false
+		return nil // which is told when all is read
 	}
-	was := e.state
-	return len(e.policy.Look(was, r, time.Now()).Starved) > 0
+	return e.policy.Look(e.state, r, time.Now()).Starved
 }
 
 // pass is one look at the node, with what follows from it. It answers who was evicted, of whom there is at most one.
@@ -422,12 +423,11 @@ func (e *evictor) leaving() (all []*worker) {
 	return all
 }
 
-// await waits until Pods have ended, and what they had is given back, for a while.
-func (e *evictor) await(ctx context.Context, gone []*worker) {
-	if len(gone) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, evictPatience)
+// await waits until a Pod has ended, and what it had is given back, for its time and a while. Nobody waits for one that has much time
+// when memory must be had at once.
+func (e *evictor) await(ctx context.Context, gone *worker, short <-chan struct{}) {
+	grace := gone.ruling().Grace
+	ctx, cancel := context.WithTimeout(ctx, grace+evictPatience)
 	defer cancel()
 	ticker := time.NewTicker(evictPoll)
 	defer ticker.Stop()
@@ -435,13 +435,14 @@ func (e *evictor) await(ctx context.Context, gone []*worker) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-short:
+			if urgent := e.memoryStarved(); grace > time.Second && len(urgent) > 0 && urgent[0].Hard() {
+				return
+			}
 		case <-ticker.C:
-		}
-		if !slices.ContainsFunc(gone, func(w *worker) bool {
-			pod := w.published.Load()
-			return pod != nil && !isTerminal(pod.Status.Phase) || w.unswept.Load()
-		}) {
-			return
+			if pod := gone.published.Load(); (pod == nil || isTerminal(pod.Status.Phase)) && !gone.unswept.Load() {
+				return
+			}
 		}
 	}
 }

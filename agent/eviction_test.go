@@ -20,6 +20,8 @@ import (
 	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/agent/evict"
 	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/agent/reclaim"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 const mib = 1 << 20
@@ -377,6 +379,34 @@ func TestASoftThresholdLeavesAPodItsTime(t *testing.T) {
 	})
 }
 
+// TestNobodyWaitsForHimWhoHasTime has one Pod end slowly, for a soft threshold. Another one only goes when memory is short at once.
+func TestNobodyWaitsForHimWhoHasTime(t *testing.T) {
+	soft := hardly(evict.PIDAvailable, "20%")
+	soft.Grace = time.Millisecond
+	under(t, evict.Policy{Thresholds: []evict.Threshold{soft, hardly(evict.MemoryAvailable, "10%")}, MaxPodGrace: time.Hour}, func(s *stressed) {
+		s.host.set(func() { s.host.deaf = true })
+		slow, other := s.pod("slow"), s.pod("other")
+		slow.Spec.TerminationGracePeriodSeconds, other.Spec.TerminationGracePeriodSeconds, other.Name = ptr.To[int64](600), ptr.To[int64](600), "other"
+		second := s.another("other")
+		s.change(func() { s.d.uses["web"], s.d.uses["other"] = 9, 3 })
+		s.wantPod(slow)
+		second.want(wishFor(other, "1"))
+		s.pass(5)
+		s.change(func() { s.d.tasks = 900 })
+		s.pass(300)
+		s.expect("term", "20.5 term slow 0")
+		s.d.short()
+		s.pass(301)
+		s.expect("term", "20.5 term slow 0")
+		s.change(func() { s.d.memory = 95 })
+		s.d.short()
+		s.pass(302)
+		s.expect("term", "20.5 term slow 0", "301 term other 0")
+		s.pass(304)
+		s.expect("kill", "303 kill other 0")
+	})
+}
+
 func TestTheKernelTellsWhenMemoryIsShort(t *testing.T) {
 	under(t, evict.Policy{Thresholds: []evict.Threshold{hardly(evict.MemoryAvailable, "10Mi")}}, func(s *stressed) {
 		s.wantPod(s.pod("app"))
@@ -460,5 +490,87 @@ PIDPressure=False KubeletHasSufficientPID: kubelet has sufficient PID available`
 			t.Errorf("the node says\n%s", got)
 		}
 		synctest.Wait()
+	})
+}
+
+func TestRetryHasWhoWasEvictedBackAtOnce(t *testing.T) {
+	t.Parallel()
+	a := follows(t)
+	a.rule = a.sources.rule
+	var set manifests.Set
+	for _, name := range []string{"back", "once"} {
+		p := somePod(name)
+		p.Spec.RestartPolicy = v1.RestartPolicyAlways
+		if name == "once" {
+			p.Spec.RestartPolicy = v1.RestartPolicyNever
+		}
+		p.Status = v1.PodStatus{Phase: v1.PodFailed, Reason: "Evicted"}
+		w := newWorker(key(p), a.surroundings)
+		w.origin = SourceDirectory
+		w.published.Store(p)
+		a.enlist(w)
+		a.sources.rule(key(p), "1", Ruling{Verdict: Evicted})
+		set.Pods = append(set.Pods, manifests.Pod{Pod: p, Revision: "1"})
+	}
+	a.sources.tell(SourceDirectory, set)
+	a.sources.tell(SourceAPI, manifests.Set{})
+	for i, want := range []Verdict{Admitted, Evicted} {
+		name := key(set.Pods[i].Pod)
+		if err := a.Retry(name); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.sources.wishes()[name].Ruling.Verdict; got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestWhatHasEndedIsShed takes from a Pod what it has in the runtime, when it has ended and not before, once.
+func TestWhatHasEndedIsShed(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		p := a.pod("app")
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+		a.wantPod(p)
+		a.pass(5)
+		shed := func() {
+			if err := a.w.request(a.w.shed); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		shed()
+		a.expect("tear down")
+		a.host.exit("app", 0)
+		a.pass(10)
+		shed()
+		shed()
+		a.expect("tear down", "10 tear down")
+		a.pass(3600)
+		if pod := a.w.published.Load(); pod.Status.Phase != v1.PodSucceeded || a.status("app").State.Terminated == nil {
+			t.Errorf("it is %s, its container %+v", pod.Status.Phase, a.status("app").State)
+		}
+		a.succeed()
+		a.wantPod(p)
+		a.pass(7200)
+		a.expect("start", "0 start app 0")
+		if pod := a.w.published.Load(); pod.Status.Phase != v1.PodSucceeded {
+			t.Errorf("to the next agent it is %s", pod.Status.Phase)
+		}
+	})
+}
+
+func TestAllImagesThatMayGoUnderPressure(t *testing.T) {
+	inAttic(t, reclaim.Policy{High: 100, MinAge: time.Minute}, func(a *attic) {
+		a.set(func() { a.known = false })
+		if err := a.empty(context.Background()); err != nil || len(a.removed) != 0 {
+			t.Errorf("what is wanted is not known, and %q are removed: %v", a.removed, err)
+		}
+		a.set(func() {
+			a.known, a.used = true, "b"
+			a.stored = append(a.stored, node.StoredImage{ID: "new", Size: 10, Pulled: true, LastUsed: time.Now()}, node.StoredImage{ID: "held", Size: 10, Pulled: true, InUse: true})
+		})
+		if err := a.empty(context.Background()); err != nil || !slices.Equal(a.removed, []string{"a", "c"}) || len(a.told) != 0 {
+			t.Errorf("%q are removed, and %q is told: %v", a.removed, a.told, err)
+		}
 	})
 }
