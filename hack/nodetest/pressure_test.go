@@ -44,7 +44,9 @@ spec:
 			return fmt.Errorf("it is %+v", hog)
 		}
 		if s := hog.Status; s.Reason != "Evicted" || !strings.HasPrefix(s.Message, "The node was low on resource: memory. Threshold quantity: 700Mi, available: ") ||
-			!slices.ContainsFunc(s.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget && c.Reason == "TerminationByKubelet" }) {
+			!slices.ContainsFunc(s.Conditions, func(c v1.PodCondition) bool {
+				return c.Type == v1.DisruptionTarget && c.Reason == "TerminationByKubelet"
+			}) {
 			t.Errorf("it failed for %s: %q, %+v", s.Reason, s.Message, s.Conditions)
 		}
 		return nil
