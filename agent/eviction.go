@@ -475,16 +475,51 @@ func comesBack(w *worker, pod *v1.Pod) bool {
 		w.source() == SourceDirectory && pod.Spec.RestartPolicy == v1.RestartPolicyAlways
 }
 
-// pressures are the conditions that a node may have, in the kubelet's order and words (kubernetes/kubernetes
-// pkg/kubelet/nodestatus/setters.go).
-var pressures = []struct {
+// pressure is a condition that a node may have.
+type pressure struct {
 	of                            v1.NodeConditionType
+	taint                         string // that says the same
 	short, relieved               string // as in reasons
 	shortMessage, relievedMessage string
-}{
-	{v1.NodeMemoryPressure, "InsufficientMemory", "SufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available"},
-	{v1.NodeDiskPressure, "DiskPressure", "NoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure"},
-	{v1.NodePIDPressure, "InsufficientPID", "SufficientPID", "kubelet has insufficient PID available", "kubelet has sufficient PID available"},
+}
+
+// pressures are all of them, in the kubelet's order and words (kubernetes/kubernetes pkg/kubelet/nodestatus/setters.go).
+var pressures = []pressure{
+	{v1.NodeMemoryPressure, v1.TaintNodeMemoryPressure, "InsufficientMemory", "SufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available"},
+	{v1.NodeDiskPressure, v1.TaintNodeDiskPressure, "DiskPressure", "NoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure"},
+	{v1.NodePIDPressure, v1.TaintNodePIDPressure, "InsufficientPID", "SufficientPID", "kubelet has insufficient PID available", "kubelet has sufficient PID available"},
+}
+
+// addPressureTaints has the node as it is told of have a taint for each pressure, as kube-controller-manager gives it one. Who is
+// held for it was decided before.
+func addPressureTaints(spec map[string]any, status *v1.NodeStatus) {
+	taints, _ := spec["taints"].([]any)
+	for _, c := range status.Conditions {
+		for _, p := range pressures {
+			if c.Type == p.of && c.Status == v1.ConditionTrue {
+				taints = append(slices.Clone(taints), map[string]any{"key": p.taint, "effect": string(v1.TaintEffectNoSchedule)})
+			}
+		}
+	}
+	if len(taints) > 0 {
+		spec["taints"] = taints
+	}
+}
+
+// dropPressureTaints leaves them out where a client writes what he has read.
+func dropPressureTaints(spec map[string]any) {
+	taints, _ := spec["taints"].([]any)
+	kept := slices.DeleteFunc(slices.Clone(taints), func(taint any) bool {
+		fields, _ := taint.(map[string]any)
+		return slices.ContainsFunc(pressures, func(p pressure) bool { return fields["key"] == p.taint })
+	})
+	switch {
+	case len(kept) == len(taints):
+	case len(kept) == 0:
+		delete(spec, "taints")
+	default:
+		spec["taints"] = kept
+	}
 }
 
 // pressureConditions are those conditions, as a node tells of them, under the pressure that there is.

@@ -219,6 +219,7 @@ func (a *Agent) seeNode(seen map[objects.ID]sighting) {
 		if pulse.cidr != "" {
 			maps.Copy(child(fields, "spec"), map[string]any{"podCIDR": pulse.cidr, "podCIDRs": []any{pulse.cidr}})
 		}
+		addPressureTaints(child(fields, "spec"), pulse.status)
 		fields["status"], err = runtime.DefaultUnstructuredConverter.ToUnstructured(pulse.status)
 		return fields, err
 	}, kept.kept}
