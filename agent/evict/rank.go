@@ -22,7 +22,7 @@ func Critical(pod *v1.Pod) bool { return corev1.PodPriority(pod) >= systemCritic
 
 // Hold says why a Pod may not begin under pressure, "" where it may: what asks for no memory and no CPU not under that of memory
 // alone, unless it tolerates the taint of that, and nothing under any other; critical Pods excepted
-// (eviction_manager.go, Admit).
+// (eviction_manager.go, Admit; nodeConditionMessageFmt).
 func Hold(pod *v1.Pod, pressure []v1.NodeConditionType) string {
 	if len(pressure) == 0 || Critical(pod) {
 		return ""
@@ -33,7 +33,7 @@ func Hold(pod *v1.Pod, pressure []v1.NodeConditionType) string {
 			return ""
 		}
 	}
-	return conditionMessage(pressure)
+	return fmt.Sprintf("The node had condition: %v. ", pressure)
 }
 
 // Amount is what something takes of a disk.
@@ -70,7 +70,7 @@ type Candidate struct {
 // Layout says what is on which file system.
 type Layout struct {
 	ImagesApart bool // images are not on that of the root directory
-	LayersApart bool // nor are writable layers, but on that of images
+	LayersApart bool // writable layers are not
 }
 
 // parts says what of a Pod is on a signal's file system.

@@ -9,7 +9,6 @@ package evict
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -190,9 +189,4 @@ func (p *Policy) Grace(t Threshold, pod *v1.Pod) time.Duration {
 		own = 0
 	}
 	return max(own, least)
-}
-
-// conditionMessage is why a Pod does not begin (nodeConditionMessageFmt).
-func conditionMessage(pressure []v1.NodeConditionType) string {
-	return fmt.Sprintf("The node had condition: %v. ", pressure)
 }
