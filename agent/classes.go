@@ -192,7 +192,7 @@ func (s *sources) classOf(pod *v1.Pod, p *policy) (class *nodev1.RuntimeClass, h
 // keepGiven has a later version of a Pod that goes on, as it is wanted, keep what the instance was given when it began: what objects
 // say by now is for the next one. A container that asks for other resources than before has those that are wanted.
 func keepGiven(pod *v1.Pod, wanted *Wish, inst *instance) {
-	was, asked := inst.Pod, inst.asked()
+	was, asked := inst.desired(), inst.asked()
 	pod.Spec.Overhead, pod.Spec.NodeSelector, pod.Spec.Tolerations = was.Spec.Overhead, was.Spec.NodeSelector, was.Spec.Tolerations
 	const told = admit.LimitRangerAnnotation
 	if text := was.Annotations[told]; text != asked.Annotations[told] {

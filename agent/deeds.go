@@ -218,6 +218,7 @@ func (w *worker) create(d *deed, now time.Time) {
 			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
 		t = w.target(d.lane)
+		rec.give(t.Pod, t.Container)
 		if w.services != nil {
 			t.Services = w.services(t.Pod)
 		}
@@ -323,6 +324,8 @@ func killing(pod *v1.Pod, a plan.Action) string {
 		what, again = "failed startup probe", plan.RestartsOnFailure(pod, a.Container)
 	case plan.SpecChanged:
 		what = "definition changed"
+	case plan.ResizeRestarts:
+		return fmt.Sprintf("Container %s %s", a.Container, a.Why)
 	case plan.HookFailed:
 		return "FailedPostStartHook"
 	default:

@@ -42,6 +42,7 @@
 //	look.go      one look at a Pod, what of it is recorded, and what plan gets to see
 //	tend.go      the carriers of output and the probes of the containers that run
 //	deeds.go     one deed a verb: what is recorded before, what is done, what comes of it
+//	resize.go    other resources for what runs
 //	refresh.go   files in volumes, which follow the Pod and the objects that it refers to
 //	deadline.go  the end of Pods that were active for too long
 //	hooks.go     postStart and preStop

@@ -59,13 +59,17 @@ type pretended struct {
 	looked   func()          // once, in the middle of a look, under no lock
 	mute     map[string]bool // containers whose log cannot be opened
 	services []*v1.Service   // that there are
-	given    string          // what objects said under the key a at the last start or refresh
+	resize   func(ctx context.Context) error
+	quotas   map[types.UID]int64 // of the Pods' cgroups, in thousandths of a CPU; 0 is none
+	cramped  []string            // containers that had more than the cgroup of their Pod, which no kernel has
+	given    string              // what objects said under the key a at the last start or refresh
 }
 
 type task struct {
 	name     string
 	pod      types.UID
-	made     bool // and never started
+	made     bool  // and never started
+	cpu      int64 // that it is limited to, in thousandths
 	running  bool
 	code     int
 	exitedAt time.Time
@@ -214,6 +218,7 @@ func (h *pretended) CreateSandbox(_ context.Context, t node.Target) ([]string, e
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sandboxes[t.SandboxID()] = true
+	h.limit(t.Pod)
 	return nil, nil
 }
 
@@ -260,7 +265,8 @@ func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) (*v1.
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, made: true}
+	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, made: true, cpu: t.Container.Resources.Limits.Cpu().MilliValue()}
+	h.check("create " + t.Container.Name)
 	return &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7}}, nil
 }
 
@@ -283,11 +289,12 @@ func (h *pretended) Start(ctx context.Context, t node.Target) (time.Time, error)
 		}
 	}
 	h.mu.Lock()
-	if k := h.tasks[t.ID()]; k == nil || !k.made {
+	k := h.tasks[t.ID()]
+	if k == nil || !k.made {
 		h.mu.Unlock()
 		return time.Time{}, errors.New("no such task")
 	}
-	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, running: true}
+	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, running: true, cpu: k.cpu}
 	h.mu.Unlock()
 	if hook := held(h, &h.started); hook != nil {
 		hook(t)
@@ -318,6 +325,54 @@ func (h *pretended) Refresh(ctx context.Context, t node.Target) error {
 		return refresh(ctx)
 	}
 	return nil
+}
+
+func (h *pretended) Resize(ctx context.Context, t node.Target, during *v1.Pod, containers []node.Resize, after *v1.Pod) (given []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cpu := func(p *v1.Pod) string { return p.Spec.Containers[0].Resources.Limits.Cpu().String() }
+	for _, c := range containers {
+		given = append(given, c.Container.Name)
+	}
+	h.note("resize %s, its Pod to %s, then %s", strings.Join(given, " "), cpu(during), cpu(after))
+	time.Sleep(time.Millisecond) // what comes at the same time may be first
+	h.set(func() { h.limit(during) })
+	if resize := held(h, &h.resize); resize != nil {
+		if err := resize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range containers {
+		if k := h.tasks[c.ID()]; k != nil {
+			k.cpu = c.Container.Resources.Limits.Cpu().MilliValue()
+		}
+	}
+	h.limit(after)
+	return given, nil
+}
+
+// limit gives the cgroup of a Pod the sum of what its containers are limited to.
+func (h *pretended) limit(pod *v1.Pod) {
+	if h.quotas == nil {
+		h.quotas = map[types.UID]int64{}
+	}
+	h.quotas[pod.UID] = 0
+	for _, c := range pod.Spec.Containers {
+		h.quotas[pod.UID] += c.Resources.Limits.Cpu().MilliValue()
+	}
+	h.check("limit")
+}
+
+// check notes whose limit is above that of its Pod.
+func (h *pretended) check(when string) {
+	for _, k := range h.tasks {
+		if quota := h.quotas[k.pod]; quota > 0 && k.cpu > quota {
+			h.cramped = append(h.cramped, fmt.Sprintf("%v %s: %s has %d of %d", time.Since(h.begin).Seconds(), when, k.name, k.cpu, quota))
+		}
+	}
 }
 
 func (h *pretended) Signal(ctx context.Context, t node.Target, kill bool) error {

@@ -14,27 +14,30 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // instance is what is remembered of one instance of a Pod: everything that must survive the agent and cannot be seen. It
 // stands in <root-dir>/pods/<uid>/pod.json, written before what it says is needed. Only the Pod's worker touches it.
 type instance struct {
-	Version    int                `json:"version"`
-	Pod        *v1.Pod            `json:"pod"`             // as run, UID allotted; may be replaced by another one, never changed: actions read it
-	Asked      *v1.Pod            `json:"asked,omitempty"` // as in its Wish
-	Handler    string             `json:"handler,omitempty"`
-	Revision   string             `json:"revision"`
-	Source     string             `json:"source,omitempty"`
-	Ruling     Ruling             `json:"ruling,omitzero"`
-	Ending     *plan.Ending       `json:"ending,omitempty"`
-	Restarting bool               `json:"restarting,omitempty"` // all containers are being ended, to be done over
-	TornDown   bool               `json:"tornDown,omitempty"`   // nothing of it runs, and its status is final
-	Sandbox    sandboxRecord      `json:"sandbox"`
-	Containers map[string]*record `json:"containers"`
-	Given      string             `json:"given,omitempty"`      // a digest of the objects it was given, for those that are recreated with them
-	OOMKills   uint64             `json:"oomKills,omitempty"`   // in the Pod's cgroup, when one was last told of
-	Conditions []v1.PodCondition  `json:"conditions,omitempty"` // that others have set
-	Status     v1.PodStatus       `json:"status"`               // as last reported: conditions keep their times, phases their end
+	Version    int                  `json:"version"`
+	Pod        *v1.Pod              `json:"pod"`                // as run, UID allotted; may be replaced by another one, never changed: actions read it
+	Asked      *v1.Pod              `json:"asked,omitempty"`    // as in its Wish
+	Handler    string               `json:"handler,omitempty"`  // likewise
+	Wanted     *manifests.Resources `json:"wanted,omitempty"`   // in place of those of Pod, where these are others
+	Resizing   *resizing            `json:"resizing,omitempty"` // what runs has not got all of the resources of Pod yet
+	Revision   string               `json:"revision"`
+	Source     string               `json:"source,omitempty"`
+	Ruling     Ruling               `json:"ruling,omitzero"`
+	Ending     *plan.Ending         `json:"ending,omitempty"`
+	Restarting bool                 `json:"restarting,omitempty"` // all containers are being ended, to be done over
+	TornDown   bool                 `json:"tornDown,omitempty"`   // nothing of it runs, and its status is final
+	Sandbox    sandboxRecord        `json:"sandbox"`
+	Containers map[string]*record   `json:"containers"`
+	Given      string               `json:"given,omitempty"`      // a digest of the objects it was given, for those that are recreated with them
+	OOMKills   uint64               `json:"oomKills,omitempty"`   // in the Pod's cgroup, when one was last told of
+	Conditions []v1.PodCondition    `json:"conditions,omitempty"` // that others have set
+	Status     v1.PodStatus         `json:"status"`               // as last reported: conditions keep their times, phases their end
 
 	rebuilt bool // its record was lost: the Pod's spec is not known yet
 	file    string
@@ -46,7 +49,7 @@ func (i *instance) asked() *v1.Pod {
 	if i.Asked != nil {
 		return i.Asked
 	}
-	return i.Pod
+	return i.desired()
 }
 
 // recordVersion is that of the records this program writes. It reads no later one.
@@ -83,6 +86,8 @@ type record struct {
 	ImageID     string                       `json:"imageID,omitempty"`
 	StopSignal  string                       `json:"stopSignal,omitempty"`
 	User        *v1.ContainerUser            `json:"user,omitempty"`
+	Given       *v1.ResourceRequirements     `json:"given,omitempty"`     // what this instance was given last; replaced, never changed: it is published
+	GivenPod    *v1.ResourceRequirements     `json:"givenPod,omitempty"`  // and its Pod
 	Uncleaned   bool                         `json:"uncleaned,omitempty"` // the instance before this one still has its task
 	OOMKills    uint64                       `json:"oomKills,omitempty"`  // of this instance, that were told of
 	Redo        bool                         `json:"redo,omitempty"`      // it is to run again as if it never had
@@ -220,6 +225,11 @@ func loadInstance(file, uid string) (*instance, error) {
 		return nil, fmt.Errorf("read record %s: it is not that of pod %s", file, uid)
 	}
 	inst.written = content
+	for _, c := range plan.Containers(inst.Pod) {
+		if rec := inst.Containers[c.Name]; rec != nil && rec.Launched && rec.Given == nil && inst.Resizing == nil {
+			rec.Given = c.Resources.DeepCopy() // of an agent that could not resize, nor give anything to a Pod
+		}
+	}
 	if inst.Containers == nil {
 		inst.Containers = map[string]*record{}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // recorded is an instance that was not written yet.
@@ -31,10 +32,12 @@ func TestInstanceIsReadAsWritten(t *testing.T) {
 	inst := recorded(dir)
 	inst.Ending = &plan.Ending{Since: now, Reason: "test"}
 	inst.Sandbox = sandboxRecord{Attempt: 2, Made: true, Ready: true, IPs: []string{"10.88.0.2"}}
+	wanted := manifests.ResourcesOf(inst.Pod)
+	inst.Wanted, inst.Resizing = &wanted, &resizing{Generation: 2, Most: wanted, Error: "no room"}
 	inst.Containers["app"] = &record{
 		Attempt: 3, Sandbox: 2, CreatedAt: now, StartedAt: now, Launched: true, Backoff: 40 * time.Second, Signalled: true, Started: true, Ready: true,
 		Stop: &plan.Stop{Why: plan.LivenessFailed, Since: now, Grace: 7 * time.Second}, StopSignal: "SIGQUIT",
-		User: &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7, SupplementalGroups: []int64{8}}},
+		User: &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7, SupplementalGroups: []int64{8}}}, Given: &v1.ResourceRequirements{},
 		Exit: &v1.ContainerStateTerminated{ExitCode: 3}, Last: &v1.ContainerStateTerminated{ExitCode: 4},
 	}
 	if err := inst.save(); err != nil {

@@ -40,6 +40,8 @@ func (a *Agent) judged(id objects.ID, body []byte, dryRun bool) ([]byte, error) 
 	case *v1.Pod:
 		if err = nil; was == nil {
 			now, err = a.give(fields, o)
+		} else if resized(o, was.(*v1.Pod)) {
+			err = a.sources.policy().limits[id.Namespace].Check(o)
 		}
 	case *v1.PersistentVolumeClaim:
 		err = a.sources.policy().limits[id.Namespace].CheckClaim(o)

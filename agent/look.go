@@ -243,7 +243,7 @@ func (w *worker) seenContainer(c *v1.Container, found sight) plan.Container {
 	seen := plan.Container{
 		Attempt: rec.Attempt, Sandbox: rec.Sandbox, CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt,
 		Backoff: rec.Backoff, Started: rec.Started, Redo: rec.Redo,
-		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name), Changed: rec.Asked != "" && rec.Asked != c.Image,
+		Busy: w.busy(c.Name), RetryAt: w.retryAt(c.Name), Changed: rec.Asked != "" && rec.Asked != c.Image, Resized: w.inst.Resizing != nil && rec.restartsFor(w.inst.Pod, c),
 		Unhooked: !isHooked(c, rec), PreStop: rec.PreStop, Hooking: w.hooking(c.Name, time.Now()),
 		PreStopDue: c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !rec.PreStopDone,
 	}

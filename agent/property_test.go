@@ -14,8 +14,10 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // fate drives a worker by chance: exits, verdicts of probes, edits, removals, deaths of the sandbox, failures of the runtime,
@@ -61,6 +63,10 @@ func (f *fate) some() *v1.Pod {
 	p.Spec.Containers[0].Image = fmt.Sprintf("app:%d", f.IntN(2))
 	always := v1.ContainerRestartPolicyAlways
 	p.Spec.InitContainers = []v1.Container{{Name: "init1", Image: "i:1"}, {Name: "side", Image: "s:1", RestartPolicy: &always}, {Name: "init2", Image: "i:1"}}
+	f.size(p)
+	if f.IntN(2) == 0 {
+		p.Spec.Containers[0].ResizePolicy = []v1.ContainerResizePolicy{{ResourceName: v1.ResourceCPU, RestartPolicy: v1.RestartContainer}}
+	}
 	if f.IntN(2) == 0 {
 		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: execHandler("hook"), PreStop: execHandler("hook")}
 	}
@@ -76,7 +82,27 @@ func (f *fate) some() *v1.Pod {
 		p.Spec.Containers[1].StartupProbe = execProbe(2, 20)
 		p.Spec.InitContainers[1].ReadinessProbe = execProbe(3, 1)
 	}
-	return p
+	return manifests.Normalise(p)
+}
+
+// size limits main containers by chance.
+func (f *fate) size(p *v1.Pod) {
+	for i := range p.Spec.Containers {
+		limit := v1.ResourceList{v1.ResourceCPU: *resource.NewMilliQuantity(int64(100+100*f.IntN(4)), resource.DecimalSI), v1.ResourceMemory: resource.MustParse("1Mi")}
+		p.Spec.Containers[i].Resources = v1.ResourceRequirements{Limits: limit, Requests: limit.DeepCopy()}
+	}
+}
+
+// resizeSome wants the same version with other limits.
+func (f *fate) resizeSome() {
+	if f.pod == nil {
+		return
+	}
+	f.serial++
+	f.pod = f.pod.DeepCopy()
+	f.pod.Labels["version"] = fmt.Sprint(f.serial)
+	f.size(f.pod)
+	f.wish(f.pod, f.pod.Labels["version"])
 }
 
 // wantSome wants another version. A worker that has left, for nothing was wanted, has a successor.
@@ -135,6 +161,12 @@ func (f *fate) attend() {
 	f.host.prepare = func(context.Context, node.Target) error {
 		if f.chance(10) {
 			return &node.Fault{Reason: node.ErrImagePull, Err: errors.New("no such host")}
+		}
+		return nil
+	}
+	f.host.resize = func(context.Context) error {
+		if f.chance(6) {
+			return errors.New("cannot decrease memory limits")
 		}
 		return nil
 	}
@@ -205,7 +237,7 @@ func (f *fate) judge(t node.Target) {
 
 // event lets one thing happen.
 func (f *fate) event() {
-	switch f.IntN(10) {
+	switch f.IntN(12) {
 	case 0, 1:
 		if running := f.host.running(); len(running) > 0 {
 			name, code := running[f.IntN(len(running))], f.IntN(2)
@@ -232,6 +264,8 @@ func (f *fate) event() {
 		f.host.set(func() { f.host.deaf = !f.host.deaf })
 	case 9:
 		f.w.Forgive(forgiveAll)
+	case 10, 11:
+		f.resizeSome()
 	}
 	time.Sleep(time.Duration(f.IntN(8000)) * time.Millisecond)
 }
@@ -300,19 +334,44 @@ func follow(t *testing.T, seed uint64) {
 		if got := f.w.published.Load(); got == nil || got.Labels["version"] != f.pod.Labels["version"] || got.Spec.Containers[0].Image != f.pod.Spec.Containers[0].Image {
 			t.Errorf("another version runs")
 		}
+		if got := f.limits(); got != f.sizes() || resizeOf(f.w) != "" {
+			t.Errorf("limits are %s, want %s; told of is %q", got, f.sizes(), resizeOf(f.w))
+		}
 		f.w.want(nil)
 		time.Sleep(30 * time.Minute)
 		records, _ := os.ReadDir(f.dir)
 		if got := f.host.running(); len(got)+len(records)+len(f.host.sandboxes) > 0 {
 			t.Errorf("when it is not wanted there are %v, %d records, %d sandboxes", got, len(records), len(f.host.sandboxes))
 		}
-		for _, breach := range f.broken {
+		for _, breach := range append(f.broken, f.host.cramped...) {
 			t.Error(breach)
 		}
 		if t.Failed() {
 			t.Log(strings.Join(a.host.log, "\n"))
 		}
 	})
+}
+
+// limits are those of main containers that run, and of their Pod; sizes what they should be.
+func (f *fate) limits() string {
+	f.host.mu.Lock()
+	defer f.host.mu.Unlock()
+	limits := map[string]int64{"Pod": f.host.quotas[f.w.published.Load().UID]}
+	for _, k := range f.host.tasks {
+		if k.running && k.name != "side" {
+			limits[k.name] = k.cpu
+		}
+	}
+	return fmt.Sprint(limits)
+}
+
+func (f *fate) sizes() string {
+	limits := map[string]int64{}
+	for _, c := range f.pod.Spec.Containers {
+		limits[c.Name] = c.Resources.Limits.Cpu().MilliValue()
+		limits["Pod"] += limits[c.Name]
+	}
+	return fmt.Sprint(limits)
 }
 
 func (f *fate) told() string {

@@ -17,7 +17,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	facts := status.Facts{
 		Seen: seen, Containers: map[string]status.Container{}, HostIPs: w.hostIPs(), PodIPs: w.target("").IPs,
 		StartTime: w.inst.Pod.CreationTimestamp.Time, Previous: w.inst.Status,
-		Conditions:        w.inst.Conditions,
+		Conditions: w.inst.Conditions, Resize: w.resizeStatus(),
 		RecursiveReadOnly: w.recursiveReadOnly,
 	}
 	for _, lane := range []string{"", networkLane, lookLane, recordLane} {
@@ -26,7 +26,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 		}
 	}
 	for name, rec := range w.inst.Containers {
-		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last, User: rec.User}
+		c := status.Container{Image: rec.Image, ImageID: rec.ImageID, Ready: rec.Ready, Exit: rec.Exit, Last: rec.Last, User: rec.User, Given: rec.Given}
 		if rec.Launched {
 			t := w.target(name)
 			c.ID = "containerd://" + t.ID()
@@ -75,7 +75,7 @@ func (w *worker) vanish() {
 
 // withStatus is the Pod as it is reported: a copy of its top only, for neither side changes what is below.
 func withStatus(inst *instance) *v1.Pod {
-	pod := *inst.Pod
+	pod := *inst.desired()
 	pod.Status = inst.Status
 	if inst.Ending != nil && inst.Ruling.Verdict != Evicted {
 		until := inst.Ending.Until(inst.Pod)

@@ -11,7 +11,7 @@ import (
 // room has the node have so much CPU for Pods.
 func (a *agency) room(cpu string) {
 	a.w.allocatable = func() v1.ResourceList {
-		return v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu), v1.ResourcePods: resource.MustParse("10")}
+		return v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu), v1.ResourceMemory: resource.MustParse("1Gi"), v1.ResourcePods: resource.MustParse("10")}
 	}
 }
 

@@ -117,6 +117,9 @@ func (a *Agent) Stats(ctx context.Context, onlyCPUAndMemory bool) (*server.Summa
 // Resources tells what Pods and the node use, as series.
 func (a *Agent) Resources(ctx context.Context) prometheus.Gatherer { return a.meter.Resources(ctx) }
 
+// Containers tells what containers, Pods and the node use in more detail, as series.
+func (a *Agent) Containers(ctx context.Context) prometheus.Gatherer { return a.meter.Containers(ctx) }
+
 // Healthy says whether the agent can do its work: containerd answers.
 func (a *Agent) Healthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

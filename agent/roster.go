@@ -48,7 +48,8 @@ const (
 type place struct {
 	pod    *v1.Pod // as it began
 	asks   admit.Amounts
-	leaves bool // to make room for another one
+	waits  admit.Amounts // for so much more
+	leaves bool          // to make room for another one
 }
 
 // port is a port of the host without its address.
@@ -289,9 +290,51 @@ func (r *roster) standing() ([]*v1.Pod, admit.Amounts) {
 		if !isTerminal(pod.Status.Phase) {
 			out = append(out, pod)
 			taken.Add(place.asks)
+			taken.Add(place.waits)
 		}
 	}
 	return out, taken
+}
+
+// reallot has an instance that is there take what it asks for by now, where the node has that, and answers v1.PodResizePending's
+// reason and message where not: then it waits, and what it waits for is nobody else's who begins.
+func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	place, placed := r.placed[w.key]
+	if !placed || place.pod.UID != pod.UID {
+		return "", ""
+	}
+	asks := admit.Asks(pod)
+	if place.waits == nil && !resized(pod, place.pod) {
+		return "", ""
+	}
+	others := admit.Amounts{}
+	standing, _ := r.standing()
+	for _, other := range standing {
+		if name := key(other); name != w.key {
+			others.Add(r.placed[name].asks)
+		}
+	}
+	reason, message = admit.Resize(has, others, place.asks, asks)
+	waited := place.waits
+	place.waits = nil
+	switch why := r.quotaFor(w.key, pod, place.pod); {
+	case reason == "" && why != "": // it waits for no room on the node
+		reason, message = v1.PodReasonDeferred, why
+		r.refused[w] = forRoom
+	case reason == "":
+		place.pod, place.asks = pod, asks
+		delete(r.refused, w)
+	case reason == v1.PodReasonDeferred:
+		place.waits = asks.Beyond(place.asks)
+		r.refused[w] = forRoom
+	}
+	r.placed[w.key] = place
+	if !maps.Equal(waited, place.waits) || reason == "" {
+		r.reopen()
+	}
+	return reason, message
 }
 
 func isTerminal(phase v1.PodPhase) bool {

@@ -55,7 +55,7 @@ type change string
 // The changes, from the least to the most.
 const (
 	nothing  change = "nothing"  // it is written in another way
-	inPlace  change = "in place" // labels, annotations: no container notices
+	inPlace  change = "in place" // labels, annotations, cpu and memory: no container notices, unless its resizePolicy has it restart
 	restarts change = "restart"  // images: the containers concerned are restarted, each alone
 	recreate change = "recreate" // a new instance, after the old one was stopped in full
 )
@@ -66,9 +66,17 @@ func difference(running, wanted *v1.Pod) change {
 		return recreate
 	}
 	running, wanted = withoutPriority(running), withoutPriority(wanted)
+	least := nothing
+	if resources := manifests.ResourcesOf(wanted); !resources.Equal(manifests.ResourcesOf(running)) {
+		resized := resources.In(running)
+		if len(manifests.CheckResize(resized, running)) > 0 {
+			return recreate
+		}
+		running, least = resized, inPlace
+	}
 	if equality.Semantic.DeepEqual(running.Spec, wanted.Spec) {
 		if equality.Semantic.DeepEqual(running.Labels, wanted.Labels) && equality.Semantic.DeepEqual(running.Annotations, wanted.Annotations) {
-			return nothing
+			return least
 		}
 		return inPlace
 	}

@@ -41,6 +41,7 @@ type host interface {
 	Exit(t node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated
 	OOMKills(t node.Target) (node.OOMKills, error)
 	LogMessage(t node.Target) string
+	Resize(ctx context.Context, t node.Target, during *v1.Pod, containers []node.Resize, after *v1.Pod) (given []string, err error)
 	Exec(ctx context.Context, t node.Target, command []string) (int, []byte, error)
 	Teardown(ctx context.Context, t node.Target, attempts map[string]int) error
 	Release(ctx context.Context, t node.Target, detached bool) error
@@ -112,6 +113,8 @@ type worker struct {
 	probing  map[string]*probing
 	objects  inputs.Objects // that the Pod refers to, as they are given to it now
 	offered  inputs.Objects // the same as they are wanted
+	pending  status.Fault   // why resources that are wanted were not granted; no reason is none
+	widened  bool           // the Pod's cgroup has room for all that is resized
 	stale    bool           // files in volumes may tell of an earlier version of the Pod
 	renewAt  time.Time      // when tokens in volumes are to be others; zero is never
 	told     Ruling         // why nothing begins, as people were told last
@@ -308,7 +311,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	if w.inst == nil || w.inst.TornDown {
 		return wake
 	}
-	wake = earliest(wake, w.tidyUncleaned(), w.refresh())
+	wake = earliest(wake, w.resize(), w.tidyUncleaned(), w.refresh())
 	for _, d := range w.next {
 		w.launch(ctx, d)
 	}
@@ -345,7 +348,8 @@ func (w *worker) act(ctx context.Context, actions []plan.Action, now time.Time) 
 	unknown := w.unknown()
 	for _, a := range actions {
 		d := w.deed(a, now)
-		if d.starts && (held || unknown) || a.Verb == plan.Teardown && w.tidies() || a.Verb == plan.CreateSandbox && w.busy(volumesLane) {
+		if d.starts && (held || unknown) || a.Verb == plan.Teardown && w.tidies() || a.Verb == plan.CreateSandbox && w.busy(volumesLane) ||
+			a.Verb == plan.Create && w.inst.Resizing != nil && !w.widened {
 			continue
 		}
 		deeds = append(deeds, d)
@@ -483,6 +487,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source, w.inst.Asked, w.inst.Handler = wanted.Source, wanted.Asked, wanted.Handler
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
+			w.pending, w.widened = status.Fault{}, false
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
 			return
 		}
@@ -520,11 +525,12 @@ func (w *worker) follow(wanted *Wish) {
 	}
 	running := manifests.Normalise(w.inst.asked())
 	running.Spec.EphemeralContainers = nil // which no source knows of
-	switch difference(running, wanted.asked()) {
+	change := difference(running, wanted.asked())
+	if wanted.Wait.Verdict != Admitted && (change == recreate || resized(wanted.asked(), running)) { // nothing would follow, or it would be what may not be
+		return
+	}
+	switch change {
 	case recreate:
-		if wanted.Wait.Verdict != Admitted { // nothing would follow
-			return
-		}
 		w.end("the manifest was changed", Ruling{})
 	case restarts:
 		for name := range w.prepared {
@@ -539,7 +545,8 @@ func (w *worker) follow(wanted *Wish) {
 	}
 }
 
-// replacePod makes another version of the Pod the one that is run. The one before stays as it is: deeds may be reading it.
+// replacePod makes another version of the Pod the one that is run, but for its resources, which are granted apart. The one before
+// stays as it is: deeds may be reading it.
 func (w *worker) replacePod(wanted *Wish) {
 	pod := wanted.Pod.DeepCopy()
 	pod.UID, pod.CreationTimestamp, pod.Status = w.inst.Pod.UID, w.inst.Pod.CreationTimestamp, v1.PodStatus{}
@@ -548,7 +555,11 @@ func (w *worker) replacePod(wanted *Wish) {
 	if !w.inst.rebuilt {
 		keepGiven(pod, wanted, w.inst)
 	}
-	w.inst.Pod, w.inst.Asked, w.inst.Revision, w.inst.Source = pod, unlike(wanted.asked(), pod), wanted.Pod.Revision, wanted.Source
+	w.inst.Asked, w.inst.Wanted = unlike(wanted.asked(), pod), nil
+	if given, wanted := manifests.ResourcesOf(w.inst.Pod), manifests.ResourcesOf(pod); !given.Equal(wanted) {
+		pod, w.inst.Wanted = given.In(pod), &wanted
+	}
+	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
 	w.stale = true
 	w.inst.complete()
 }
@@ -556,6 +567,10 @@ func (w *worker) replacePod(wanted *Wish) {
 // recognise gives an instance whose record was lost the Pod that it is of.
 func (w *worker) recognise(wanted *Wish) {
 	w.replacePod(wanted)
+	if w.inst.Wanted != nil { // what it was given is not known
+		w.inst.Pod, w.inst.Wanted = w.desired(), nil
+	}
+	w.inst.Resizing = &resizing{Generation: w.inst.Pod.Generation, Most: manifests.ResourcesOf(w.inst.Pod)}
 	w.inst.rebuilt, w.inst.Handler = false, wanted.Handler
 	w.freePorts(w.inst.Pod)
 	w.take(w.key, w.inst.Pod)
@@ -581,7 +596,9 @@ func (w *worker) tidies() bool {
 }
 
 // isBeside says whether a deed is about what an instance has beside its present containers: in vain once it has to go.
-func isBeside(d deed) bool { return d.action.Verb == plan.Tidy || d.action.Verb == plan.Refresh }
+func isBeside(d deed) bool {
+	return d.action.Verb == plan.Tidy || d.action.Verb == plan.Refresh || d.action.Verb == plan.Resize
+}
 
 // anyFlight says whether a deed is under way that is one of those.
 func (w *worker) anyFlight(those func(deed) bool) bool {

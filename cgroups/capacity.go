@@ -21,6 +21,15 @@ func MemoryCapacity() (int64, error) {
 	return int64(info.Totalram * uint64(info.Unit)), nil
 }
 
+// SwapCapacity is the node's swap in bytes.
+func SwapCapacity() (int64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("read swap capacity: %w", err)
+	}
+	return int64(info.Totalswap * uint64(info.Unit)), nil
+}
+
 // CPUs counts the node's CPUs, not those this process may use.
 func CPUs() (int, error) {
 	b, err := os.ReadFile("/sys/devices/system/cpu/online")

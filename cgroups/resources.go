@@ -1,8 +1,10 @@
 package cgroups
 
 import (
+	"cmp"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -84,35 +86,32 @@ func ContainerResources(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxRe
 		HugepageLimits: hugepages(limit, cfg),
 	}
 	out.Memory = memoryLimit(limit.Memory().Value(), cfg)
-	out.Unified = unifiedOnly(cfg)
-	return out
-}
-
-// unifiedOnly are the settings of a container that v1 has no word for: it is killed as a whole, and as under the kubelet's
-// NoSwap it does not swap, with a limit or without.
-func unifiedOnly(cfg Config) map[string]string {
 	if !cfg.Unified {
-		return nil
+		return out
 	}
-	out := map[string]string{}
+	out.Unified = memoryQoS(pod, c, cfg)
 	if !cfg.SingleProcessOOMKill {
-		out["memory.oom.group"] = "1"
+		out.Unified["memory.oom.group"] = "1"
 	}
-	if cfg.NoSwap {
-		out["memory.swap.max"] = "0"
+	if cfg.CountsSwap { // with a limit of memory or without
+		swap := swapLimitOf(pod, c, cfg)
+		if out.Unified[swapMax] = strconv.FormatInt(swap, 10); swap > 0 && out.Memory != nil {
+			*out.Memory.Swap += swap
+		}
 	}
 	return out
 }
 
-// memoryLimit is a limit in bytes, if there is one. Swap comes on top of no limit (the kubelet's NoSwap): in v1's terms, memory
+// memoryLimit is a limit in bytes, if there is one. No swap comes on top of it (the kubelet's NoSwap): in v1's terms, memory
 // and swap together are limited to the same.
 func memoryLimit(limit int64, cfg Config) *specs.LinuxMemory {
 	if limit <= 0 {
 		return nil
 	}
 	out := &specs.LinuxMemory{Limit: &limit}
-	if cfg.NoSwap {
-		out.Swap = &limit
+	if cfg.CountsSwap {
+		both := limit
+		out.Swap = &both
 	}
 	return out
 }
@@ -125,18 +124,32 @@ func PodResources(pod *v1.Pod, cfg Config) *specs.LinuxResources {
 	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
 	if class == v1.PodQOSBestEffort {
 		shares := uint64(minShares)
-		return &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}, HugepageLimits: hugepages(requests, cfg)}
+		return &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}, HugepageLimits: hugepages(requests, cfg), Pids: pidsLimit(cfg)}
 	}
 	limits := resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{})
 	var milliCPU int64
 	if class == v1.PodQOSGuaranteed || limited(pod, v1.ResourceCPU) {
 		milliCPU = limits.Cpu().MilliValue()
 	}
-	out := &specs.LinuxResources{CPU: cpu(requests.Cpu().MilliValue(), milliCPU, cfg), HugepageLimits: hugepages(requests, cfg)}
+	out := &specs.LinuxResources{CPU: cpu(requests.Cpu().MilliValue(), milliCPU, cfg), HugepageLimits: hugepages(requests, cfg), Pids: pidsLimit(cfg)}
 	if class == v1.PodQOSGuaranteed || limited(pod, v1.ResourceMemory) {
-		out.Memory = memoryLimit(limits.Memory().Value(), cfg)
+		if out.Memory = memoryLimit(limits.Memory().Value(), cfg); out.Memory != nil && cfg.LimitedSwap {
+			out.Memory.Swap = nil // each container has its own
+		}
+	}
+	if cfg.Unified {
+		out.Unified = podMemoryQoS(pod, requests.Memory().Value(), limits.Memory().Value(), cfg)
 	}
 	return out
+}
+
+// pidsLimit is how many processes and threads a Pod may have, if that is limited.
+func pidsLimit(cfg Config) *specs.LinuxPids {
+	if cfg.PidsLimit <= 0 {
+		return nil
+	}
+	limit := cfg.PidsLimit
+	return &specs.LinuxPids{Limit: &limit}
 }
 
 // cpu has shares always, quota and period only where there is a limit that is to be enforced.
@@ -146,14 +159,14 @@ func cpu(request, limit int64, cfg Config) *specs.LinuxCPU {
 	if !cfg.CFSQuota || limit <= 0 {
 		return out
 	}
-	period := cfg.CFSPeriod
-	if period == 0 {
-		period = defaultPeriod
-	}
+	period := cfg.Period()
 	quota, microseconds := Quota(limit, period), uint64(period.Microseconds())
 	out.Quota, out.Period = &quota, &microseconds
 	return out
 }
+
+// Period is that in which limits of CPU are enforced.
+func (cfg Config) Period() time.Duration { return cmp.Or(cfg.CFSPeriod, defaultPeriod) }
 
 // effectiveLimits are the container's limits, with the Pod-level ones where it has none.
 func effectiveLimits(pod *v1.Pod, c *v1.Container) v1.ResourceList {

@@ -146,7 +146,7 @@ func TestContainerResources(t *testing.T) {
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Unified: map[string]string{}},
 		},
 		"on v2 nothing swaps, with a limit or without": {
-			container(nil, nil), nil, Config{Unified: true, NoSwap: true},
+			container(nil, nil), nil, Config{Unified: true, CountsSwap: true},
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Unified: map[string]string{"memory.oom.group": "1", "memory.swap.max": "0"}},
 		},
 		"the pod's limits hold where the container has none": {
@@ -155,7 +155,7 @@ func TestContainerResources(t *testing.T) {
 			specs.LinuxResources{CPU: linuxCPU(102, 200000, 100000), Memory: memory(32 << 20)},
 		},
 		"where the kernel counts swap, none comes on top of a limit": {
-			container(nil, list("memory", "32Mi")), nil, Config{NoSwap: true},
+			container(nil, list("memory", "32Mi")), nil, Config{CountsSwap: true},
 			specs.LinuxResources{CPU: linuxCPU(2, 0, 0), Memory: &specs.LinuxMemory{Limit: ptr.To[int64](32 << 20), Swap: ptr.To[int64](32 << 20)}},
 		},
 		"huge pages: of what is not asked for there is nothing": {
@@ -317,7 +317,7 @@ func TestPodResourcesWithoutQuota(t *testing.T) {
 func TestPodsDoNotSwapBeyondTheirLimit(t *testing.T) {
 	t.Parallel()
 	p := pod(container(nil, list("cpu", "1", "memory", "1Mi")))
-	r := PodResources(p, Config{NoSwap: true})
+	r := PodResources(p, Config{CountsSwap: true})
 	if diff := cmp.Diff(&specs.LinuxMemory{Limit: ptr.To[int64](1 << 20), Swap: ptr.To[int64](1 << 20)}, r.Memory); diff != "" {
 		t.Error(diff)
 	}

@@ -66,7 +66,7 @@ func (t *Tree) balance(driver Driver, pod *v1.Pod) error {
 		return err
 	}
 	l.written = t.cpuValue(sum)
-	return nil
+	return ignoreGone(t.protect(driver))
 }
 
 // lockClass has one agent at a time count and write the shares of a class. One that does not let go in a second is not

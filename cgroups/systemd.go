@@ -171,8 +171,21 @@ func properties(r *specs.LinuxResources) []systemdbus.Property {
 			swap = uint64(*r.Memory.Swap - *r.Memory.Limit)
 		}
 	}
+	for _, name := range []string{memoryMin, memoryLow, memoryHigh} {
+		if bytes := setting(r, name); bytes != nil && *bytes == math.MaxInt64 {
+			out = append(out, property(systemdNames[name], uint64(math.MaxUint64)))
+		} else if bytes != nil {
+			out = append(out, property(systemdNames[name], uint64(*bytes)))
+		}
+	}
+	if r.Pids != nil {
+		out = append(out, property("TasksMax", uint64(*r.Pids.Limit)))
+	}
 	return append(out, property("CPUQuotaPerSecUSec", perSecond), property("MemoryMax", memory), property("MemorySwapMax", swap))
 }
+
+// systemdNames are what systemd calls cgroup v2's settings.
+var systemdNames = map[string]string{memoryMin: "MemoryMin", memoryLow: "MemoryLow", memoryHigh: "MemoryHigh"}
 
 // removeSlice stops a slice that has no processes any more.
 func (t *Tree) removeSlice(group string) error {

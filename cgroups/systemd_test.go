@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // openSystemd makes a tree of slices of its own, which is gone after the test.
@@ -221,6 +222,16 @@ func TestPropertiesForSystemd(t *testing.T) {
 		"a quota, rounded up to a percent, and no swap": {
 			&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares, Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &bytes, Swap: &bytes}},
 			map[string]uint64{"CPUWeight": 100, "CPUQuotaPerSecUSec": 340_000, "CPUQuotaPeriodUSec": 100_000, "MemoryMax": 1 << 20, "MemorySwapMax": 0},
+		},
+		"memory that is protected and throttled, and a limit of processes": {
+			&specs.LinuxResources{
+				CPU: &specs.LinuxCPU{Shares: &shares}, Pids: &specs.LinuxPids{Limit: ptr.To[int64](7)},
+				Unified: map[string]string{memoryMin: "4096", memoryLow: "0", memoryHigh: "max"},
+			},
+			map[string]uint64{
+				"CPUWeight": 100, "CPUQuotaPerSecUSec": math.MaxUint64, "MemoryMax": math.MaxUint64, "MemorySwapMax": math.MaxUint64,
+				"MemoryMin": 4096, "MemoryLow": 0, "MemoryHigh": math.MaxUint64, "TasksMax": 7,
+			},
 		},
 	} {
 		got := map[string]uint64{}

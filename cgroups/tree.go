@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -51,7 +52,13 @@ type Config struct {
 	CFSPeriod            time.Duration // cpuCFSQuotaPeriod; 0 means 100 ms
 	SingleProcessOOMKill bool          // on v2, let the kernel kill one process of a container instead of all (singleProcessOOMKill)
 	Unified              bool          // the host has cgroup v2 only; Open sets it
-	NoSwap               bool          // what has a memory limit may not swap beyond it; Open sets it where the kernel counts swap
+	PidsLimit            int64         // of processes and threads of a Pod (podPidsLimit); 0 or less is none
+	ThrottlingFactor     *float64      // on v2, where between request and limit a container's memory is throttled (memoryThrottlingFactor); nil is nowhere
+	ReserveMemory        bool          // on v2, protect the memory that Pods request (memoryReservationPolicy: TieredReservation)
+	Allocatable          int64         // bytes of memory that the node has for Pods
+	LimitedSwap          bool          // on v2, let Burstable Pods swap (memorySwap.swapBehavior: LimitedSwap)
+	Memory, Swap         int64         // bytes of them that the node has
+	CountsSwap           bool          // the kernel counts swap: what has a memory limit may not swap beyond it; Open sets it
 	PageSizes            []int64       // in bytes, of the huge pages that are limited; Open sets those that the kernel can limit
 }
 
@@ -85,7 +92,7 @@ func Open(cfg Config) (*Tree, error) {
 	default:
 		return nil, fmt.Errorf("open cgroups: nothing is mounted at %s: mount cgroup2 there", mountpoint)
 	}
-	t.cfg.NoSwap = t.countsSwap()
+	t.cfg.CountsSwap = t.countsSwap()
 	var err error
 	if t.cfg.PageSizes, err = t.pageSizes(); err != nil {
 		return nil, err
@@ -105,6 +112,11 @@ func (t *Tree) countsSwap() bool {
 	}
 	found, _ := filepath.Glob(pattern)
 	return len(found) > 0
+}
+
+// CountsPids says whether the kernel can limit how many processes a cgroup has.
+func (t *Tree) CountsPids() bool {
+	return slices.Contains(t.controllers, "pids") || slices.Contains(t.hierarchies, filepath.Join(t.mount, "pids"))
 }
 
 // readControllers reads which of the controllers Pods need this kernel offers on v2.
@@ -215,12 +227,16 @@ func unified(r *specs.LinuxResources) *cgroup2.Resources {
 			out.CPU.Max = cgroup2.NewCPUMax(r.CPU.Quota, r.CPU.Period)
 		}
 	}
+	out.Memory = &cgroup2.Memory{Min: setting(r, memoryMin), Low: setting(r, memoryLow), High: setting(r, memoryHigh)}
 	if r.Memory != nil {
-		out.Memory = &cgroup2.Memory{Max: r.Memory.Limit}
-		if r.Memory.Swap != nil { // v1 counts memory and swap together: as much as the limit is no swap
-			none := int64(0)
-			out.Memory.Swap = &none
+		out.Memory.Max = r.Memory.Limit
+		if r.Memory.Swap != nil { // v1 counts memory and swap together
+			swap := *r.Memory.Swap - *r.Memory.Limit
+			out.Memory.Swap = &swap
 		}
+	}
+	if r.Pids != nil {
+		out.Pids = &cgroup2.Pids{Max: *r.Pids.Limit}
 	}
 	if len(r.HugepageLimits) > 0 {
 		out.HugeTlb = &cgroup2.HugeTlb{}
@@ -229,6 +245,19 @@ func unified(r *specs.LinuxResources) *cgroup2.Resources {
 		}
 	}
 	return out
+}
+
+// setting is one of cgroup v2's own settings, in bytes; nil where there is none.
+func setting(r *specs.LinuxResources, name string) *int64 {
+	text, ok := r.Unified[name]
+	if !ok {
+		return nil
+	}
+	bytes, err := strconv.ParseInt(text, 10, 64)
+	if err != nil { // max
+		bytes = math.MaxInt64
+	}
+	return &bytes
 }
 
 // makeRoomForSwap raises the limit of memory and swap of a v1 cgroup that is there before that of memory alone, which must

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -143,7 +144,7 @@ func TestAPodHasItsLimitsInEveryHierarchy(t *testing.T) {
 	tree.want(t, "cpu", group, "cpu.shares", "512")
 	tree.want(t, "cpu", group, "cpu.cfs_quota_us", "50000")
 	tree.want(t, "memory", group, "memory.limit_in_bytes", strconv.Itoa(64<<20))
-	if tree.cfg.NoSwap {
+	if tree.cfg.CountsSwap {
 		tree.want(t, "memory", group, "memory.memsw.limit_in_bytes", strconv.Itoa(64<<20))
 		for _, size := range []string{"96Mi", "32Mi"} { // neither may be set first in both cases
 			more := list("cpu", "500m", "memory", size)
@@ -548,6 +549,34 @@ func TestFilesOnV2(t *testing.T) {
 	}
 	if n, err := tree.Shmem(a); n != 40 || err != nil {
 		t.Errorf("shared memory: got %d, %v; want 40", n, err)
+	}
+}
+
+func TestMemoryIsProtectedOnV2(t *testing.T) {
+	t.Parallel()
+	tree := unifiedTree(t, "kubepods", "kubepods/burstable", "kubepods/besteffort", "kubepods/burstable/podb", "kubepods/podg")
+	tree.cfg.ReserveMemory, tree.cfg.ThrottlingFactor, tree.cfg.PidsLimit = true, ptr.To(0.5), 100
+	for _, group := range []string{"kubepods", "kubepods/burstable"} {
+		for _, file := range []string{memoryMin, memoryLow} {
+			if err := os.WriteFile(filepath.Join(tree.mount, group, file), []byte("0\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	all := list("cpu", "1", "memory", "64Mi")
+	g, b := uid(pod(container(all, all)), "g"), uid(withPodLevel(pod(container(nil, nil)), list("memory", "32Mi"), list("memory", "64Mi")), "b")
+	if err := errors.Join(tree.Ensure(g), tree.Ensure(b)); err != nil {
+		t.Fatal(err)
+	}
+	const mib = 1 << 20
+	for file, want := range map[string]int{
+		"kubepods/podg/memory.min": 64 * mib, "kubepods/podg/memory.low": 0, "kubepods/podg/pids.max": 100,
+		"kubepods/burstable/podb/memory.low": 32 * mib, "kubepods/burstable/podb/memory.min": 0, "kubepods/burstable/podb/memory.high": 48 * mib,
+		"kubepods/memory.min": 96 * mib, "kubepods/memory.low": 32 * mib, "kubepods/burstable/memory.low": 32 * mib,
+	} {
+		if got, err := readNumber(filepath.Join(tree.mount, file)); err != nil || got != uint64(want) {
+			t.Errorf("%s: got %d, %v; want %d", file, got, err, want)
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func (t *Tree) usage(group string) (u Usage, inactive uint64, err error) {
 		return t.unifiedUsage(u, group)
 	}
 	ignored := []string{"kmem", "kmem.tcp"}
-	if !t.cfg.NoSwap {
+	if !t.cfg.CountsSwap {
 		ignored = append(ignored, "memsw")
 	}
 	found := stats.Metrics{CPU: &stats.CPUStat{Usage: &stats.CPUUsage{}}}
@@ -79,7 +79,7 @@ func (t *Tree) usage(group string) (u Usage, inactive uint64, err error) {
 	m := found.Memory
 	u.CPU, u.Memory, u.RSS, u.Limit = found.CPU.Usage.Total, m.Usage.Usage, m.TotalRSS, limit(m.Usage.Limit)
 	u.PageFaults, u.MajorPageFaults = m.TotalPgFault, m.TotalPgMajFault
-	if t.cfg.NoSwap { // the figure is that of memory and swap together
+	if t.cfg.CountsSwap { // the figure is that of memory and swap together
 		swap := less(m.Swap.Usage, m.Usage.Usage)
 		u.Swap = &swap
 	}
@@ -102,7 +102,7 @@ func (t *Tree) unifiedUsage(u Usage, group string) (_ Usage, inactive uint64, er
 	m := found.Memory
 	u.CPU, u.Memory, u.RSS, u.Limit = found.CPU.UsageUsec*1000, m.Usage, m.Anon, limit(m.UsageLimit)
 	u.PageFaults, u.MajorPageFaults = m.Pgfault, m.Pgmajfault
-	if t.cfg.NoSwap {
+	if t.cfg.CountsSwap {
 		u.Swap = &m.SwapUsage
 	}
 	return u, m.InactiveFile, nil

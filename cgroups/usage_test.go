@@ -22,7 +22,7 @@ import (
 func hold(t *testing.T, tree *Tree, p *v1.Pod, id string) {
 	t.Helper()
 	var joins strings.Builder
-	for _, controller := range []string{"cpuacct", "memory"} { // on v2 the same folder
+	for _, controller := range []string{"cpu", "cpuacct", "memory", "blkio", "pids"} { // on v2 the same folder
 		folder := filepath.Join(tree.controllerMount(controller), tree.path(p, id))
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			t.Fatal(err)
@@ -77,8 +77,8 @@ func TestUsageOfAContainerItsPodAndTheNode(t *testing.T) {
 	if capacity, err := MemoryCapacity(); err != nil || node.Limit != uint64(capacity) || node.WorkingSet > node.Limit {
 		t.Errorf("the node uses %+v of %d: %v", node, capacity, err)
 	}
-	if counts := own.Swap != nil; counts != tree.cfg.NoSwap {
-		t.Errorf("swap is counted: %v, want %v", counts, tree.cfg.NoSwap)
+	if counts := own.Swap != nil; counts != tree.cfg.CountsSwap {
+		t.Errorf("swap is counted: %v, want %v", counts, tree.cfg.CountsSwap)
 	}
 }
 
@@ -118,7 +118,7 @@ func TestUsageOnV2(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			tree := unifiedTree(t, "kubepods/burstable/poda/c")
-			tree.cfg.NoSwap = c.swaps
+			tree.cfg.CountsSwap = c.swaps
 			p := burstable("a", "1")
 			for file, content := range c.files {
 				if err := os.WriteFile(filepath.Join(tree.mount, tree.path(p, "c"), file), []byte(content), 0o644); err != nil {

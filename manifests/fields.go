@@ -51,7 +51,6 @@ var rules = func() map[string]rule {
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
 
-		"ContainerResizePolicy.restartPolicy":                only("NotRequired"),
 		"ResourceRequirements.limits":                        only("cpu", "memory", "hugepages-*"),
 		"ResourceRequirements.requests":                      only("cpu", "memory", "ephemeral-storage", "hugepages-*"),
 		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "requests.hugepages-*"),
@@ -163,8 +162,8 @@ yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespa
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
 yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints readinessGates
 no   PodSpec ephemeralContainers evictionResponders
-yes  PodSpec overhead
-no   PodSpec resourceClaims resources
+yes  PodSpec overhead resources
+no   PodSpec resourceClaims
 yes  PodSpec serviceAccount serviceAccountName automountServiceAccountToken priorityClassName preemptionPolicy
 no   PodSpec schedulingGroup
 yes  PodOS name
@@ -210,7 +209,7 @@ yes  ConfigMapEnvSource optional
 yes  SecretEnvSource optional
 no   Container volumeDevices
 yes  ContainerPort name hostPort containerPort protocol hostIP
-yes  ContainerResizePolicy resourceName
+yes  ContainerResizePolicy resourceName restartPolicy
 no   ResourceRequirements claims
 yes  EnvVar name value valueFrom
 yes  EnvVarSource configMapKeyRef fieldRef fileKeyRef resourceFieldRef secretKeyRef

@@ -11,9 +11,10 @@ import (
 
 // Interface is what went through a network interface since it was made.
 type Interface struct {
-	Name                                 string
-	Default                              bool // it is a Pod's own, or has the node's default route
-	RxBytes, RxErrors, TxBytes, TxErrors uint64
+	Name                                    string
+	Default                                 bool // it is a Pod's own, or has the node's default route
+	RxBytes, RxPackets, RxErrors, RxDropped uint64
+	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
 // Traffic is what went through the interfaces of a sandbox, or with no id through the node's, without loopback and what
@@ -62,7 +63,10 @@ func traffic(links []netlink.Link, isDefault func(netlink.Link) bool) (out []Int
 			continue
 		}
 		s := a.Statistics
-		out = append(out, Interface{Name: a.Name, Default: isDefault(l), RxBytes: s.RxBytes, RxErrors: s.RxErrors, TxBytes: s.TxBytes, TxErrors: s.TxErrors})
+		out = append(out, Interface{
+			Name: a.Name, Default: isDefault(l), RxBytes: s.RxBytes, RxPackets: s.RxPackets, RxErrors: s.RxErrors, RxDropped: s.RxDropped,
+			TxBytes: s.TxBytes, TxPackets: s.TxPackets, TxErrors: s.TxErrors, TxDropped: s.TxDropped,
+		})
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 )
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
-// ([Manifests]), /healthz, /metrics, /metrics/resource and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
+// ([Manifests]), /healthz, /metrics, /metrics/resource, /metrics/cadvisor and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
 // narrows /pods and /events down. POST /retry?namespace=&name= has what waits in a Pod tried at once: 204, or 404 where there is
 // no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a Pod that ends be over by then: 204, 404, or 409 where it
 // does not end. POST /pods/<namespace>/<name>/ephemeralcontainers with a v1.EphemeralContainer adds one to a Pod that runs, and
@@ -53,7 +54,8 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/shorten":   shorten(src),
 
 		"/stats/summary":    readOnly(summary(src)),
-		"/metrics/resource": readOnly(resources(src)),
+		"/metrics/resource": readOnly(series(src.Resources)),
+		"/metrics/cadvisor": readOnly(series(src.Containers)),
 
 		"/pods/{namespace}/{name}/ephemeralcontainers":  ephemeral(src),
 		"/containerLogs/{namespace}/{name}/{container}": readOnly(containerLog(src)),
@@ -142,9 +144,9 @@ func summary(src Source) http.HandlerFunc {
 	}
 }
 
-func resources(src Source) http.HandlerFunc {
+func series(of func(context.Context) prometheus.Gatherer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		promhttp.HandlerFor(src.Resources(r.Context()), promhttp.HandlerOpts{}).ServeHTTP(w, r)
+		promhttp.HandlerFor(of(r.Context()), promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	}
 }
 

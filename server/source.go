@@ -39,6 +39,8 @@ type Source interface {
 	Stats(ctx context.Context, onlyCPUAndMemory bool) (*Summary, error)
 	// Resources tells what Pods and the node use, as series.
 	Resources(ctx context.Context) prometheus.Gatherer
+	// Containers tells what containers, Pods and the node use in more detail, as series.
+	Containers(ctx context.Context) prometheus.Gatherer
 	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
 	// there is no such Pod, in full.
 	Retry(pod types.NamespacedName) error

@@ -6,6 +6,7 @@
 //	limits.go   what LimitRanges give, and allow
 //	use.go      what objects use of quotas
 //	quota.go    what quotas have left
+//	resize.go   who may have other amounts than it has
 //	admit.go    who may begin
 //	preempt.go  who has to go for it
 package admit

@@ -8,6 +8,7 @@
 //	sysctls.go    what of the kernel a Pod may set for itself
 //	pull.go       its image
 //	container.go  what a container is made of, and its start
+//	resize.go     what it is given later
 //	mounts.go     its mounts
 //	images.go     images that are there, and their end
 //	imagevolumes.go  images that are volumes

@@ -11,12 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/podkeeper/podkeeper/agent/plan"
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/network"
 )
 
 // Usage is what is used of CPUs and memory.
 type Usage = cgroups.Usage
+
+// Detail is what a cgroup has used beyond that.
+type Detail = cgroups.Detail
+
+// Device is what went to and from a block device.
+type Device = cgroups.Device
+
+// Pressure is how long something was waited for.
+type Pressure = cgroups.Pressure
 
 // Interface is what went through a network interface.
 type Interface = network.Interface
@@ -31,6 +41,37 @@ type Disk struct {
 
 // Usage is what a container, or with no id the whole Pod, uses. What is gone is an error that wraps fs.ErrNotExist.
 func (n *Node) Usage(pod *v1.Pod, id string) (Usage, error) { return n.Cgroups.Usage(pod, id) }
+
+// Detail is what a container, or with no id the whole Pod, has used. What is gone is an error that wraps fs.ErrNotExist.
+func (n *Node) Detail(pod *v1.Pod, id string) (Detail, error) { return n.Cgroups.Detail(pod, id) }
+
+// Limits are what a container may use: shares of the CPU, so much of it in each period, and bytes of memory. 0 is no limit.
+type Limits struct {
+	Shares, Memory uint64
+	Quota, Period  time.Duration
+}
+
+// Limits are those that a Pod gives one of its containers.
+func (n *Node) Limits(pod *v1.Pod, container string) (l Limits) {
+	for _, c := range plan.Containers(pod) {
+		if c.Name != container {
+			continue
+		}
+		r := cgroups.ContainerResources(pod, c, n.Cgroups.Config())
+		l.Shares = *r.CPU.Shares
+		l.Period = n.Cgroups.Config().Period()
+		if r.CPU.Quota != nil {
+			l.Quota = time.Duration(*r.CPU.Quota) * time.Microsecond
+		}
+		if r.Memory != nil {
+			l.Memory = uint64(*r.Memory.Limit)
+		}
+	}
+	return l
+}
+
+// Capacity is what the node has of CPUs and memory.
+func (n *Node) Capacity() v1.ResourceList { return n.capacity() }
 
 // NodeUsage is what everything on the node uses. Its limit is what the node has.
 func (n *Node) NodeUsage() (Usage, error) { return n.Cgroups.NodeUsage() }

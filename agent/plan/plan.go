@@ -74,6 +74,7 @@ type Container struct {
 	Started bool // its startup probe, if any, has passed
 	Redo    bool // it is to run again whatever its policy says, as if it had not run in this sandbox
 	Changed bool // it was made from what the Pod no longer says of it, and runs or has ended
+	Resized bool // it runs with other resources than the Pod gives it, and has to be made anew to get them
 	Failed  Why  // why it has to be restarted: the verdict of a liveness or startup probe, or its postStart hook
 
 	Unhooked   bool  // its postStart hook has not succeeded yet: it does not count as running
@@ -111,6 +112,7 @@ const (
 	LivenessFailed Why = "liveness failed"
 	StartupFailed  Why = "startup failed"
 	SpecChanged    Why = "its image was changed"
+	ResizeRestarts Why = "resize requires restart"
 	HookFailed     Why = "its postStart hook failed"
 )
 
@@ -119,8 +121,8 @@ func (s *Stop) byProbe() bool {
 	return s != nil && (s.Why == LivenessFailed || s.Why == StartupFailed)
 }
 
-// forEdit says that an edit asked for the stop: then the exit counts as nothing, whatever its code.
-func (s *Stop) forEdit() bool { return s != nil && s.Why == SpecChanged }
+// ForEdit says that an edit asked for the stop: then the exit counts as nothing, whatever its code.
+func (s *Stop) ForEdit() bool { return s != nil && (s.Why == SpecChanged || s.Why == ResizeRestarts) }
 
 // Verb is what an action does.
 type Verb string
@@ -141,6 +143,7 @@ const (
 	Teardown      Verb = "tear down"       // remove everything that the instance has had in the runtime and on the network
 	Tidy          Verb = "tidy"            // remove the instance before another one: never planned here
 	Refresh       Verb = "refresh volumes" // bring the files in volumes up to date: never planned here
+	Resize        Verb = "resize"          // give what runs the resources that the Pod has by now: never planned here
 	Sweep         Verb = "sweep"           // remove the rest of an instance that is torn down: never planned here, for nothing waits for it
 )
 

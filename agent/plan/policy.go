@@ -63,7 +63,7 @@ func (n *next) shouldRestart(c *v1.Container, seen Container) bool {
 	if IsEphemeral(n.pod, c.Name) {
 		return false
 	}
-	if seen.Redo || seen.Stop.forEdit() || IsSidecar(c) {
+	if seen.Redo || seen.Stop.ForEdit() || IsSidecar(c) {
 		return true
 	}
 	earlier, initial := seen.Sandbox != n.seen.Sandbox.Attempt, isInit(n.pod, c.Name)

@@ -122,6 +122,9 @@ func (n *next) keep(c *v1.Container) {
 		case seen.Changed:
 			n.terminate(c.Name, SpecChanged, Grace(n.pod))
 			return
+		case seen.Resized:
+			n.terminate(c.Name, ResizeRestarts, Grace(n.pod))
+			return
 		case seen.Unhooked && !seen.Hooking:
 			n.plan.do(Action{Verb: PostStart, Container: c.Name})
 			return
@@ -208,7 +211,7 @@ func (n *next) backoff(c Container) (due time.Time, following time.Duration) {
 	}
 	first, longest := n.seen.Backoff.limits()
 	switch wait := min(c.Backoff, longest); {
-	case c.Stop.forEdit() || c.Changed:
+	case c.Stop.ForEdit() || c.Changed:
 		return c.FinishedAt, 0
 	case wait == 0 || c.FinishedAt.Sub(c.CreatedAt) > backoffReset:
 		return c.FinishedAt, first
@@ -246,7 +249,7 @@ func isInit(pod *v1.Pod, name string) bool {
 }
 
 // succeeded says whether an instance ended well: with exit code 0, and not because a probe or an edit had it stopped.
-func succeeded(c Container) bool { return c.ExitCode == 0 && !c.Stop.byProbe() && !c.Stop.forEdit() }
+func succeeded(c Container) bool { return c.ExitCode == 0 && !c.Stop.byProbe() && !c.Stop.ForEdit() }
 
 // clean removes what an instance that has ended has left in the runtime.
 func (n *next) clean(name string) {

@@ -411,14 +411,14 @@ func (w *world) mayStart(a Action, seen Seen) {
 		w.Fatalf("%v without sandbox or image", a)
 	case a.Backoff < 0 || a.Backoff > longest && a.Backoff != c.Backoff:
 		w.Fatalf("%v, then after %v", a, a.Backoff)
-	case c.State != Exited || c.Sandbox != w.sandbox.Attempt || c.Changed || forEdit(c) || c.FinishedAt.Sub(c.CreatedAt) > 600*time.Second:
+	case c.State != Exited || c.Sandbox != w.sandbox.Attempt || c.Changed || ForEdit(c) || c.FinishedAt.Sub(c.CreatedAt) > 600*time.Second:
 	case c.Backoff > 0 && w.now.Before(c.FinishedAt.Add(min(c.Backoff, longest))):
 		w.Fatalf("%v before its back-off has passed", a)
 	}
 	w.mayFollow(a, seen)
 }
 
-func forEdit(c Container) bool { return c.Stop != nil && c.Stop.Why == SpecChanged }
+func ForEdit(c Container) bool { return c.Stop != nil && c.Stop.Why == SpecChanged }
 
 // mayFollow checks the order of the start.
 func (w *world) mayFollow(a Action, seen Seen) {
@@ -529,7 +529,7 @@ func (w *world) exit(name string, code int) {
 	c := w.containers[name]
 	w.unhook(name, PostStart, PreStop)
 	c.State, c.ExitCode, c.FinishedAt, c.Leftover, c.Prepared, c.Started, c.Failed, c.Lost = Exited, code, w.now, true, false, false, "", false
-	if code == 0 && c.Sandbox == w.sandbox.Attempt && !forEdit(c.Container) {
+	if code == 0 && c.Sandbox == w.sandbox.Attempt && !ForEdit(c.Container) {
 		w.initDone[name] = true
 	}
 }
@@ -727,7 +727,7 @@ func (w *world) restarts(c *v1.Container, s Container) bool {
 		return slices.Contains(r.ExitCodes.Values, int32(s.ExitCode)) == (r.ExitCodes.Operator == v1.ContainerRestartRuleOnExitCodesOpIn)
 	})
 	switch {
-	case forEdit(s) || s.Redo || matches && !byProbe:
+	case ForEdit(s) || s.Redo || matches && !byProbe:
 		return true
 	case policy == v1.RestartPolicyAlways && (IsSidecar(c) || !isInit(w.pod, c.Name)):
 		return true

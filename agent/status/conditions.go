@@ -22,11 +22,14 @@ func (m *maker) conditions(s *v1.PodStatus) []v1.PodCondition {
 		containersReady,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
 	}
+	all = append(all, m.resizing()...)
 	if plan.MayRestartAll(m.pod) {
 		all = append(all, m.restarting(s))
 	}
 	for i := range all {
-		all[i].ObservedGeneration = m.pod.Generation
+		if all[i].Type != v1.PodResizeInProgress {
+			all[i].ObservedGeneration = m.pod.Generation
+		}
 		all[i].LastTransitionTime = transition(&all[i], m.facts.Previous.Conditions, m.now)
 	}
 	return append(all, m.facts.Conditions...)
@@ -129,6 +132,22 @@ func (m *maker) restarting(s *v1.PodStatus) v1.PodCondition {
 		c.Status, c.Reason, c.Message = v1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
 	}
 	return c
+}
+
+// resizing are the conditions of a Pod that is to have other resources, and has not got them everywhere.
+func (m *maker) resizing() (all []v1.PodCondition) {
+	r := m.facts.Resize
+	if r.Pending != nil {
+		all = append(all, v1.PodCondition{Type: v1.PodResizePending, Status: v1.ConditionTrue, Reason: r.Pending.Reason, Message: r.Pending.Message})
+	}
+	if r.InProgress {
+		c := v1.PodCondition{Type: v1.PodResizeInProgress, Status: v1.ConditionTrue, ObservedGeneration: r.Generation}
+		if r.Error != "" {
+			c.Reason, c.Message = v1.PodReasonError, r.Error
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 func (m *maker) initialized(s *v1.PodStatus) v1.PodCondition {

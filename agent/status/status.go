@@ -27,6 +27,7 @@ type Facts struct {
 	Conditions []v1.PodCondition // that others than the kubelet have set
 	Reason     string            // why the Pod as a whole is held up
 	Message    string
+	Resize     Resize
 
 	RecursiveReadOnly bool // the node can make all that is mounted below a mount read-only
 }
@@ -44,6 +45,16 @@ type Container struct {
 	StopSignal *v1.Signal // what it is told to end with; nil is SIGTERM
 
 	User *v1.ContainerUser // who its main process was started as
+
+	Given *v1.ResourceRequirements // what the present instance was given last; nil is what the Pod has
+}
+
+// Resize is how far the Pod is on the way to other resources than it has had.
+type Resize struct {
+	Pending    *Fault // why what is wanted was not granted yet: v1.PodReasonInfeasible or Deferred; nil where nothing is wanted
+	InProgress bool   // what was granted was not given to all containers yet
+	Error      string // why not, where that was tried in vain
+	Generation int64  // of the Pod when it was granted
 }
 
 // Fault is why a container waits: one of Kubernetes' waiting reasons, and the words behind it.
@@ -164,7 +175,7 @@ const RemovedForAll = "The container is removed because RestartAllContainers in 
 
 // succeeded says whether an init container has done its work. What was stopped for an edit has not: it runs again.
 func succeeded(c plan.Container) bool {
-	return c.State == plan.Exited && c.ExitCode == 0 && (c.Stop == nil || c.Stop.Why != plan.SpecChanged)
+	return c.State == plan.Exited && c.ExitCode == 0 && !c.Stop.ForEdit()
 }
 
 // maker is one making of a status.
@@ -197,6 +208,9 @@ func (m *maker) container(c *v1.Container, isInit bool) v1.ContainerStatus {
 	}
 	if facts.ID != "" {
 		s.Resources, s.AllocatedResources = c.Resources.DeepCopy(), c.Resources.Requests
+		if facts.Given != nil && seen.State == plan.Running {
+			s.Resources = facts.Given
+		}
 		s.StopSignal, s.User = facts.StopSignal, facts.User
 	}
 	if seen.State == plan.None && seen.Attempt > 0 {

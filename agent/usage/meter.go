@@ -35,6 +35,9 @@ const (
 type Host interface {
 	NodeUsage() (node.Usage, error)
 	Usage(pod *v1.Pod, id string) (node.Usage, error)
+	Detail(pod *v1.Pod, id string) (node.Detail, error)
+	Limits(pod *v1.Pod, container string) node.Limits
+	Capacity() v1.ResourceList
 	Traffic(pod *v1.Pod) ([]node.Interface, error)
 	RootDisk() (node.Disk, error)
 	LogDisk(pod *v1.Pod, container string) (node.Disk, error)
@@ -78,8 +81,8 @@ type running struct {
 }
 
 type container struct {
-	name, id  string
-	startedAt time.Time
+	name, id, image string
+	startedAt       time.Time
 }
 
 // measure answers the window that ends now, or ended a moment ago.
@@ -169,7 +172,7 @@ func runningOf(pods []v1.Pod) (all []running) {
 			for _, s := range list {
 				_, id, ok := strings.Cut(s.ContainerID, "://")
 				if s.State.Running != nil && ok {
-					p.containers = append(p.containers, container{s.Name, id, s.State.Running.StartedAt.Time})
+					p.containers = append(p.containers, container{s.Name, id, s.Image, s.State.Running.StartedAt.Time})
 				}
 			}
 		}

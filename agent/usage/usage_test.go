@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,8 +14,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
@@ -55,6 +58,22 @@ func (h *host) Usage(pod *v1.Pod, id string) (node.Usage, error) {
 		return node.Usage{}, fmt.Errorf("read: %w", fs.ErrNotExist)
 	}
 	return h.used(0.5), nil
+}
+
+func (h *host) Detail(pod *v1.Pod, id string) (node.Detail, error) {
+	u, err := h.Usage(pod, id)
+	d := node.Detail{Usage: u, Path: "/" + string(pod.UID) + "/" + id, User: time.Second, Periods: 5, ThrottledPeriods: 2, Throttled: time.Second, Cache: 11, OOMKills: 1, Processes: 2, Threads: 3}
+	d.Devices = []node.Device{{Name: "/dev/vda", Reads: 1, Writes: 2, BytesRead: 512, BytesWritten: 1024}}
+	d.Pressure = map[string]node.Pressure{"cpu": {Some: 2 * time.Second, Full: time.Second}}
+	return d, err
+}
+
+func (h *host) Limits(*v1.Pod, string) node.Limits {
+	return node.Limits{Shares: 102, Memory: 64, Quota: 50 * time.Millisecond, Period: 100 * time.Millisecond}
+}
+
+func (h *host) Capacity() v1.ResourceList {
+	return v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("1Ki")}
 }
 
 func (h *host) Traffic(pod *v1.Pod) ([]node.Interface, error) {
@@ -245,9 +264,9 @@ func TestACgroupThatWasMadeAnewHasNoRate(t *testing.T) {
 }
 
 // seriesOf are metrics as lines, sorted, with when they were read where that is told.
-func seriesOf(ctx context.Context, t *testing.T, m *Meter) string {
+func seriesOf(t *testing.T, of prometheus.Gatherer) string {
 	t.Helper()
-	families, err := m.Resources(ctx).Gather()
+	families, err := of.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +309,7 @@ pod_memory_working_set_bytes{namespace=shop,pod=web} 80 @10
 resource_scrape_error{} 0`
 		begin := time.Now()
 		for range 3 { // whoever asks at once again is answered the same
-			if diff := cmp.Diff(want, seriesOf(t.Context(), t, m)); diff != "" {
+			if diff := cmp.Diff(want, seriesOf(t, m.Resources(t.Context()))); diff != "" {
 				t.Error(diff)
 			}
 		}
@@ -299,19 +318,70 @@ resource_scrape_error{} 0`
 		}
 		time.Sleep(fresh)
 		h.sick = errors.New("sick")
-		if got := seriesOf(t.Context(), t, m); got != "resource_scrape_error{} 1" {
+		if got := seriesOf(t, m.Resources(t.Context())); got != "resource_scrape_error{} 1" {
 			t.Errorf("a node that cannot be read: %s", got)
 		}
 		h.sick = nil
-		if got := seriesOf(t.Context(), t, m); !strings.Contains(got, "node_cpu_usage_seconds_total{} 22 @11") {
+		if got := seriesOf(t, m.Resources(t.Context())); !strings.Contains(got, "node_cpu_usage_seconds_total{} 22 @11") {
 			t.Errorf("afterwards: %s", got)
 		}
 		m.turn <- struct{}{} // somebody else reads
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		if got := seriesOf(gone, t, m); got != "resource_scrape_error{} 1" {
+		if got := seriesOf(t, m.Resources(gone)); got != "resource_scrape_error{} 1" {
 			t.Errorf("somebody who has gone: %s", got)
 		}
 		<-m.turn
+	})
+}
+
+func TestContainers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		web := podOf("web", "app")
+		web.Status.ContainerStatuses[0].Image = "demo:v1"
+		web.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.Unix(1000, 0)
+		web.Status.StartTime = ptr.To(metav1.Unix(900, 0))
+		pods := []v1.Pod{web, podOf("ends", "lost")}
+		h.gone["uid-ends"] = true
+		m := meterOf(h, &pods)
+		time.Sleep(10 * time.Second)
+		lines := strings.Split(seriesOf(t, m.Containers(t.Context())), "\n")
+		const app = "container=app,%sid=/uid-web/app,image=demo:v1,name=app,namespace=shop,pod=web"
+		of := func(more string) string { return strings.ReplaceAll(app, "%s", more) }
+		for _, want := range []string{
+			"container_cpu_usage_seconds_total{" + of("cpu=total,") + "} 5 @10",
+			"container_cpu_user_seconds_total{" + of("") + "} 1 @10",
+			"container_cpu_cfs_throttled_periods_total{" + of("") + "} 2 @10",
+			"container_memory_working_set_bytes{" + of("") + "} 80 @10",
+			"container_memory_failures_total{container=app,failure_type=pgmajfault,id=/uid-web/app,image=demo:v1,name=app,namespace=shop,pod=web,scope=hierarchy} 1 @10",
+			"container_fs_writes_bytes_total{" + of("device=/dev/vda,") + "} 1024 @10",
+			"container_oom_events_total{" + of("") + "} 1 @10",
+			"container_processes{" + of("") + "} 2 @10",
+			"container_pressure_cpu_waiting_seconds_total{" + of("") + "} 2 @10",
+			"container_pressure_cpu_stalled_seconds_total{" + of("") + "} 1 @10",
+			"container_spec_cpu_quota{" + of("") + "} 50000",
+			"container_spec_cpu_period{" + of("") + "} 100000",
+			"container_spec_memory_limit_bytes{" + of("") + "} 64",
+			"container_start_time_seconds{" + of("") + "} 1000",
+			"container_start_time_seconds{container=,id=/uid-web/,image=,name=,namespace=shop,pod=web} 900",
+			"container_network_transmit_bytes_total{container=,id=/uid-web/,image=,interface=eth0,name=,namespace=shop,pod=web} 2 @10",
+			"container_network_receive_bytes_total{container=,id=/,image=,interface=enp1s0,name=,namespace=,pod=} 3 @10",
+			"container_cpu_usage_seconds_total{container=,cpu=total,id=/,image=,name=,namespace=,pod=} 20 @10",
+			"machine_cpu_cores{} 4", "machine_memory_bytes{} 1024", "container_scrape_error{} 0",
+		} {
+			if !slices.Contains(lines, want) {
+				t.Errorf("%s is not told", want)
+			}
+		}
+		for _, line := range lines {
+			if strings.Contains(line, "ends") || strings.Contains(line, "lost") || strings.Contains(line, "pressure") && !strings.Contains(line, "pod=web") {
+				t.Errorf("%s is told", line)
+			}
+		}
+		h.sick = errors.New("sick")
+		if got := seriesOf(t, m.Containers(t.Context())); got != "container_scrape_error{} 1" {
+			t.Errorf("a node that cannot be read: %s", got)
+		}
 	})
 }

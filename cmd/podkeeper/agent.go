@@ -19,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
@@ -214,18 +213,15 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	for _, rival := range doctor.RivalKubelets(cfg.CgroupRoot) {
 		log.Error("a kubelet on this host kills Pods", "fault", rival.Text)
 	}
-	tree, err := cgroups.Open(cgroups.Config{
-		Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver), CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true),
-		CFSPeriod: ptr.Deref(cfg.CPUCFSQuotaPeriod, metav1.Duration{}).Duration, SingleProcessOOMKill: ptr.Deref(cfg.SingleProcessOOMKill, false),
-	})
+	memory, err := cgroups.MemoryCapacity()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := openCgroups(cfg, memory)
 	if err != nil {
 		return nil, err
 	}
 	rt, err := openRuntime(f, cfg, tree, log)
-	if err != nil {
-		return nil, err
-	}
-	memory, err := cgroups.MemoryCapacity()
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 
 	podnode "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/reclaim"
-	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
 	"github.com/podkeeper/podkeeper/runtime/pullrecords"
 )
@@ -29,6 +28,7 @@ var supported = []string{
 	"runtimeRequestTimeout", "crashLoopBackOff", "podCIDR", "allowedUnsafeSysctls", "seccompDefault", "registryPullQPS", "registryBurst",
 	"imageGCHighThresholdPercent", "imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge",
 	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
+	"podPidsLimit", "memoryThrottlingFactor", "memoryReservationPolicy", "memorySwap", "failSwapOn", "cpuManagerPolicy",
 	"maxPods", "systemReserved", "kubeReserved", "evictionHard", "enforceNodeAllocatable",
 }
 
@@ -79,9 +79,6 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	wrong := func(field, format string, args ...any) {
 		errs = append(errs, refuse(file, data, field, fmt.Sprintf(format, args...)))
 	}
-	if d := cgroups.Driver(cfg.CgroupDriver); d != "" && d != cgroups.Systemd && d != cgroups.Cgroupfs {
-		wrong("cgroupDriver", "%q is not supported: must be systemd or cgroupfs", d)
-	}
 	if err := podnode.CheckUnsafeSysctls(cfg.AllowedUnsafeSysctls); err != nil {
 		wrong("allowedUnsafeSysctls", "%v", err)
 	}
@@ -100,6 +97,7 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	if p, err := podCIDR(cfg); err != nil || p.IsValid() && (!p.Addr().Is4() || p.Bits() > 30) {
 		wrong("podCIDR", "is %q: must be an IPv4 subnet of at least four addresses, such as 10.187.0.0/16", cfg.PodCIDR)
 	}
+	checkCgroups(cfg, wrong)
 	checkPulls(cfg, wrong)
 	checkImages(cfg, wrong)
 	checkRoom(cfg, wrong)

@@ -1,7 +1,7 @@
 // Command bench measures podkeeper: its real binary, against a floor and a peer, in one run on one private containerd
 // in temporary folders with the image present. It prints one table and, with -json, keeps the raw figures in a file.
 //
-//	bench [-only one,many,restart,idle,growth,soak,probes,logs,volumes,api,profile,podman] [-pods 50] [-rounds 10] [-idle 60s]
+//	bench [-only one,many,restart,idle,growth,soak,probes,logs,volumes,resize,api,profile,podman] [-pods 50] [-rounds 10] [-idle 60s]
 //	      [-soak 2000] [-json FILE] [-binary FILE] [-profile DIR] [-install-peers]
 //
 //	lab         temporary folders, containerd, cgroups; takes everything away again, on Ctrl-C too
@@ -65,6 +65,7 @@ func parts() []part {
 		{"probes", (*bench).measureProbes},
 		{"logs", (*bench).measureLogs},
 		{"volumes", (*bench).measureVolumes},
+		{"resize", (*bench).measureResize},
 		{"api", (*bench).measureAPI},
 		{"profile", (*bench).measureProfile},
 		{"podman", (*bench).measurePodman},

@@ -34,7 +34,7 @@ func views() []rbac.PolicyRule {
 func edits() []rbac.PolicyRule {
 	return append(views(),
 		rbac.PolicyRule{APIGroups: []string{""}, Verbs: all, Resources: []string{
-			"pods", "pods/attach", "pods/exec", "pods/portforward", "pods/eviction", "pods/ephemeralcontainers", "configmaps", "secrets", "events",
+			"pods", "pods/attach", "pods/exec", "pods/portforward", "pods/eviction", "pods/ephemeralcontainers", "pods/resize", "configmaps", "secrets", "events",
 			"serviceaccounts", "services", "endpoints", "persistentvolumeclaims",
 		}},
 		rbac.PolicyRule{APIGroups: []string{""}, Verbs: []string{"create"}, Resources: []string{"serviceaccounts/token"}},

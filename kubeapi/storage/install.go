@@ -24,7 +24,7 @@ func Storages(m *mirror.Mirror, agent Agent, tables func(*Resource) rest.TableCo
 		c.write = c.putWhole
 		all[gv][r.GroupResource().Resource] = c
 		if r.Kind == "Pod" {
-			all[gv]["pods/status"], all[gv]["pods/ephemeralcontainers"] = c.status(), c.ephemeral()
+			all[gv]["pods/status"], all[gv]["pods/ephemeralcontainers"], all[gv]["pods/resize"] = c.status(), c.ephemeral(), c.resize()
 			all[gv]["pods/eviction"], all[gv]["pods/binding"] = &Eviction{c}, &Binding{c}
 		}
 		if r.Kind == "Event" {

@@ -96,6 +96,34 @@ func has(o runtime.Object, want v1.PodCondition) bool {
 	})
 }
 
+// resize is what a Pod asks for, of which clients may change cpu and memory.
+func (c *Changeable) resize() *Part {
+	return c.part(edit{
+		keep: keepButResources,
+		check: func(now, was metav1.Object) field.ErrorList {
+			return manifests.CheckResize(now.(*v1.Pod), was.(*v1.Pod))
+		},
+	}, c.putWhole)
+}
+
+// keepButResources puts back all of a Pod but what its containers ask for, where they are the same ones; else it is refused
+// (kubernetes/kubernetes pkg/registry/core/pod/strategy.go, dropNonResizeUpdates).
+func keepButResources(now, was runtime.Object) {
+	pod, before := now.(*v1.Pod), was.(*v1.Pod)
+	spec := before.Spec.DeepCopy()
+	spec.Resources = pod.Spec.Resources
+	for _, of := range []struct{ now, was []v1.Container }{{pod.Spec.InitContainers, spec.InitContainers}, {pod.Spec.Containers, spec.Containers}} {
+		if !slices.EqualFunc(of.now, of.was, func(a, b v1.Container) bool { return a.Name == b.Name }) {
+			return
+		}
+		for i := range of.was {
+			of.was[i].Resources, of.was[i].ResizePolicy = of.now[i].Resources, of.now[i].ResizePolicy
+		}
+	}
+	pod.Spec, pod.Status = *spec, before.Status
+	metav1.ResetObjectMetaForStatus(pod, before)
+}
+
 // ephemeral is a Pod's ephemeral containers, to which clients may add.
 func (c *Changeable) ephemeral() *Part {
 	return c.part(edit{

@@ -14,6 +14,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -425,6 +426,47 @@ func TestPartsOfAPod(t *testing.T) {
 	if _, err := (&Binding{pods}).Create(asked(), "web", &v1.Binding{}, nil, nil); !errors.IsConflict(err) || !strings.Contains(err.Error(), "pod web is already assigned to node") {
 		t.Errorf("a binding of %v: %v", pod.Name, err)
 	}
+}
+
+func TestResourcesOfAPod(t *testing.T) {
+	a, pods, _ := begin(t)
+	sized := web()
+	limits := func(cpu string) v1.ResourceRequirements {
+		return v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)}}
+	}
+	sized.Spec.Containers[0].Resources = limits("1")
+	a.make(pods, sized)
+	resized := func(change func(*v1.Pod)) (*v1.Pod, error) {
+		o, _, err := pods.resize().Update(asked(), "web", edited(func(o runtime.Object) {
+			change(o.(*v1.Pod))
+			Scheme.Default(o)
+		}), nil, nil, true, &metav1.UpdateOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return o.(*v1.Pod), nil
+	}
+	pod, err := resized(func(pod *v1.Pod) {
+		pod.Spec.Containers[0].Resources = limits("2")
+		pod.Spec.Containers[0].Resources.Requests = v1.ResourceList{v1.ResourceCPU: resource.MustParse("1")}
+		pod.Spec.Containers[0].Image, pod.Labels = "another", map[string]string{"not": "changed"}
+	})
+	if err != nil || pod.Spec.Containers[0].Resources.Limits.Cpu().String() != "2" || pod.Spec.Containers[0].Image != "demo" || len(pod.Labels) > 0 || pod.Generation != 2 {
+		t.Errorf("%+v, %v", pod, err)
+	}
+	a.did("put pods/web")
+	for what, change := range map[string]func(*v1.Pod){
+		"resource limits cannot be removed": func(pod *v1.Pod) { pod.Spec.Containers[0].Resources.Limits = nil },
+		"only cpu and memory resources are muta": func(pod *v1.Pod) {
+			pod.Spec.Containers[0].ResizePolicy = []v1.ContainerResizePolicy{{ResourceName: v1.ResourceCPU, RestartPolicy: v1.RestartContainer}}
+		},
+		"containers may not be renamed": func(pod *v1.Pod) { pod.Spec.Containers[0].Name = "b" },
+	} {
+		if _, err := resized(change); !errors.IsInvalid(err) || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	a.did()
 }
 
 func TestLists(t *testing.T) {

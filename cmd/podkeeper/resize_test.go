@@ -1,0 +1,226 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// resizeManifest is a Pod whose container counts, and is limited to so much CPU and memory, which it asks for, too; and one that has
+// to be made anew for more memory.
+func resizeManifest(cpu, memory string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: sized}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: app
+    image: %[1]s
+    command: [/bin/sh, -c, "while true; do echo cpu $(cat /about/cpu); [ ! -e /hoard/go ] || [ -e /hoard/x ] || dd if=/dev/zero of=/hoard/x bs=1M count=20; sleep 0.1; done"]
+    resources: {limits: {cpu: %[2]s, memory: %[3]s}}
+    volumeMounts: [{name: about, mountPath: /about}, {name: hoard, mountPath: /hoard}]
+  - name: stubborn
+    image: %[1]s
+    command: [/bin/sh, -c, "echo began with $LIMIT; exec sleep 1000000"]
+    env: [{name: LIMIT, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}]
+    resources: {limits: {cpu: %[2]s, memory: %[3]s}}
+    resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
+  volumes:
+  - name: about
+    downwardAPI: {items: [{path: cpu, resourceFieldRef: {containerName: app, resource: limits.cpu, divisor: 1m}}]}
+  - name: hoard
+    emptyDir: {medium: Memory}
+`, image, cpu, memory)
+}
+
+// limited compares the quota, in thousandths of a CPU, and the memory limit, in MiB, of the cgroup of a process that is so many
+// levels up.
+func (n *node) limited(pid, up int, quota, memory int) {
+	n.t.Helper()
+	n.eventually(fmt.Sprintf("the cgroup %d above process %d has %dm and %d MiB", up, pid, quota, memory), func() error {
+		groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if err != nil {
+			return stop(err)
+		}
+		found := map[string]string{}
+		for line := range strings.Lines(string(groups)) {
+			parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+			group := parts[2]
+			for range up {
+				group = filepath.Dir(group)
+			}
+			for _, name := range []string{"cpu.cfs_quota_us", "cpu.max", "memory.limit_in_bytes", "memory.max"} {
+				if text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", parts[1], group, name)); err == nil {
+					found[name], _, _ = strings.Cut(strings.TrimSpace(string(text)), " ")
+				}
+			}
+		}
+		cpu, limit := found["cpu.cfs_quota_us"]+found["cpu.max"], found["memory.limit_in_bytes"]+found["memory.max"]
+		if cpu != strconv.Itoa(quota*100) || limit != strconv.Itoa(memory<<20) {
+			return fmt.Errorf("it has %v", found)
+		}
+		return nil
+	})
+}
+
+// TestResize edits a manifest: the container that may has its new limits without noticing, the other one is made anew for memory
+// alone, and the Pod's cgroup has room for both at every moment. What uses more memory than a new limit keeps it until it does not.
+func TestResize(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	n.apply("sized.yaml", resizeManifest("100m", "32Mi"))
+	pod := n.awaitReady("sized")
+	app, stubborn := n.pid(pod, "app"), n.pid(pod, "stubborn")
+	n.limited(app, 0, 100, 32)
+	n.limited(app, 1, 200, 64)
+	n.apply("sized.yaml", resizeManifest("200m", "32Mi"))
+	n.limited(app, 0, 200, 32)
+	n.limited(stubborn, 0, 200, 32)
+	n.limited(app, 1, 400, 64)
+	n.says(pod, "app", "cpu 200")
+	n.apply("sized.yaml", resizeManifest("50m", "64Mi"))
+	restarted := func(count int32) *v1.Pod {
+		return n.await("sized", "is resized", func(p *v1.Pod) bool {
+			s := containerStatus(p, "stubborn")
+			return isReady(p) && s.RestartCount == count && resizeTold(p) == "" && s.Resources.Limits.Cpu().Cmp(*p.Spec.Containers[1].Resources.Limits.Cpu()) == 0
+		})
+	}
+	pod = restarted(1)
+	n.limited(app, 0, 50, 64)
+	n.limited(n.pid(pod, "stubborn"), 0, 50, 64)
+	n.limited(app, 1, 100, 128)
+	if s := containerStatus(pod, "app"); s.RestartCount != 0 || n.pid(pod, "app") != app {
+		t.Errorf("app was restarted: %+v", s)
+	}
+
+	hoard := fmt.Sprintf("/proc/%d/root/hoard/", app)
+	if err := os.WriteFile(hoard+"go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("it uses memory", func() error {
+		if stat, err := os.Stat(hoard + "x"); err != nil || stat.Size() < 20<<20 {
+			return fmt.Errorf("%v, %w", stat, err)
+		}
+		return nil
+	})
+	n.apply("sized.yaml", resizeManifest("50m", "16Mi"))
+	pod = n.await("sized", "keeps its memory", func(p *v1.Pod) bool { return resizeTold(p) == "PodResizeInProgress Error" })
+	if got := condition(pod, v1.PodResizeInProgress).Message; !strings.HasPrefix(got, `cannot decrease memory limits: attempting to set container "app" memory limit (16777216) below current usage (2`) {
+		t.Error(got)
+	}
+	if s := containerStatus(pod, "app"); s.Resources.Limits.Memory().String() != "64Mi" || s.AllocatedResources.Memory().String() != "16Mi" {
+		t.Errorf("meanwhile it is told to have %+v", s.Resources)
+	}
+	n.limited(app, 0, 50, 64)
+	n.kill()
+	if err := errors.Join(os.Remove(hoard+"go"), os.Remove(hoard+"x")); err != nil {
+		t.Fatal(err)
+	}
+	n.restart()
+	pod = restarted(2)
+	n.limited(app, 0, 50, 16)
+	n.limited(app, 1, 100, 32)
+	if lines := n.logLines(pod, "stubborn", 2); !slices.Equal(lines, []string{"began with 16"}) {
+		t.Errorf("stubborn says %q", lines)
+	}
+	if s := containerStatus(pod, "app"); s.RestartCount != 0 {
+		t.Errorf("app was restarted: %+v", s)
+	}
+
+	n.apply("sized.yaml", strings.Replace(resizeManifest("50m", "16Mi"), "{limits: {cpu: 50m, ", "{limits: {cpu: 1000, ", 1))
+	pod = n.await("sized", "asks for too much", func(p *v1.Pod) bool { return resizeTold(p) == "PodResizePending Infeasible" })
+	if got := condition(pod, v1.PodResizePending).Message; !strings.HasPrefix(got, "Node didn't have enough capacity: cpu, requested: 1000050, capacity: ") {
+		t.Error(got)
+	}
+	n.apply("sized.yaml", resizeManifest("60m", "16Mi"))
+	n.limited(app, 1, 120, 32)
+	class := strings.Replace(resizeManifest("60m", "16Mi"), "{limits: {", "{requests: {cpu: 10m}, limits: {", 1)
+	n.apply("sized.yaml", class)
+	n.await("sized", "is another instance, for its class is another one", func(p *v1.Pod) bool { return isReady(p) && p.UID != pod.UID })
+}
+
+// condition is one of a Pod's conditions, a zero one where there is none.
+func condition(p *v1.Pod, of v1.PodConditionType) v1.PodCondition {
+	for _, c := range p.Status.Conditions {
+		if c.Type == of {
+			return c
+		}
+	}
+	return v1.PodCondition{}
+}
+
+// resizeTold is what a Pod's conditions tell of a resize.
+func resizeTold(p *v1.Pod) string {
+	var all []string
+	for _, c := range p.Status.Conditions {
+		if c.Type == v1.PodResizePending || c.Type == v1.PodResizeInProgress {
+			all = append(all, strings.TrimSpace(string(c.Type)+" "+c.Reason))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestResizeIsCutOff kills the agent again and again while a Pod is resized: in the end it has what its manifest says, and nothing was
+// restarted.
+func TestResizeIsCutOff(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	manifest := func(cpu int) string {
+		return simple("app", forever) + fmt.Sprintf("    resources: {limits: {cpu: %dm, memory: %dMi}}\n", cpu, cpu)
+	}
+	n.apply("app.yaml", manifest(100))
+	pod := n.awaitReady("app")
+	pid := n.pid(pod, "app")
+	for i := range 6 {
+		n.apply("app.yaml", manifest(100+50*(i%2+1)))
+		n.kill()
+		n.restart()
+	}
+	n.limited(pid, 0, 200, 200)
+	n.limited(pid, 1, 200, 200)
+	n.apply("app.yaml", manifest(50))
+	n.limited(pid, 1, 50, 50)
+	if pod := n.awaitReady("app"); containerStatus(pod, "app").RestartCount != 0 || n.pid(pod, "app") != pid {
+		t.Errorf("it was restarted: %+v", pod.Status)
+	}
+}
+
+// TestResizeThroughTheAPI has kubectl resize a Pod, and refuse what is no resize.
+func TestResizeThroughTheAPI(t *testing.T) {
+	t.Parallel()
+	k := launch(t).kubectl()
+	k.all(
+		row{"apply -f - <<< " + simple("app", forever) + "    resources: {limits: {cpu: 100m, memory: 32Mi}}\n", "pod/app created"},
+		row{"wait --for=condition=Ready pod/app", "condition met"},
+	)
+	pid := k.pid(k.awaitReady("app"), "app")
+	patch := func(resources string) string {
+		return `patch pod app --subresource resize -p '{"spec":{"containers":[{"name":"app","resources":` + resources + `}]}}'`
+	}
+	k.all(
+		row{patch(`{"limits":{"cpu":"300m","memory":"48Mi"},"requests":{"cpu":"300m","memory":"48Mi"}}`), "pod/app patched"},
+		row{"wait --for=jsonpath={.status.containerStatuses[0].resources.limits.cpu}=300m pod/app", "condition met"},
+		row{patch(`{"requests":{"cpu":"200m"}}`), "error: Pod QOS Class may not change as a result of resizing"},
+		row{`patch pod app --subresource resize -p '{"spec":{"containers":[{"name":"app","image":"another"}]}}'`, "patched"},
+		row{"get pod app -o jsonpath={.spec.containers[0].image}", image},
+		row{`patch pod app -p '{"spec":{"containers":[{"name":"app","resources":{"limits":{"cpu":"1"}}}]}}'`, "error: pod updates may not change fields other than"},
+		row{patch(`{"limits":{"cpu":"1000"},"requests":{"cpu":"1000"}}`), "pod/app patched"},
+		row{"wait --for=condition=PodResizePending pod/app", "condition met"},
+		row{"get pod app -o jsonpath={.metadata.generation},{.spec.containers[0].resources.limits.cpu},{.status.containerStatuses[0].allocatedResources.cpu},{.status.conditions[?(@.type==\"PodResizePending\")].reason}", "3,1k,300m,Infeasible"},
+		row{"get events --field-selector reason=ResizeInfeasible", "Pod resize Infeasible: "},
+	)
+	k.limited(pid, 0, 300, 48)
+	k.all(
+		row{patch(`{"limits":{"cpu":"150m"},"requests":{"cpu":"150m"}}`), "pod/app patched"},
+		row{"wait --for=jsonpath={.status.containerStatuses[0].resources.limits.cpu}=150m pod/app", "condition met"},
+	)
+	k.limited(pid, 1, 150, 48)
+}
