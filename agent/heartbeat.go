@@ -63,8 +63,8 @@ func newHeartbeat(n *node.Node) *heartbeat {
 	return &heartbeat{name: n.Name, of: n, begun: make(chan struct{}, 1)}
 }
 
-// beat looks at the node, unless that was done just now. uid is that of its object.
-func (h *heartbeat) beat(ctx context.Context, uid types.UID) {
+// beat looks at the node, unless that was done just now, and answers what it is. uid is that of its object.
+func (h *heartbeat) beat(ctx context.Context, uid types.UID) *pulse {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -72,7 +72,7 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) {
 	if was == nil {
 		was = &pulse{status: &v1.NodeStatus{}, lease: h.newLease(uid, now)}
 	} else if now.Sub(was.at) < beatEvery {
-		return
+		return was
 	}
 	ctx, cancel := context.WithTimeout(ctx, beatPatience)
 	defer cancel()
@@ -90,6 +90,7 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) {
 		next.status, h.reported = &facts, now
 	}
 	h.last.Store(next)
+	return next
 }
 
 // newLease is the node's lease as a kubelet has it.

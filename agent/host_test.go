@@ -218,7 +218,7 @@ func (h *pretended) CreateSandbox(_ context.Context, t node.Target) ([]string, e
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sandboxes[t.SandboxID()] = true
-	h.limit(t.Pod)
+	h.limit(t.Room)
 	return nil, nil
 }
 
@@ -327,7 +327,7 @@ func (h *pretended) Refresh(ctx context.Context, t node.Target) error {
 	return nil
 }
 
-func (h *pretended) Resize(ctx context.Context, t node.Target, during *v1.Pod, containers []node.Resize, after *v1.Pod) (given []string, err error) {
+func (h *pretended) Resize(ctx context.Context, t node.Target, containers []node.Resize, after *v1.Pod) (given []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -335,9 +335,9 @@ func (h *pretended) Resize(ctx context.Context, t node.Target, during *v1.Pod, c
 	for _, c := range containers {
 		given = append(given, c.Container.Name)
 	}
-	h.note("resize %s, its Pod to %s, then %s", strings.Join(given, " "), cpu(during), cpu(after))
+	h.note("resize %s, its Pod to %s, then %s", strings.Join(given, " "), cpu(t.Room), cpu(after))
 	time.Sleep(time.Millisecond) // what comes at the same time may be first
-	h.set(func() { h.limit(during) })
+	h.set(func() { h.limit(t.Room) })
 	if resize := held(h, &h.resize); resize != nil {
 		if err := resize(ctx); err != nil {
 			return nil, err

@@ -22,10 +22,10 @@ import (
 type instance struct {
 	Version    int                  `json:"version"`
 	Pod        *v1.Pod              `json:"pod"`                // as run, UID allotted; may be replaced by another one, never changed: actions read it
-	Asked      *v1.Pod              `json:"asked,omitempty"`    // as in its Wish
-	Handler    string               `json:"handler,omitempty"`  // likewise
 	Wanted     *manifests.Resources `json:"wanted,omitempty"`   // in place of those of Pod, where these are others
 	Resizing   *resizing            `json:"resizing,omitempty"` // what runs has not got all of the resources of Pod yet
+	Asked      *v1.Pod              `json:"asked,omitempty"`    // as in its Wish
+	Handler    string               `json:"handler,omitempty"`  // likewise
 	Revision   string               `json:"revision"`
 	Source     string               `json:"source,omitempty"`
 	Ruling     Ruling               `json:"ruling,omitzero"`
@@ -131,7 +131,10 @@ func (i *instance) attempts() map[string]int {
 
 // target is a container of the instance, or its sandbox where there is none of this name.
 func (i *instance) target(name string) node.Target {
-	t := node.Target{Pod: i.Pod, Handler: i.Handler, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs}
+	t := node.Target{Pod: i.Pod, Room: i.Pod, Handler: i.Handler, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs}
+	if name == "" && i.Resizing != nil { // what is left of containers that are made anew has what they had
+		t.Room = i.Resizing.Most.In(i.Pod)
+	}
 	for _, c := range plan.Containers(i.Pod) {
 		if c.Name == name {
 			rec := i.Containers[name]

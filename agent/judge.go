@@ -38,10 +38,13 @@ func (a *Agent) judged(id objects.ID, body []byte, dryRun bool) ([]byte, error) 
 	}
 	switch o := now.(type) {
 	case *v1.Pod:
-		if err = nil; was == nil {
+		switch before, _ := was.(*v1.Pod); {
+		case before == nil:
 			now, err = a.give(fields, o)
-		} else if resized(o, was.(*v1.Pod)) {
+		case isResized(o, before):
 			err = a.sources.policy().limits[id.Namespace].Check(o)
+		default:
+			err = nil
 		}
 	case *v1.PersistentVolumeClaim:
 		err = a.sources.policy().limits[id.Namespace].CheckClaim(o)

@@ -157,32 +157,30 @@ func (r *roster) ledger() *admit.Ledger {
 	return l
 }
 
-// quotaFor says why a Pod of a manifest has no room in a quota for what it asks for instead of before, "" where it has. Those of an API
-// were judged when that was written.
-func (r *roster) quotaFor(key types.NamespacedName, pod, before *v1.Pod) string {
-	if r.books.pods[key] != nil || len(r.books.quotas) == 0 {
-		return ""
-	}
-	of := func(pod *v1.Pod) *admit.Use {
-		return admit.UseOfPod(pod, cmp.Or(pod.Spec.PriorityClassName, r.books.class))
-	}
-	return r.ledger().Refuse(of(pod), of(before))
-}
-
 // countsAnew says whether an edit may use more of quotas than what was before.
 func countsAnew(now, was metav1.Object) bool {
 	switch o := now.(type) {
 	case *v1.PersistentVolumeClaim, *v1.Service:
 		return true
-	case *v1.Pod: // it may be in another scope, or ask for more
-		return (o.Spec.ActiveDeadlineSeconds == nil) != (was.(*v1.Pod).Spec.ActiveDeadlineSeconds == nil) || resized(o, was.(*v1.Pod))
+	case *v1.Pod: // it may be in another scope, or resized
+		before := was.(*v1.Pod)
+		return (o.Spec.ActiveDeadlineSeconds == nil) != (before.Spec.ActiveDeadlineSeconds == nil) || isResized(o, before)
 	}
 	return false
 }
 
-// resized says whether an edit changes what a Pod asks for.
-func resized(now, was *v1.Pod) bool {
+// isResized says whether two versions of a Pod ask for different resources.
+func isResized(now, was *v1.Pod) bool {
 	return !manifests.ResourcesOf(now).Equal(manifests.ResourcesOf(was))
+}
+
+// overQuota says which quotas have no room for a Pod that is there to be another version of itself, "" where all have. That of an API
+// was judged when it was written.
+func (r *roster) overQuota(key types.NamespacedName, pod, was *v1.Pod) string {
+	if len(r.books.quotas) == 0 || !isResized(pod, was) || r.books.pods[key] != nil {
+		return ""
+	}
+	return r.ledger().Refuse(r.useOf(pod), r.useOf(was))
 }
 
 // promise says why quotas have no room for an object that is made or edited through an API. Where they have, it counts at once, if it

@@ -120,6 +120,17 @@ func (a *Agent) Resources(ctx context.Context) prometheus.Gatherer { return a.me
 // Containers tells what containers, Pods and the node use in more detail, as series.
 func (a *Agent) Containers(ctx context.Context) prometheus.Gatherer { return a.meter.Containers(ctx) }
 
+// Node is the node, as it is now. It has an object, with a UID, where there is an API.
+func (a *Agent) Node(ctx context.Context) *v1.Node {
+	self := a.roster.node().DeepCopy()
+	if o, err := a.objects.Get(nodeID(a.node.Name)); err == nil {
+		self.UID = uidOf(o)
+	}
+	self.Status = *a.heart.beat(ctx, self.UID).status
+	self.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: manifests.KindNode}
+	return self
+}
+
 // Healthy says whether the agent can do its work: containerd answers.
 func (a *Agent) Healthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -104,8 +104,8 @@ func (w *worker) giveResources() (next time.Time) {
 	if w.widened && len(those) == 0 && !settled {
 		return next // until that is gone
 	}
-	t, during := w.target(""), w.inst.Resizing.Most.In(w.inst.Pod)
-	after := during
+	t := w.target("")
+	after := t.Room
 	if settled {
 		after = t.Pod
 	}
@@ -116,7 +116,7 @@ func (w *worker) giveResources() (next time.Time) {
 	w.next[resizeLane] = deed{
 		lane: resizeLane, action: plan.Action{Verb: plan.Resize},
 		do: func(ctx context.Context) (err error) {
-			given, err = w.host.Resize(ctx, t, during, those, after)
+			given, err = w.host.Resize(ctx, t, those, after)
 			return err
 		},
 		done: func() {

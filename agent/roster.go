@@ -46,7 +46,7 @@ const (
 
 // place is what a Pod on the node takes of it.
 type place struct {
-	pod    *v1.Pod // as it began
+	pod    *v1.Pod // as it began, with the resources that it was granted
 	asks   admit.Amounts
 	waits  admit.Amounts // for so much more
 	leaves bool          // to make room for another one
@@ -306,7 +306,7 @@ func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, mes
 		return "", ""
 	}
 	asks := admit.Asks(pod)
-	if place.waits == nil && !resized(pod, place.pod) {
+	if place.waits == nil && !isResized(pod, place.pod) {
 		return "", ""
 	}
 	others := admit.Amounts{}
@@ -319,7 +319,7 @@ func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, mes
 	reason, message = admit.Resize(has, others, place.asks, asks)
 	waited := place.waits
 	place.waits = nil
-	switch why := r.quotaFor(w.key, pod, place.pod); {
+	switch why := r.overQuota(w.key, pod, place.pod); {
 	case reason == "" && why != "": // it waits for no room on the node
 		reason, message = v1.PodReasonDeferred, why
 		r.refused[w] = forRoom

@@ -41,7 +41,7 @@ type host interface {
 	Exit(t node.Target, c node.Container, startedAt time.Time) *v1.ContainerStateTerminated
 	OOMKills(t node.Target) (node.OOMKills, error)
 	LogMessage(t node.Target) string
-	Resize(ctx context.Context, t node.Target, during *v1.Pod, containers []node.Resize, after *v1.Pod) (given []string, err error)
+	Resize(ctx context.Context, t node.Target, containers []node.Resize, after *v1.Pod) (given []string, err error)
 	Exec(ctx context.Context, t node.Target, command []string) (int, []byte, error)
 	Teardown(ctx context.Context, t node.Target, attempts map[string]int) error
 	Release(ctx context.Context, t node.Target, detached bool) error
@@ -162,7 +162,7 @@ func newWorker(key types.NamespacedName, s *surroundings) *worker {
 func (w *worker) adopt(inst *instance) {
 	w.inst, w.origin, w.awaiting, w.stale = inst, inst.Source, inst.rebuilt, true
 	if inst.Ending == nil && !inst.rebuilt || inst.TornDown {
-		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.Pod, Revision: inst.Revision}, Asked: inst.Asked, Handler: inst.Handler, Source: inst.Source, Ruling: inst.Ruling}
+		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.desired(), Revision: inst.Revision}, Asked: inst.Asked, Handler: inst.Handler, Source: inst.Source, Ruling: inst.Ruling}
 	}
 	w.take(w.key, inst.Pod)
 	for _, id := range inst.ids() {
@@ -526,7 +526,7 @@ func (w *worker) follow(wanted *Wish) {
 	running := manifests.Normalise(w.inst.asked())
 	running.Spec.EphemeralContainers = nil // which no source knows of
 	change := difference(running, wanted.asked())
-	if wanted.Wait.Verdict != Admitted && (change == recreate || resized(wanted.asked(), running)) { // nothing would follow, or it would be what may not be
+	if wanted.Wait.Verdict != Admitted && (change == recreate || isResized(wanted.asked(), running)) { // nothing would follow, or what may not be
 		return
 	}
 	switch change {
@@ -556,8 +556,8 @@ func (w *worker) replacePod(wanted *Wish) {
 		keepGiven(pod, wanted, w.inst)
 	}
 	w.inst.Asked, w.inst.Wanted = unlike(wanted.asked(), pod), nil
-	if given, wanted := manifests.ResourcesOf(w.inst.Pod), manifests.ResourcesOf(pod); !given.Equal(wanted) {
-		pod, w.inst.Wanted = given.In(pod), &wanted
+	if given, wants := manifests.ResourcesOf(w.inst.Pod), manifests.ResourcesOf(pod); !given.Equal(wants) {
+		pod, w.inst.Wanted = given.In(pod), &wants
 	}
 	w.inst.Pod, w.inst.Revision, w.inst.Source = pod, wanted.Pod.Revision, wanted.Source
 	w.stale = true

@@ -162,8 +162,8 @@ yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespa
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
 yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints readinessGates
 no   PodSpec ephemeralContainers evictionResponders
-yes  PodSpec overhead resources
 no   PodSpec resourceClaims
+yes  PodSpec resources overhead
 yes  PodSpec serviceAccount serviceAccountName automountServiceAccountToken priorityClassName preemptionPolicy
 no   PodSpec schedulingGroup
 yes  PodOS name

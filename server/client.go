@@ -81,6 +81,9 @@ func (c *Client) Events(ctx context.Context) (*v1.EventList, error) {
 	return ask[v1.EventList](ctx, c, "/events")
 }
 
+// Node reads the node, as it is now.
+func (c *Client) Node(ctx context.Context) (*v1.Node, error) { return ask[v1.Node](ctx, c, "/node") }
+
 // Manifests is what the agent read from its manifest directory.
 func (c *Client) Manifests(ctx context.Context) (*Manifests, error) {
 	return ask[Manifests](ctx, c, "/manifests")

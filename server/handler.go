@@ -22,7 +22,7 @@ import (
 )
 
 // Handler answers GET /pods (a v1.PodList, sorted by namespace and name), /events (a v1.EventList), /manifests
-// ([Manifests]), /healthz, /metrics, /metrics/resource, /metrics/cadvisor and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
+// ([Manifests]), /healthz, /metrics, /metrics/resource, /metrics/cadvisor, /node (a v1.Node) and /stats/summary ([Summary], with the kubelet's ?only_cpu_and_memory=true). ?namespace=
 // narrows /pods and /events down. POST /retry?namespace=&name= has what waits in a Pod tried at once: 204, or 404 where there is
 // no such Pod. POST /shorten?namespace=&name=&gracePeriodSeconds= has a Pod that ends be over by then: 204, 404, or 409 where it
 // does not end. POST /pods/<namespace>/<name>/ephemeralcontainers with a v1.EphemeralContainer adds one to a Pod that runs, and
@@ -53,6 +53,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/retry":     retry(src),
 		"/shorten":   shorten(src),
 
+		"/node":             readOnly(nodeOf(src)),
 		"/stats/summary":    readOnly(summary(src)),
 		"/metrics/resource": readOnly(series(src.Resources)),
 		"/metrics/cadvisor": readOnly(series(src.Containers)),
@@ -142,6 +143,10 @@ func summary(src Source) http.HandlerFunc {
 		}
 		writeJSON(w, found)
 	}
+}
+
+func nodeOf(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { writeJSON(w, src.Node(r.Context())) }
 }
 
 func series(of func(context.Context) prometheus.Gatherer) http.HandlerFunc {

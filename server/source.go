@@ -37,6 +37,8 @@ type Source interface {
 	Healthy() error
 	// Stats tells what Pods and the node use, which may take a second reading, and so a moment.
 	Stats(ctx context.Context, onlyCPUAndMemory bool) (*Summary, error)
+	// Node is the node, as it is now.
+	Node(ctx context.Context) *v1.Node
 	// Resources tells what Pods and the node use, as series.
 	Resources(ctx context.Context) prometheus.Gatherer
 	// Containers tells what containers, Pods and the node use in more detail, as series.

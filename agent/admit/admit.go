@@ -3,10 +3,10 @@
 //
 //	amounts.go  sums of resources, and what a node lacks of them
 //	reserve.go  what of a node is not for Pods
+//	resize.go   who may have other amounts than it has
 //	limits.go   what LimitRanges give, and allow
 //	use.go      what objects use of quotas
 //	quota.go    what quotas have left
-//	resize.go   who may have other amounts than it has
 //	admit.go    who may begin
 //	preempt.go  who has to go for it
 package admit

@@ -21,11 +21,11 @@ type Resize struct {
 }
 
 // Resize gives containers that run the resources that their Pod says, and answers which of them have got them, also beside an
-// error: what is gone by then is among them. during is the Pod with room for what all of its containers have or get, after what it
-// is left with. Memory is only taken from what can do without: where somebody uses more than a new limit, nothing is changed
-// (kubernetes/kubernetes pkg/kubelet/kuberuntime, doPodResizeAction).
-func (n *Node) Resize(ctx context.Context, t Target, during *v1.Pod, containers []Resize, after *v1.Pod) (given []string, err error) {
-	if err := n.Cgroups.Ensure(during); err != nil {
+// error: what is gone by then is among them. The cgroup of the Pod has room for what all of its containers have or get meanwhile, and
+// is left with that of after. Memory is only taken from what can do without: where somebody uses more than a new limit, nothing is
+// changed (kubernetes/kubernetes pkg/kubelet/kuberuntime, doPodResizeAction).
+func (n *Node) Resize(ctx context.Context, t Target, containers []Resize, after *v1.Pod) (given []string, err error) {
+	if err := n.Cgroups.Ensure(t.Room); err != nil {
 		return nil, err
 	}
 	release, err := n.squeeze(t.Pod, containers)
@@ -39,7 +39,7 @@ func (n *Node) Resize(ctx context.Context, t Target, during *v1.Pod, containers 
 		}
 		given = append(given, c.Container.Name)
 	}
-	return given, n.narrow(during, after)
+	return given, n.narrow(t.Room, after)
 }
 
 // narrow gives the Pod's cgroup the limits of a later version, which may be lower.

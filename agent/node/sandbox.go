@@ -39,7 +39,7 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err := n.Volumes.Setup(ctx, t.Pod, given); err != nil {
 		return nil, &Fault{FailedMount, err}
 	}
-	if err := n.Cgroups.Ensure(t.Pod); err != nil {
+	if err := n.Cgroups.Ensure(t.Room); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	if warnings, err = n.writeEtc(t.Pod); err != nil {

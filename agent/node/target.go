@@ -17,7 +17,8 @@ import (
 // Target is one container of a Pod's instance, or its sandbox. It is a copy: actions may read it while the worker goes on.
 type Target struct {
 	Pod        *v1.Pod
-	Handler    string // the runtime handler; "" is the one that the Pod names, else the default
+	Room       *v1.Pod // the same with the resources that its cgroup is to have room for
+	Handler    string  // the runtime handler; "" is the one that the Pod names, else the default
 	Revision   string
 	Objects    inputs.Objects // that the Pod refers to
 	Services   []*v1.Service  // that there are when the container is made

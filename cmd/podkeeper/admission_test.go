@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -87,5 +89,33 @@ func TestPreemption(t *testing.T) {
 	n.remove("high.yaml")
 	if again := n.awaitReady("low"); again.UID == low.UID {
 		t.Error("it is the instance that had to go")
+	}
+}
+
+// TestTheNodeIsToldOf asks for the node as a user does.
+func TestTheNodeIsToldOf(t *testing.T) {
+	t.Parallel()
+	n := launch(t, "systemReserved: {memory: 1Gi}")
+	n.apply("web.yaml", simple("web", forever)+"    resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {memory: 32Mi}}\n")
+	n.awaitReady("web")
+	out, err := exec.Command(lab.podkeeper, "node", "--run-dir", n.path("run")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, line := range []string{
+		`  Ready +True +.* KubeletReady +kubelet is posting ready status`, `  MemoryPressure +False `, `  InternalIP: +[0-9.]+`,
+		`  default +web +100m \([0-9]+%\) +0 \(0%\) +16Mi \(0%\) +32Mi \(0%\) +[0-9]+s`, `  cpu +100m \([0-9]+%\) +0 \(0%\)`,
+	} {
+		if !regexp.MustCompile("(?m)^" + line + "$|(?m)^" + line).Match(out) {
+			t.Errorf("%s is not in\n%s", line, out)
+		}
+	}
+	node, err := n.client().Node(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	capacity, allocatable := node.Status.Capacity.Memory().Value(), node.Status.Allocatable.Memory().Value()
+	if capacity-allocatable < 1<<30 || node.Status.Allocatable.Cpu().IsZero() {
+		t.Errorf("of %d bytes %d are for Pods", capacity, allocatable)
 	}
 }

@@ -39,6 +39,31 @@ error stream, every fault that keeps a manifest from being used.`,
 	return cmd
 }
 
+func nodeCommand() *cobra.Command {
+	var runDir, output string
+	cmd := &cobra.Command{
+		Use: "node", Short: "Tell of the node: its state, what it has, and what Pods ask of it", Args: cobra.NoArgs,
+		Long: `Tell of the node as "kubectl describe node" does: its conditions, what it has and
+what of that is for Pods, and what those that have not ended request and are
+limited to.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client := server.NewClient(runDir)
+			node, err := client.Node(cmd.Context())
+			if err != nil {
+				return err
+			}
+			pods, err := client.Pods(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return server.PrintNode(cmd.OutOrStdout(), node, pods.Items, output, time.Now())
+		},
+	}
+	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir, "the agent's run directory, where its socket is")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
+	return cmd
+}
+
 func validateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "validate FILE...", Short: "Check manifests without running anything", Args: cobra.MinimumNArgs(1),

@@ -41,6 +41,7 @@ Containers run on while the agent is stopped or restarted.
 
   podkeeper agent                  keep the Pods (usually started by systemd)
   podkeeper pods                   what runs, and what is wrong with manifests
+  podkeeper node                   what the node has, and what Pods ask of it
   podkeeper logs POD               what its container has written
   podkeeper validate FILE...       check manifests without running anything
   podkeeper retry POD              try at once what waits: a restart, an image
@@ -54,7 +55,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(),
+	root.AddCommand(agentCommand(), podsCommand(), nodeCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(),
 		kubectlCommand(), kubeconfigCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root
