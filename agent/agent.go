@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/podkeeper/podkeeper/agent/evict"
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/objects"
 	"github.com/podkeeper/podkeeper/agent/reclaim"
@@ -30,6 +31,7 @@ type Config struct {
 	Timeout    time.Duration          // of one deed (runtimeRequestTimeout)
 	MaxBackoff time.Duration          // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
 	Images     reclaim.Policy         // which images go
+	Evictions  evict.Policy           // when Pods go that the node has no room for
 	MaxEnded   int                    // how many Pods that were made through an API and have ended are kept; 0 is all
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
@@ -51,6 +53,7 @@ type Agent struct {
 	feed     *feed
 	meter    *usage.Meter
 	images   *images
+	evictor  *evictor
 	endings  chan struct{} // of size 1: a Pod has ended
 	offering sync.Mutex    // held while objects are handed out
 
@@ -93,7 +96,10 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.images.freed = func() { a.forgive(forgiveAll) }
 	a.pulled, a.ended = a.images.notePull, a.noteEnded
 	a.metrics = newMetrics(a.registry, a)
-	a.registry.MustRegister(a.images.counted)
+	a.evictor = newEvictor(n, cfg.Evictions, a.events, cfg.Log)
+	a.evictor.workers, a.evictor.rule, a.evictor.changed, a.evictor.reclaim = a.all, a.Rule, a.notePressure, a.makeRoom
+	a.pressed, a.heart.under = a.evictor.hold, a.evictor.conditions
+	a.registry.MustRegister(a.images.counted, a.evictor.counted)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {
 			cfg.AtRest()
@@ -118,6 +124,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	if err := a.adopt(ctx); err != nil {
 		return err
 	}
+	a.evictor.look(ctx) // before anything begins
 	a.offerObjects()
 	if adopted != nil {
 		adopted()
@@ -133,6 +140,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.node.WatchRegistries(ctx, func() { a.forgive(forgiveAll) }) })
 	a.running.Go(func() { a.housekeep(ctx) })
 	a.running.Go(func() { a.images.run(ctx) })
+	a.running.Go(func() { a.evictor.run(ctx) })
 	a.running.Go(func() { a.keepFewEnded(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
@@ -199,10 +207,13 @@ func (a *Agent) Rule(pod types.NamespacedName, ruling Ruling) {
 	}
 }
 
-// Retry makes everything be tried at once that waits in a Pod: restarts, whose back-off starts over, and what has failed
-// before. What has ended for good stays so. The error says why there is no such Pod.
+// Retry makes everything be tried at once that waits in a Pod: restarts, whose back-off starts over, what has failed
+// before, and the return of one that was evicted. What has ended for good stays so. The error says why there is no such Pod.
 func (a *Agent) Retry(pod types.NamespacedName) error {
 	if w := a.named(pod); w != nil {
+		if reported := w.published.Load(); reported != nil && comesBack(w, reported) {
+			a.Rule(pod, Ruling{})
+		}
 		w.Retry()
 		return nil
 	}

@@ -93,12 +93,12 @@ func (s *sources) admit(pod *v1.Pod, source string, p *policy) admission {
 		err = manifests.Classify(&own, class)
 	}
 	if err != nil {
-		made.wait = Ruling{Held, notClassified, err.Error()}
+		made.wait = hold(notClassified, err.Error())
 		return made
 	}
 	if source != SourceAPI || pod.Spec.Priority == nil {
 		if err := manifests.Prioritise(&own, p.priorities); err != nil {
-			made.wait = Ruling{Held, notPrioritised, err.Error()}
+			made.wait = hold(notPrioritised, err.Error())
 			return made
 		}
 		own.Spec.PriorityClassName = pod.Spec.PriorityClassName // another class may be the default one later
@@ -106,7 +106,7 @@ func (s *sources) admit(pod *v1.Pod, source string, p *policy) admission {
 	if source != SourceAPI {
 		within, err := p.within(&own)
 		if err != nil {
-			made.wait = Ruling{Held, notWithin, err.Error()}
+			made.wait = hold(notWithin, err.Error())
 			return made
 		}
 		own = *within

@@ -68,7 +68,7 @@ func TestAPodWaitsForItsClass(t *testing.T) {
 			p.Spec.PriorityClassName = "high"
 			wish := wishFor(p, revision)
 			if wish.Pod.Spec.Priority = &priority; wait != "" {
-				wish.Pod.Spec.Priority, wish.Wait = nil, Ruling{Held, notPrioritised, wait}
+				wish.Pod.Spec.Priority, wish.Wait = nil, hold(notPrioritised, wait)
 			}
 			return wish
 		}

@@ -416,6 +416,7 @@ func (w *worker) teardown(d *deed) {
 		w.forget(r.ids...)
 		w.freePorts(r.target.Pod)
 		w.remains = append(w.remains, r)
+		w.unswept.Store(true)
 		if r.keep {
 			w.inst.TornDown = true
 			w.inst.Status = evictedStatus(w.inst)

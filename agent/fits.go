@@ -27,13 +27,13 @@ const (
 // can. A Pod that runs is not asked again.
 func fits(pod *v1.Pod, node *v1.Node, appArmor error) Ruling {
 	if len(pod.Spec.SchedulingGates) > 0 { // kubernetes/kubernetes pkg/registry/core/pod/strategy.go
-		return Ruling{Held, v1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates"}
+		return hold(v1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates")
 	}
 	if label, told := pod.Labels[v1.LabelOSStable]; told && label != node.Labels[v1.LabelOSStable] {
-		return Ruling{Held, osLabelDiffers, "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+		return hold(osLabelDiffers, "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
 	}
 	if os := pod.Spec.OS; os != nil && string(os.Name) != node.Labels[v1.LabelOSStable] {
-		return Ruling{Held, osDiffers, "Failed to admit pod as the OS field doesn't match node OS"}
+		return hold(osDiffers, "Failed to admit pod as the OS field doesn't match node OS")
 	}
 	if match, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); !match || err != nil {
 		return unfit(labelsDiffer, "node(s) didn't match Pod's node affinity/selector", "its labels are "+labels.FormatLabels(node.Labels))
@@ -42,7 +42,7 @@ func fits(pod *v1.Pod, node *v1.Node, appArmor error) Ruling {
 		return unfit(nameDiffers, "node(s) didn't match the requested node name", "its name is "+node.Name)
 	}
 	if appArmor != nil && wantsAppArmor(pod) {
-		return Ruling{Held, noAppArmor, fmt.Sprintf("Cannot enforce AppArmor: %v", appArmor)}
+		return hold(noAppArmor, fmt.Sprintf("Cannot enforce AppArmor: %v", appArmor))
 	}
 	return Ruling{}
 }
@@ -57,11 +57,11 @@ func schedulable(pod *v1.Pod, node *v1.Node) Ruling {
 	const none = "0/1 nodes are available: 1 "
 	closed := &v1.Taint{Key: v1.TaintNodeUnschedulable, Effect: v1.TaintEffectNoSchedule}
 	if node.Spec.Unschedulable && !corev1.TolerationsTolerateTaint(klog.Background(), pod.Spec.Tolerations, closed, false) {
-		return Ruling{Held, v1.PodReasonUnschedulable, none + "node(s) were unschedulable"}
+		return hold(v1.PodReasonUnschedulable, none+"node(s) were unschedulable")
 	}
 	keepsOff := func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoSchedule }
 	if _, off := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, pod.Spec.Tolerations, keepsOff, false); off {
-		return Ruling{Held, v1.PodReasonUnschedulable, none + "node(s) had untolerated taint(s)"}
+		return hold(v1.PodReasonUnschedulable, none+"node(s) had untolerated taint(s)")
 	}
 	return Ruling{}
 }
@@ -77,5 +77,5 @@ func wantsAppArmor(pod *v1.Pod) bool {
 
 // unfit is the kubelet's message about a predicate that failed, and what would have fitted.
 func unfit(predicate, failed, have string) Ruling {
-	return Ruling{Held, predicate, fmt.Sprintf("Predicate %s failed: %s; %s", predicate, failed, have)}
+	return hold(predicate, fmt.Sprintf("Predicate %s failed: %s; %s", predicate, failed, have))
 }

@@ -36,10 +36,10 @@ func TestFits(t *testing.T) {
 		"a Pod that asks for nothing fits":         {func(*v1.Pod) {}, Ruling{}},
 		"labels that the node was given":           {selector("disk", "ssd"), Ruling{}},
 		"labels that every node has":               {selector(v1.LabelHostname, "here"), Ruling{}},
-		"another value of a label":                 {selector("disk", "hdd"), Ruling{Held, "NodeAffinity", isNot + has}},
-		"the selector of another operating system": {selector(v1.LabelOSStable, "windows"), Ruling{Held, "NodeAffinity", isNot + has}},
+		"another value of a label":                 {selector("disk", "hdd"), hold("NodeAffinity", isNot+has)},
+		"the selector of another operating system": {selector(v1.LabelOSStable, "windows"), hold("NodeAffinity", isNot+has)},
 		"an expression that is true":               {required(wants("disk", v1.NodeSelectorOpIn, "hdd", "ssd"), wants("cores", v1.NodeSelectorOpGt, "4")), Ruling{}},
-		"one of two expressions that is not":       {required(wants("disk", v1.NodeSelectorOpExists), wants("gpu", v1.NodeSelectorOpExists)), Ruling{Held, "NodeAffinity", isNot + has}},
+		"one of two expressions that is not":       {required(wants("disk", v1.NodeSelectorOpExists), wants("gpu", v1.NodeSelectorOpExists)), hold("NodeAffinity", isNot+has)},
 		"of two terms one is enough": {func(p *v1.Pod) {
 			required(wants("gpu", v1.NodeSelectorOpExists))(p)
 			terms := &p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
@@ -53,30 +53,30 @@ func TestFits(t *testing.T) {
 		"the node by its name": {func(p *v1.Pod) { p.Spec.NodeName = "here" }, Ruling{}},
 		"another node by its name": {
 			func(p *v1.Pod) { p.Spec.NodeName = "there" },
-			Ruling{Held, "NodeName", "Predicate NodeName failed: node(s) didn't match the requested node name; its name is here"},
+			hold("NodeName", "Predicate NodeName failed: node(s) didn't match the requested node name; its name is here"),
 		},
 		"this operating system": {func(p *v1.Pod) { p.Spec.OS = &v1.PodOS{Name: v1.Linux} }, Ruling{}},
 		"another operating system": {
 			func(p *v1.Pod) { p.Spec.OS = &v1.PodOS{Name: v1.Windows} },
-			Ruling{Held, "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"},
+			hold("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"),
 		},
 		"a label of another operating system": {
 			func(p *v1.Pod) { p.Labels = map[string]string{v1.LabelOSStable: "windows"} },
-			Ruling{Held, "PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"},
+			hold("PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"),
 		},
 		"gates come before all else": {func(p *v1.Pod) {
 			p.Spec.SchedulingGates = []v1.PodSchedulingGate{{Name: "example.com/later"}}
 			p.Spec.NodeSelector = map[string]string{"disk": "hdd"}
-		}, Ruling{Held, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"}},
+		}, hold("SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates")},
 		"a profile for all containers": {
 			func(p *v1.Pod) { p.Spec.SecurityContext = &v1.PodSecurityContext{AppArmorProfile: named} },
-			Ruling{Held, "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"},
+			hold("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"),
 		},
 		"a profile for one": {
 			func(p *v1.Pod) {
 				p.Spec.InitContainers = []v1.Container{{SecurityContext: &v1.SecurityContext{AppArmorProfile: named}}}
 			},
-			Ruling{Held, "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"},
+			hold("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"),
 		},
 		"no profile, and that said": {func(p *v1.Pod) {
 			none := &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeUnconfined}
@@ -156,8 +156,8 @@ func TestWhatAClosedNodeTakes(t *testing.T) {
 		return func(p *v1.Pod) { p.Spec.Tolerations = []v1.Toleration{t} }
 	}
 	any := func(*v1.Pod) {}
-	isClosed := Ruling{Held, "Unschedulable", "0/1 nodes are available: 1 node(s) were unschedulable"}
-	isTainted := Ruling{Held, "Unschedulable", "0/1 nodes are available: 1 node(s) had untolerated taint(s)"}
+	isClosed := hold("Unschedulable", "0/1 nodes are available: 1 node(s) were unschedulable")
+	isTainted := hold("Unschedulable", "0/1 nodes are available: 1 node(s) had untolerated taint(s)")
 	for sentence, c := range map[string]struct {
 		node func(*v1.Node)
 		pod  func(*v1.Pod)

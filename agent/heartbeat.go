@@ -43,10 +43,12 @@ type selfReport interface {
 type heartbeat struct {
 	name  string
 	of    selfReport
-	begun chan struct{} // of size 1: somebody follows
+	under func() []v1.NodeConditionType // the pressures that the node is under; may be nil
+	begun chan struct{}                 // of size 1: somebody follows
 	last  atomic.Pointer[pulse]
 
 	mu       sync.Mutex // held while the node is looked at
+	hasty    bool       // the next beat is due at once
 	listed   time.Time  // when the images were
 	reported time.Time  // when the status was
 }
@@ -71,9 +73,10 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) *pulse {
 	was := h.last.Load()
 	if was == nil {
 		was = &pulse{status: &v1.NodeStatus{}, lease: h.newLease(uid, now)}
-	} else if now.Sub(was.at) < beatEvery {
+	} else if now.Sub(was.at) < beatEvery && !h.hasty {
 		return was
 	}
+	h.hasty = false
 	ctx, cancel := context.WithTimeout(ctx, beatPatience)
 	defer cancel()
 	facts, away := h.of.Facts(ctx)
@@ -83,7 +86,11 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) *pulse {
 			facts.Images, h.listed = images, now
 		}
 	}
-	facts.Conditions = conditions(was.status.Conditions, away, now)
+	var under []v1.NodeConditionType
+	if h.under != nil {
+		under = h.under()
+	}
+	facts.Conditions = conditions(was.status.Conditions, under, away, now)
 	next := &pulse{at: now, status: was.status, cidr: h.of.PodCIDR(), lease: was.lease.DeepCopy()}
 	next.lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
 	if now.Sub(h.reported) >= reportEvery || !sameStatus(was.status, &facts) {
@@ -91,6 +98,13 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) *pulse {
 	}
 	h.last.Store(next)
 	return next
+}
+
+// hasten has the next beat not wait for its time.
+func (h *heartbeat) hasten() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hasty = true
 }
 
 // newLease is the node's lease as a kubelet has it.
@@ -105,18 +119,13 @@ func (h *heartbeat) newLease(uid types.UID, now time.Time) *coordinationv1.Lease
 	}
 }
 
-// conditions are those of the node, in the kubelet's words. No pressure is told of yet.
-func conditions(was []v1.NodeCondition, away error, now time.Time) []v1.NodeCondition {
+// conditions are those of the node, in the kubelet's words.
+func conditions(was []v1.NodeCondition, under []v1.NodeConditionType, away error, now time.Time) []v1.NodeCondition {
 	ready := v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
 	if away != nil {
 		ready.Status, ready.Reason, ready.Message = v1.ConditionFalse, "KubeletNotReady", "container runtime is down"
 	}
-	all := []v1.NodeCondition{
-		{Type: v1.NodeMemoryPressure, Status: v1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"},
-		{Type: v1.NodeDiskPressure, Status: v1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "kubelet has no disk pressure"},
-		{Type: v1.NodePIDPressure, Status: v1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "kubelet has sufficient PID available"},
-		ready,
-	}
+	all := append(pressureConditions(under), ready)
 	for i := range all {
 		all[i].LastHeartbeatTime, all[i].LastTransitionTime = metav1.NewTime(now), metav1.NewTime(now)
 		if i < len(was) && was[i].Status == all[i].Status {
@@ -211,6 +220,7 @@ func (a *Agent) seeNode(seen map[objects.ID]sighting) {
 		if pulse.cidr != "" {
 			maps.Copy(child(fields, "spec"), map[string]any{"podCIDR": pulse.cidr, "podCIDRs": []any{pulse.cidr}})
 		}
+		addPressureTaints(child(fields, "spec"), pulse.status)
 		fields["status"], err = runtime.DefaultUnstructuredConverter.ToUnstructured(pulse.status)
 		return fields, err
 	}, kept.kept}

@@ -96,6 +96,22 @@ func TestTheNodeIsToldOfWhileSomebodyFollows(t *testing.T) {
 			!nodes[0].Status.Conditions[0].LastTransitionTime.Equal(&n.Status.Conditions[0].LastTransitionTime) {
 			t.Errorf("its heartbeat is %+v", nodes)
 		}
+		under := []v1.NodeConditionType{v1.NodeDiskPressure}
+		a.heart.under = func() []v1.NodeConditionType { return under }
+		a.notePressure(t.Context())
+		synctest.Wait()
+		if nodes, _, _ := f.nodes(); len(nodes) != 1 || nodes[0].Status.Conditions[1].Status != v1.ConditionTrue || nodes[0].Status.Conditions[1].Reason != "KubeletHasDiskPressure" ||
+			nodes[0].Status.Conditions[0].Status != v1.ConditionFalse {
+			t.Errorf("under pressure it is told at once of %+v", nodes)
+		} else if taints := nodes[0].Spec.Taints; len(taints) != 1 || taints[0].Key != "node.kubernetes.io/disk-pressure" || taints[0].Effect != v1.TaintEffectNoSchedule {
+			t.Errorf("its taints are %+v", taints)
+		}
+		under = nil
+		a.notePressure(t.Context())
+		time.Sleep(time.Second) // for what is told is told in batches
+		if nodes, _, _ := f.nodes(); len(nodes) != 1 || nodes[0].Status.Conditions[1].Reason != "KubeletHasNoDiskPressure" || len(nodes[0].Spec.Taints) != 0 {
+			t.Errorf("afterwards of %+v", nodes)
+		}
 		host.becomes(1<<20, errors.New("containerd is away"))
 		time.Sleep(beatEvery)
 		if nodes, _, _ := f.nodes(); len(nodes) != 1 || nodes[0].Status.Capacity.Memory().Value() != 1<<20 || nodes[0].Status.Conditions[3].Status != v1.ConditionFalse {
@@ -137,12 +153,13 @@ func TestWhatClientsSayOfTheNode(t *testing.T) {
 		}
 		if err := put("here", func(n *v1.Node) {
 			n.Labels = map[string]string{"disk": "ssd"}
-			n.Spec.Unschedulable, n.Spec.Taints = true, []v1.Taint{{Key: "a", Effect: v1.TaintEffectNoSchedule}}
+			pressure := v1.Taint{Key: v1.TaintNodeMemoryPressure, Effect: v1.TaintEffectNoSchedule} // as it was read
+			n.Spec.Unschedulable, n.Spec.Taints = true, []v1.Taint{pressure, {Key: "a", Effect: v1.TaintEffectNoSchedule}}
 		}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if told, _, _ := f.nodes(); len(told) != 1 || !told[0].Spec.Unschedulable || told[0].Labels["disk"] != "ssd" || told[0].Labels[v1.LabelHostname] != "here" || len(told[0].Status.Conditions) != 4 {
+		if told, _, _ := f.nodes(); len(told) != 1 || !told[0].Spec.Unschedulable || len(told[0].Spec.Taints) != 1 || told[0].Labels["disk"] != "ssd" || told[0].Labels[v1.LabelHostname] != "here" || len(told[0].Status.Conditions) != 4 {
 			t.Errorf("told of %+v", told)
 		}
 		if self := a.roster.node(); !self.Spec.Unschedulable || len(self.Spec.Taints) != 1 || self.Labels["disk"] != "ssd" || self.Labels[v1.LabelOSStable] == "" {

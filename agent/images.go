@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,26 +120,49 @@ func (i *images) full(d disk) bool { return i.policy.Full(d.Capacity, d.Availabl
 func (i *images) sweep(ctx context.Context, starved bool) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepImagesTimeout)
 	defer cancel()
+	r, err := i.begin(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	for _, image := range r.choice.Expired {
+		r.remove(ctx, image, forAge)
+	}
+	r.makeRoom(ctx, r.choice, starved)
+	if starved && r.removed > 0 {
+		i.freed()
+	}
+	return r.err
+}
+
+// begin begins a round by the images that there are. As long as not all that is wanted is known, there is none.
+func (i *images) begin(ctx context.Context) (*round, error) {
 	wanted, known := i.wanted()
 	if !known {
-		return nil
+		return nil, nil
 	}
 	decided := time.Now()
 	stored, err := i.of.StoredImages(ctx, wanted)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r := round{images: i, stored: map[string]node.StoredImage{}, decided: decided, err: i.of.NoteUses(ctx, stored)}
+	r := &round{images: i, stored: map[string]node.StoredImage{}, decided: decided, err: i.of.NoteUses(ctx, stored)}
 	for _, s := range stored {
 		r.stored[s.ID] = s
 	}
-	choice := i.policy.Choose(judged(stored), decided)
-	for _, image := range choice.Expired {
-		r.remove(ctx, image, forAge)
+	r.choice = i.policy.Choose(judged(stored), decided)
+	return r, nil
+}
+
+// empty removes all images that may go: there is pressure on the disk.
+func (i *images) empty(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepImagesTimeout)
+	defer cancel()
+	r, err := i.begin(ctx)
+	if r == nil || err != nil {
+		return err
 	}
-	r.makeRoom(ctx, choice, starved)
-	if starved && r.removed > 0 {
-		i.freed()
+	for _, image := range slices.Concat(r.choice.Expired, r.choice.Spare) {
+		r.remove(ctx, image, forSpace)
 	}
 	return r.err
 }
@@ -168,6 +192,7 @@ type round struct {
 	*images
 	stored  map[string]node.StoredImage // by ID
 	decided time.Time
+	choice  reclaim.Choice
 	removed int
 	err     error
 }
@@ -223,20 +248,23 @@ func (a *Agent) wantedImages() (names []string, known bool) {
 		return nil, false
 	}
 	for key, wish := range a.sources.wishes() {
-		if w := a.named(key); w == nil || !isOver(w.published.Load()) {
+		if w := a.named(key); w == nil || !w.isOver() {
 			names = append(names, imagesOf(wish.Pod.Pod)...)
 		}
 	}
 	for _, w := range a.all() {
-		if pod := w.published.Load(); pod != nil && !isOver(pod) {
+		if pod := w.published.Load(); pod != nil && !w.isOver() {
 			names = append(names, imagesOf(pod)...)
 		}
 	}
 	return names, true
 }
 
-// isOver says whether a Pod, which may be none, has ended for good.
-func isOver(pod *v1.Pod) bool { return pod != nil && reclaim.Over(pod) }
+// isOver says whether the Pod has ended for good.
+func (w *worker) isOver() bool {
+	pod := w.published.Load()
+	return pod != nil && reclaim.Over(pod) && !comesBack(w, pod)
+}
 
 // imagesOf are the images of a Pod's containers and volumes.
 func imagesOf(pod *v1.Pod) (names []string) {

@@ -271,11 +271,15 @@ func TestImagesThatPodsWant(t *testing.T) {
 		p := somePod(name)
 		p.Spec.InitContainers[0].Image, p.Spec.Containers[0].Image = name+"-init", name
 		p.Spec.Volumes = []v1.Volume{{Name: "disk"}, {Name: "files", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: name + "-files"}}}}
-		p.Status = v1.PodStatus{Phase: phase, Reason: reason}
+		p.Status, p.Spec.RestartPolicy = v1.PodStatus{Phase: phase, Reason: reason}, v1.RestartPolicyAlways
 		return p
 	}
 	report := func(p *v1.Pod) *v1.Pod {
 		w := newWorker(key(p), a.surroundings)
+		w.origin = SourceDirectory
+		if p.Name == "gone" {
+			w.origin = SourceAPI
+		}
 		w.published.Store(p)
 		a.enlist(w)
 		return p
@@ -284,6 +288,7 @@ func TestImagesThatPodsWant(t *testing.T) {
 	for _, p := range []*v1.Pod{
 		pod("new", "", ""), report(pod("runs", v1.PodRunning, "")), report(pod("done", v1.PodSucceeded, "")),
 		report(pod("late", v1.PodFailed, "DeadlineExceeded")), report(pod("back", v1.PodFailed, "Evicted")),
+		report(pod("gone", v1.PodFailed, "Evicted")),
 	} {
 		set.Pods = append(set.Pods, manifests.Pod{Pod: p})
 	}

@@ -40,6 +40,7 @@ type instance struct {
 	Status     v1.PodStatus         `json:"status"`               // as last reported: conditions keep their times, phases their end
 
 	rebuilt bool // its record was lost: the Pod's spec is not known yet
+	shed    bool // it has ended, and nothing of it is in the runtime any more
 	file    string
 	written []byte
 }

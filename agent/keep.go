@@ -36,6 +36,7 @@ func (a *Agent) complete(id objects.ID, fields, was map[string]any) {
 		spec := child(fields, "spec")
 		delete(spec, "podCIDR")
 		delete(spec, "podCIDRs")
+		dropPressureTaints(spec)
 	case manifests.KindNamespace:
 		completeNamespace(id, fields, was)
 	}

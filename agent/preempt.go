@@ -27,12 +27,16 @@ func (w *worker) preempt(uid types.UID, by types.NamespacedName) {
 // scheduler's, with the name of the other Pod in place of its UID (kubernetes/kubernetes
 // pkg/scheduler/framework/preemption/executor.go).
 func (w *worker) giveWay(by types.NamespacedName) {
-	kept := slices.DeleteFunc(slices.Clone(w.inst.Conditions), func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
-	kept = append(kept, v1.PodCondition{
-		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonPreemptionByScheduler, LastTransitionTime: metav1.NewTime(time.Now()),
-		Message: v1.DefaultSchedulerName + ": preempting to accommodate a higher priority pod",
-	})
-	w.inst.Conditions = kept // what was is published
+	w.disrupt(v1.PodReasonPreemptionByScheduler, v1.DefaultSchedulerName+": preempting to accommodate a higher priority pod")
 	w.event("", v1.EventTypeNormal, "Preempted", "Preempted by pod "+by.String()+" on node "+w.node().Name)
 	w.end("it makes room for "+by.String(), Ruling{})
+}
+
+// disrupt says of the instance that it ends for others' sake.
+func (w *worker) disrupt(reason, message string) {
+	kept := slices.DeleteFunc(slices.Clone(w.inst.Conditions), func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
+	kept = append(kept, v1.PodCondition{
+		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(time.Now()),
+	})
+	w.inst.Conditions = kept // what was is published
 }

@@ -496,7 +496,7 @@ func TestHeldPodWaits(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		p := a.pod("app")
 		held := wishFor(p, "1")
-		held.Ruling = Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: 1 Insufficient cpu."}
+		held.Ruling = hold(v1.PodReasonUnschedulable, "0/1 nodes are available: 1 Insufficient cpu.")
 		a.w.want(held)
 		a.pass(5)
 		if c := scheduled(a.w); a.w.published.Load().Status.Phase != v1.PodPending || c.Message != held.Ruling.Message || c.Reason != v1.PodReasonUnschedulable {
@@ -520,7 +520,7 @@ func TestEvictedPodKeepsItsStatus(t *testing.T) {
 		a.wantPod(p)
 		a.pass(5)
 		evicted := wishFor(p, "1")
-		evicted.Ruling = Ruling{Evicted, "Evicted", "The node was low on resource: memory. "}
+		evicted.Ruling = Ruling{Verdict: Evicted, Reason: "Evicted", Message: "The node was low on resource: memory. "}
 		a.w.want(evicted)
 		a.pass(6)
 		check := func(when string) {

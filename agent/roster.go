@@ -206,11 +206,11 @@ func (r *roster) claim(w *worker, pod *v1.Pod, has admit.Amounts) (Ruling, bool)
 	}
 	if refused := r.queue.ask(r, pod, has, taken); refused.Quota {
 		r.refused[w], r.queue.waiting[w.key].nominated = forRoom, false
-		return Ruling{Held, noQuota, refused.Why}, false
+		return hold(noQuota, refused.Why), false
 	} else if refused.Why != "" {
 		r.refused[w] = forRoom
 		r.preempt(pod, has)
-		return Ruling{Held, v1.PodReasonUnschedulable, "0/1 nodes are available: " + refused.Why}, false
+		return hold(v1.PodReasonUnschedulable, "0/1 nodes are available: "+refused.Why), false
 	}
 	r.grant(w.key, pod)
 	return Ruling{}, true
@@ -222,7 +222,7 @@ func (r *roster) refuse(w *worker, of refusal, reason, message string) (Ruling, 
 		r.reopen()
 	}
 	r.refused[w] = of
-	return Ruling{Held, reason, message}, false
+	return hold(reason, message), false
 }
 
 // stepAside has a Pod that may not begin keep no room from others.

@@ -63,6 +63,10 @@ func (s *sources) tell(source string, set manifests.Set) {
 func (s *sources) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.known()
+}
+
+func (s *sources) known() bool {
 	for _, source := range s.order {
 		if set, told := s.sets[source]; !told || set.Err != nil {
 			return false
@@ -109,7 +113,7 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 			wishes[key] = s.wish(p, source, policy, admitted)
 			wishes[key].Objects = named(p.Pod, objects)
 			if err := s.claimsWithin(wishes[key], policy); err != nil && wishes[key].Wait.Verdict == Admitted {
-				wishes[key].Wait = Ruling{Held, notWithin, err.Error()}
+				wishes[key].Wait = hold(notWithin, err.Error())
 			}
 			if r := s.rulings[key]; r.revision == p.Revision {
 				wishes[key].Ruling = r.ruling
@@ -117,6 +121,9 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 		}
 	}
 	s.admitted = admitted
+	if !s.known() { // what is wanted may be what was ruled about
+		return wishes
+	}
 	for key, r := range s.rulings {
 		if wish := wishes[key]; wish == nil || wish.Pod.Revision != r.revision {
 			delete(s.rulings, key)

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
@@ -36,6 +38,14 @@ type Ruling struct {
 	Verdict Verdict `json:"verdict,omitempty"`
 	Reason  string  `json:"reason,omitempty"`
 	Message string  `json:"message,omitempty"`
+
+	Grace    time.Duration `json:"grace,omitempty"`    // in place of the Pod's own; 0 is that
+	Disrupts bool          `json:"disrupts,omitempty"` // it is for the node's sake: the Pod has the condition DisruptionTarget
+}
+
+// hold is the ruling that a Pod may not begin.
+func hold(reason, message string) Ruling {
+	return Ruling{Verdict: Held, Reason: reason, Message: message}
 }
 
 // Verdict is what a Ruling comes to.

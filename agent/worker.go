@@ -63,6 +63,7 @@ type surroundings struct {
 	services          func(pod *v1.Pod) []*v1.Service                                // of which a container of a Pod that is made now may be told; may be nil
 	pulled            func(err error)                                                // a pull was done, or has failed; may be nil
 	ended             func()                                                         // a Pod has ended; may be nil
+	pressed           func(pod *v1.Pod) Ruling                                       // whether a Pod may begin under the pressure that the node is under; may be nil
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics
@@ -96,6 +97,7 @@ type worker struct {
 	oomed     map[string]time.Time // containers in which a process was killed for want of memory, and when
 	published atomic.Pointer[v1.Pod]
 	complaint atomic.Pointer[manifests.Refusal] // why what is wanted may not begin, where that is for its manifest to mend
+	unswept   atomic.Bool                       // something of an instance before is still to be removed
 	stepping  atomic.Int64                      // when the present step began, in nanoseconds since 1970; 0 between steps
 	wake      chan struct{}                     // of size 1, carries no data
 
@@ -158,10 +160,10 @@ func newWorker(key types.NamespacedName, s *surroundings) *worker {
 }
 
 // adopt makes an instance that an earlier agent has left the worker's own, before it runs. Until its source has spoken
-// what runs is wanted, unless it was already ending.
+// what runs is wanted, unless it was already ending, and what was evicted is to be told of.
 func (w *worker) adopt(inst *instance) {
 	w.inst, w.origin, w.awaiting, w.stale = inst, inst.Source, inst.rebuilt, true
-	if inst.Ending == nil && !inst.rebuilt || inst.TornDown {
+	if inst.Ending == nil && !inst.rebuilt || inst.Ruling.Verdict == Evicted {
 		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.desired(), Revision: inst.Revision}, Asked: inst.Asked, Handler: inst.Handler, Source: inst.Source, Ruling: inst.Ruling}
 	}
 	w.take(w.key, inst.Pod)
@@ -432,7 +434,7 @@ func (w *worker) adjust() {
 			w.allot(nil)
 		}
 	case wanted.Ruling.Verdict != Admitted:
-		w.end(wanted.Ruling.Message, wanted.Ruling)
+		w.obey(wanted.Ruling)
 	case w.inst.Pod.UID == preempted.uid:
 		w.giveWay(preempted.by)
 	case w.inst.rebuilt && wanted.Pod.Revision == w.inst.Revision:
@@ -473,6 +475,9 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 	}
 	if ruling.Verdict == Admitted && wanted.Source == SourceAPI {
 		ruling = schedulable(pod, w.node())
+	}
+	if ruling.Verdict == Admitted && w.pressed != nil {
+		ruling = w.pressed(pod)
 	}
 	if ruling.Verdict != Admitted {
 		w.stepAside(w.key)
@@ -625,6 +630,7 @@ func (w *worker) dismissEvicted() {
 
 // sweepRemains begins sweeps that are due, and answers when the next one is.
 func (w *worker) sweepRemains(ctx context.Context) (next time.Time) {
+	w.unswept.Store(len(w.remains) > 0)
 	for _, r := range w.remains {
 		lane := sweepLane(r)
 		if w.busy(lane) {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kubelet's thresholds of eviction (nodefs.available, nodefs.inodesFree), and what not even one image fits into.
+// The defaults of evictionHard (nodefs.available, nodefs.inodesFree), and what not even one image fits into.
 const (
 	leastFree   = 10 // percent
 	leastInodes = 5  // percent
@@ -116,7 +116,7 @@ func disk(folders string, st *unix.Statfs_t) Finding {
 	case free < leastBytes || st.Files > 0 && st.Ffree < leastFiles:
 		return fail(name, "%s: make room", text)
 	case percent < leastFree || inodes < leastInodes:
-		return warn(name, "%s: make room: the kubelet would evict Pods below %d%% (inodes: %d%%)", text, leastFree, leastInodes)
+		return warn(name, "%s: make room: Pods are evicted below %d%% (inodes: %d%%), unless evictionHard says otherwise", text, leastFree, leastInodes)
 	default:
 		return ok(name, "%s", text)
 	}

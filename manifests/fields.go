@@ -51,9 +51,9 @@ var rules = func() map[string]rule {
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
 
-		"ResourceRequirements.limits":                        only("cpu", "memory", "hugepages-*"),
+		"ResourceRequirements.limits":                        only("cpu", "memory", "ephemeral-storage", "hugepages-*"),
 		"ResourceRequirements.requests":                      only("cpu", "memory", "ephemeral-storage", "hugepages-*"),
-		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "requests.hugepages-*"),
+		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.ephemeral-storage", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "requests.hugepages-*"),
 		"PersistentVolumeSpec.persistentVolumeReclaimPolicy": only(string(v1.PersistentVolumeReclaimRetain)),
 		"PersistentVolumeSpec.volumeMode":                    only(string(v1.PersistentVolumeFilesystem)),
 		"PersistentVolumeClaimSpec.volumeMode":               only(string(v1.PersistentVolumeFilesystem)),
@@ -422,14 +422,6 @@ func listed(of []string) string {
 func oddPod(pod *v1.Pod, at *field.Path) []fault {
 	var faults []fault
 	spec := at.Child("spec")
-	for i, volume := range pod.Spec.Volumes {
-		if dir := volume.EmptyDir; dir != nil && dir.SizeLimit != nil && dir.Medium == v1.StorageMediumDefault {
-			faults = append(faults, fault{
-				field:  spec.Child("volumes").Index(i).Child("emptyDir", "sizeLimit").String(),
-				reason: "not supported on disk: only with medium: Memory or HugePages",
-			})
-		}
-	}
 	for i, volume := range pod.Spec.Volumes {
 		if volume.Ephemeral != nil && volume.Ephemeral.VolumeClaimTemplate != nil {
 			at := spec.Child("volumes").Index(i).Child("ephemeral", "volumeClaimTemplate", "spec")

@@ -220,8 +220,12 @@ func (r *Runtime) collectGarbage(ctx context.Context) error {
 
 // ImageDirs are the folders in which containerd keeps content and layers. They may be on two file systems.
 func (r *Runtime) ImageDirs(ctx context.Context) ([]string, error) {
-	answer, err := r.client.IntrospectionService().Plugins(ctx,
-		"type=="+snapshotters+",id=="+r.snapshotter, "type=="+contentStores)
+	return r.pluginDirs(ctx, "type=="+snapshotters+",id=="+r.snapshotter, "type=="+contentStores)
+}
+
+// pluginDirs are the folders in which some of containerd's plugins keep what they have, at least one.
+func (r *Runtime) pluginDirs(ctx context.Context, filters ...string) ([]string, error) {
+	answer, err := r.client.IntrospectionService().Plugins(ctx, filters...)
 	if err != nil {
 		return nil, fmt.Errorf("find where images are: %w", err)
 	}

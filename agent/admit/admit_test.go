@@ -204,9 +204,11 @@ func TestAllocatable(t *testing.T) {
 				if text == "" {
 					continue
 				}
-				if err := reserve.Keep(name, text); err != nil {
+				free, err := ParseShare(text)
+				if err != nil {
 					t.Fatal(err)
 				}
+				reserve.Keep(name, free)
 			}
 			capacity := list(r.has)
 			got, want := reserve.Allocatable(capacity), list(r.want)
@@ -223,7 +225,7 @@ func TestAllocatable(t *testing.T) {
 		})
 	}
 	for _, wrong := range []string{"", "10", "-1Mi", "101%", "-1%", "%", "NaN%", "many"} {
-		if err := new(Reserve).Keep(v1.ResourceMemory, wrong); (err == nil) != (wrong == "10") {
+		if _, err := ParseShare(wrong); (err == nil) != (wrong == "10") {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}

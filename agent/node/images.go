@@ -33,23 +33,28 @@ func (n *Node) RemoveImage(ctx context.Context, image StoredImage, decided time.
 }
 
 // ImageDisk is the file system that images are on, and a folder on it. Where there are two it is the one that is fuller.
-func (n *Node) ImageDisk(ctx context.Context) (dir string, fullest Disk, err error) {
+func (n *Node) ImageDisk(ctx context.Context) (string, Disk, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	dirs, err := n.Runtime.ImageDirs(ctx)
 	if err != nil {
 		return "", Disk{}, err
 	}
+	return fullest(dirs)
+}
+
+// fullest is, of the file systems of some folders, the one that has the least left, and a folder on it.
+func fullest(dirs []string) (dir string, full Disk, err error) {
 	for _, d := range dirs {
 		disk, err := fileSystem(d)
 		if err != nil {
 			return "", Disk{}, err
 		}
-		if dir == "" || free(disk) < free(fullest) {
-			dir, fullest = d, disk
+		if dir == "" || free(disk) < free(full) {
+			dir, full = d, disk
 		}
 	}
-	return dir, fullest, nil
+	return dir, full, nil
 }
 
 // free is what is left of a file system, as a part of all.

@@ -81,9 +81,11 @@ type Node struct {
 	claims sync.Mutex // held while one is bound
 	bound  atomic.Pointer[map[types.NamespacedName]string]
 	images sync.Mutex // held while one is mounted
+	dirs   atomic.Pointer[storageDirs]
 
-	mu   sync.Mutex
-	logs map[string]*runtime.Log // by container id, of the containers whose output is carried now
+	mu        sync.Mutex
+	logs      map[string]*runtime.Log // by container id, of the containers whose output is carried now
+	layerDirs map[string]string       // by container id, of some that were measured
 }
 
 // capacity is what the node has.

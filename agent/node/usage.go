@@ -37,6 +37,7 @@ type Disk struct {
 	Capacity, Available uint64
 	Inodes, InodesFree  uint64
 	Used, InodesUsed    uint64
+	ID                  unix.Fsid // of two file systems it is not the same
 }
 
 // Usage is what a container, or with no id the whole Pod, uses. What is gone is an error that wraps fs.ErrNotExist.
@@ -125,7 +126,7 @@ func fileSystem(dir string) (Disk, error) {
 	size := uint64(s.Bsize)
 	return Disk{
 		At: at, Capacity: s.Blocks * size, Available: s.Bavail * size, Used: (s.Blocks - s.Bfree) * size,
-		Inodes: s.Files, InodesFree: s.Ffree, InodesUsed: s.Files - s.Ffree,
+		Inodes: s.Files, InodesFree: s.Ffree, InodesUsed: s.Files - s.Ffree, ID: s.Fsid,
 	}, nil
 }
 

@@ -7,17 +7,16 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// reasonEvicted is the reason of a Pod that comes back when there is room.
+// reasonEvicted is the reason of a Pod that had to go because there was too little room.
 const reasonEvicted = "Evicted"
 
-// Over says whether a Pod has ended for good.
+// Over says whether a Pod has ended for good. One of a file that was evicted may come back all the same.
 func Over(pod *v1.Pod) bool {
-	return (pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed) && pod.Status.Reason != reasonEvicted
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
 
-// Ended answers which Pods go that have ended, where there are more than limit of them: the oldest ones. With a limit of 0 none
-// goes. Unlike under Kubernetes (kubernetes/kubernetes pkg/controller/podgc) those that were evicted do not go first, and do not
-// count: they are not over.
+// Ended answers which Pods go that have ended, where there are more than limit of them: those that were evicted, then the oldest
+// ones (kubernetes/kubernetes pkg/controller/podgc). With a limit of 0 none goes.
 func Ended(pods []*v1.Pod, limit int) []*v1.Pod {
 	over := slices.DeleteFunc(slices.Clone(pods), func(p *v1.Pod) bool {
 		return !Over(p) || p.DeletionTimestamp != nil
@@ -26,7 +25,17 @@ func Ended(pods []*v1.Pod, limit int) []*v1.Pod {
 		return nil
 	}
 	slices.SortFunc(over, func(a, b *v1.Pod) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(evictedFirst(a, b), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return over[:len(over)-limit]
+}
+
+func evictedFirst(a, b *v1.Pod) int {
+	rank := func(p *v1.Pod) int {
+		if p.Status.Reason == reasonEvicted {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Compare(rank(a), rank(b))
 }

@@ -123,7 +123,7 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
-		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
+		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
 	}
 }
 
@@ -242,7 +242,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
 		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Labels: f.labels, Identity: identity,
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, TokenKey: filepath.Join(f.rootDir, "pki", "sa.key"), Host: addresses, CPUs: cpus, Memory: memory,
-		MaxPods: maxPods(cfg), Reserve: reserve(cfg, func(string, string, ...any) {}), // checked when it was read
+		MaxPods: maxPods(cfg), Reserve: reserve(cfg, unchecked),
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 		UnsafeSysctls: cfg.AllowedUnsafeSysctls, SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),
 	}, nil

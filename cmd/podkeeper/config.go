@@ -29,7 +29,9 @@ var supported = []string{
 	"imageGCHighThresholdPercent", "imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge",
 	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
 	"podPidsLimit", "memoryThrottlingFactor", "memoryReservationPolicy", "memorySwap", "failSwapOn", "cpuManagerPolicy",
-	"maxPods", "systemReserved", "kubeReserved", "evictionHard", "enforceNodeAllocatable",
+	"maxPods", "systemReserved", "kubeReserved", "enforceNodeAllocatable",
+	"evictionHard", "evictionSoft", "evictionSoftGracePeriod", "evictionMinimumReclaim", "evictionMaxPodGracePeriod",
+	"evictionPressureTransitionPeriod", "mergeDefaultEvictionSettings",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -101,8 +103,12 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	checkPulls(cfg, wrong)
 	checkImages(cfg, wrong)
 	checkRoom(cfg, wrong)
+	evictions(cfg, wrong)
 	return errors.Join(errs...)
 }
+
+// unchecked takes values for granted that were checked when they were read.
+func unchecked(string, string, ...any) {}
 
 // checkPulls refuses values out of range for pulls of images.
 func checkPulls(cfg *kubeletconfig.KubeletConfiguration, wrong func(field, format string, args ...any)) {

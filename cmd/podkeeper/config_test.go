@@ -1,11 +1,17 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/podkeeper/podkeeper/agent/evict"
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -36,21 +42,30 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a list without its policy":                   {configHead + "preloadedImagesVerificationAllowlist: [a.io/x]\n", ":3: preloadedImagesVerificationAllowlist: is only for imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages"},
 		"a list that means nothing": {configHead + "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist:\n- a.io/x:v1\n",
 			`:4: preloadedImagesVerificationAllowlist: has "a.io/x:v1": must be an image without tag and digest`},
-		"a mark for images beyond all":        {configHead + "imageGCHighThresholdPercent: 101\n", ":3: imageGCHighThresholdPercent: is 101: must be between 0 and 100, inclusive"},
-		"a mark below nothing":                {configHead + "imageGCLowThresholdPercent: -1\n", ":3: imageGCLowThresholdPercent: is -1: must be between 0 and 100, inclusive"},
-		"marks that contradict each other":    {configHead + "imageGCHighThresholdPercent: 80\nimageGCLowThresholdPercent: 80\n", ":4: imageGCLowThresholdPercent: is 80: must be less than imageGCHighThresholdPercent, which is 80"},
-		"a mark that contradicts the default": {configHead + "imageGCHighThresholdPercent: 70\n", ":3: imageGCHighThresholdPercent: is 70: must be more than imageGCLowThresholdPercent, which is 80"},
-		"images younger than nothing":         {configHead + "imageMinimumGCAge: -1s\n", ":3: imageMinimumGCAge: is -1s: must not be negative"},
-		"images that are too old at once":     {configHead + "imageMaximumGCAge: -1s\n", ":3: imageMaximumGCAge: is -1s: must not be negative"},
-		"images that are too old and young":   {configHead + "imageMaximumGCAge: 2m\n", ":3: imageMaximumGCAge: is 2m0s: must be greater than imageMinimumGCAge, which is 2m0s"},
-		"fewer than no Pods":                  {configHead + "maxPods: -1\n", ":3: maxPods: is -1: must be at least 1, or absent"},
-		"a limit of all Pods' cgroup":         {configHead + "enforceNodeAllocatable: [pods]\n", `:3: enforceNodeAllocatable: "pods" is not supported: must be none, or absent`},
-		"a reserve of what is not reserved":   {configHead + "systemReserved:\n  pid: 100\n", ":4: systemReserved[pid]: not supported: must be cpu, memory or ephemeral-storage"},
-		"a reserve that is no quantity":       {configHead + "kubeReserved: {memory: much}\n", `:3: kubeReserved[memory]: is "much": must be a quantity of at least 0, such as 500m or 1Gi`},
-		"a signal that nothing follows":       {configHead + "evictionHard: {imagefs.available: 10%}\n", ":3: evictionHard[imagefs.available]: not supported: must be memory.available or nodefs.available"},
-		"a share of more than there is":       {configHead + "evictionHard: {memory.available: 110%}\n", `:3: evictionHard[memory.available]: is "110%": must be between 0% and 100%`},
-		"a threshold that is none":            {configHead + "evictionHard: {nodefs.available: \"0\"}\n", `:3: evictionHard[nodefs.available]: is "0": must be a quantity above 0, such as 100Mi, or a share, such as 10%`},
-		"pulls that contradict each other":    {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
+		"a mark for images beyond all":            {configHead + "imageGCHighThresholdPercent: 101\n", ":3: imageGCHighThresholdPercent: is 101: must be between 0 and 100, inclusive"},
+		"a mark below nothing":                    {configHead + "imageGCLowThresholdPercent: -1\n", ":3: imageGCLowThresholdPercent: is -1: must be between 0 and 100, inclusive"},
+		"marks that contradict each other":        {configHead + "imageGCHighThresholdPercent: 80\nimageGCLowThresholdPercent: 80\n", ":4: imageGCLowThresholdPercent: is 80: must be less than imageGCHighThresholdPercent, which is 80"},
+		"a mark that contradicts the default":     {configHead + "imageGCHighThresholdPercent: 70\n", ":3: imageGCHighThresholdPercent: is 70: must be more than imageGCLowThresholdPercent, which is 80"},
+		"images younger than nothing":             {configHead + "imageMinimumGCAge: -1s\n", ":3: imageMinimumGCAge: is -1s: must not be negative"},
+		"images that are too old at once":         {configHead + "imageMaximumGCAge: -1s\n", ":3: imageMaximumGCAge: is -1s: must not be negative"},
+		"images that are too old and young":       {configHead + "imageMaximumGCAge: 2m\n", ":3: imageMaximumGCAge: is 2m0s: must be greater than imageMinimumGCAge, which is 2m0s"},
+		"fewer than no Pods":                      {configHead + "maxPods: -1\n", ":3: maxPods: is -1: must be at least 1, or absent"},
+		"a limit of all Pods' cgroup":             {configHead + "enforceNodeAllocatable: [pods]\n", `:3: enforceNodeAllocatable: "pods" is not supported: must be none, or absent`},
+		"a reserve of what is not reserved":       {configHead + "systemReserved:\n  pid: 100\n", ":4: systemReserved[pid]: not supported: must be cpu, memory or ephemeral-storage"},
+		"a reserve that is no quantity":           {configHead + "kubeReserved: {memory: much}\n", `:3: kubeReserved[memory]: is "much": must be a quantity of at least 0, such as 500m or 1Gi`},
+		"a signal that there is not":              {configHead + "evictionHard: {gpu.available: 10%}\n", ":3: evictionHard[gpu.available]: not supported: must be one of memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree, containerfs.available, containerfs.inodesFree, pid.available"},
+		"the signal of a limit that there is not": {configHead + "evictionSoft: {allocatableMemory.available: 10%}\nevictionSoftGracePeriod: {allocatableMemory.available: 1m}\n", ":3: evictionSoft[allocatableMemory.available]: not supported: must be one of memory.available, "},
+		"a soft threshold without its time":       {configHead + "evictionSoft: {memory.available: 10%}\n", ":3: evictionSoft[memory.available]: has no grace period: evictionSoftGracePeriod[memory.available] must say for how long it may be met"},
+		"a time of no threshold":                  {configHead + "evictionSoftGracePeriod: {memory.available: 1m}\n", ":3: evictionSoftGracePeriod[memory.available]: is of no threshold: set evictionSoft[memory.available], or remove it"},
+		"a time that is none":                     {configHead + "evictionSoft: {memory.available: 10%}\nevictionSoftGracePeriod: {memory.available: soon}\n", `:4: evictionSoftGracePeriod[memory.available]: is "soon": must be a duration above 0s, such as 1m30s`},
+		"no time":                                 {configHead + "evictionSoft: {memory.available: 10%}\nevictionSoftGracePeriod: {memory.available: 0s}\n", `:4: evictionSoftGracePeriod[memory.available]: is "0s": must be a duration above 0s, such as 1m30s`},
+		"a reclaim of no threshold":               {configHead + "evictionHard: {memory.available: 1Gi}\nevictionMinimumReclaim: {nodefs.available: 1Gi}\n", ":4: evictionMinimumReclaim[nodefs.available]: is of no threshold: set evictionHard[nodefs.available] or evictionSoft[nodefs.available], or remove it"},
+		"a reclaim that is none":                  {configHead + "evictionMinimumReclaim: {memory.available: -1}\n", `:3: evictionMinimumReclaim[memory.available]: is "-1": must be a quantity above 0, such as 100Mi, or a share, such as 10%`},
+		"a Pod's time below nothing":              {configHead + "evictionMaxPodGracePeriod: -1\n", ":3: evictionMaxPodGracePeriod: is -1: must not be negative"},
+		"a pressure that is over before":          {configHead + "evictionPressureTransitionPeriod: -1s\n", ":3: evictionPressureTransitionPeriod: is -1s: must not be negative"},
+		"a share of more than there is":           {configHead + "evictionHard: {memory.available: 110%}\n", `:3: evictionHard[memory.available]: is "110%": must be between 0% and 100%`},
+		"a threshold that is none":                {configHead + "evictionHard: {nodefs.available: \"0\"}\n", `:3: evictionHard[nodefs.available]: is "0": must be a quantity above 0, such as 100Mi, or a share, such as 10%`},
+		"pulls that contradict each other":        {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -133,5 +148,75 @@ func TestRuntimeHandlers(t *testing.T) {
 		if _, err := parseHandlers([]string{bad}); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
+	}
+}
+
+func TestEvictions(t *testing.T) {
+	t.Parallel()
+	for sentence, c := range map[string]struct{ text, want string }{
+		"by default":         {"", "memory.available<104857600 nodefs.available<10 nodefs.inodesFree<5 imagefs.available<15 imagefs.inodesFree<5 | transition 5m0s, grace 0s"},
+		"what is set is all": {"evictionHard: {memory.available: 1Gi}", "memory.available<1073741824 | transition 5m0s, grace 0s"},
+		"but where the defaults are merged into it": {"evictionHard: {memory.available: 1Gi, nodefs.available: 0%}\nmergeDefaultEvictionSettings: true",
+			"memory.available<1073741824 nodefs.inodesFree<5 imagefs.available<15 imagefs.inodesFree<5 | transition 5m0s, grace 0s"},
+		"none":          {"evictionHard: {memory.available: 0%}", " | transition 5m0s, grace 0s"},
+		"none, briefly": {"evictionHard: {}", " | transition 5m0s, grace 0s"},
+		"soft ones, a reclaim, and times": {`evictionHard: {pid.available: 100%}
+evictionSoft: {containerfs.available: 20%}
+evictionSoftGracePeriod: {containerfs.available: 1m30s}
+evictionMinimumReclaim: {containerfs.available: 1Gi}
+evictionMaxPodGracePeriod: 60
+evictionPressureTransitionPeriod: 30s`, "containerfs.available<20+1073741824 for 1m30s | transition 30s, grace 1m0s"},
+		"a reclaim of 0 is none": {"evictionHard: {memory.available: 1}\nevictionMinimumReclaim: {memory.available: 0Mi}", "memory.available<1 | transition 5m0s, grace 0s"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(file, []byte(configHead+c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := readConfig(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := evictions(cfg, unchecked)
+			var all []string
+			for _, signal := range evict.Signals { // in their order
+				for _, of := range p.Thresholds {
+					if of.Signal != signal {
+						continue
+					}
+					text := fmt.Sprintf("%s<%d", signal, of.Below.Of(100))
+					if more := of.Reclaim.Of(100); more > 0 {
+						text += fmt.Sprintf("+%d", more)
+					}
+					if of.Grace > 0 {
+						text += " for " + of.Grace.String()
+					}
+					all = append(all, text)
+				}
+			}
+			if got := fmt.Sprintf("%s | transition %s, grace %s", strings.Join(all, " "), p.Transition, p.MaxPodGrace); got != c.want {
+				t.Errorf("%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsKeptFree(t *testing.T) {
+	t.Parallel()
+	cfg := &kubeletconfig.KubeletConfiguration{}
+	has := v1.ResourceList{v1.ResourceMemory: resource.MustParse("1Gi"), v1.ResourceEphemeralStorage: resource.MustParse("100")}
+	allocatable := func() string {
+		r := reserve(cfg, unchecked)
+		left := r.Allocatable(has)
+		return left.Memory().String() + " " + left.StorageEphemeral().String()
+	}
+	if got := allocatable(); got != "924Mi 90" {
+		t.Errorf("by default Pods may have %s", got)
+	}
+	cfg.EvictionHard = map[string]string{"imagefs.available": "50%"}
+	cfg.EvictionSoft, cfg.EvictionSoftGracePeriod = map[string]string{"memory.available": "512Mi"}, map[string]string{"memory.available": "1m"}
+	if got := allocatable(); got != "1Gi 100" {
+		t.Errorf("without hard thresholds of them Pods may have %s", got)
 	}
 }

@@ -282,6 +282,9 @@ func (n *node) systemd() bool {
 // start starts the agent and waits until its socket answers.
 func (n *node) start() error {
 	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: " + n.cgroup() + "\n" + n.config
+	if !strings.Contains(n.config, "evictionHard") {
+		config += "\nevictionHard: {memory.available: 0%}\n" // however little the host has left, no Pod of a test goes for it
+	}
 	if driver := os.Getenv("PODKEEPER_TEST_CGROUP_DRIVER"); driver != "" {
 		config += "\ncgroupDriver: " + driver + "\n"
 	}

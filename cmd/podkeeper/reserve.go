@@ -11,6 +11,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/podkeeper/podkeeper/agent/admit"
+	"github.com/podkeeper/podkeeper/agent/evict"
 )
 
 // defaultMaxPods is Kubernetes' default of maxPods.
@@ -37,16 +38,12 @@ func checkRoom(cfg *kubeletconfig.KubeletConfiguration, wrong func(field, format
 func reserve(cfg *kubeletconfig.KubeletConfiguration, wrong func(field, format string, args ...any)) (r admit.Reserve) {
 	r.System = reserved("systemReserved", cfg.SystemReserved, wrong)
 	r.Kube = reserved("kubeReserved", cfg.KubeReserved, wrong)
-	kept := map[string]v1.ResourceName{"memory.available": v1.ResourceMemory, "nodefs.available": v1.ResourceEphemeralStorage}
-	for _, signal := range slices.Sorted(maps.Keys(cfg.EvictionHard)) {
-		field := fmt.Sprintf("evictionHard[%s]", signal)
-		name, ok := kept[signal]
-		if !ok {
-			wrong(field, "not supported: must be memory.available or nodefs.available")
-			continue
-		}
-		if err := r.Keep(name, cfg.EvictionHard[signal]); err != nil {
-			wrong(field, "%v", err)
+	for _, t := range evictions(cfg, unchecked).Thresholds { // what Pods would have to go for
+		switch {
+		case t.Hard() && t.Signal == evict.MemoryAvailable:
+			r.Keep(v1.ResourceMemory, t.Below)
+		case t.Hard() && t.Signal == evict.NodeFSAvailable:
+			r.Keep(v1.ResourceEphemeralStorage, t.Below)
 		}
 	}
 	return r

@@ -21,8 +21,8 @@ func retryCommand() *cobra.Command {
 		Use: "retry [NAMESPACE/]POD...", Short: "Try at once what waits to be tried again",
 		Long: `Try at once what waits to be tried again, after what was wrong has been mended: a container in
 CrashLoopBackOff is restarted now, and its back-off starts over; an image is pulled, or a
-container made, that could not be before. What runs is left alone, and what has ended for
-good stays so. The namespace is default where none is given.`,
+container made, that could not be before; a Pod of a file that was evicted is back. What runs
+is left alone, and what has ended for good stays so. The namespace is default where none is given.`,
 		Args: func(_ *cobra.Command, pods []string) error {
 			if all != (len(pods) == 0) {
 				return errors.New("name Pods, or give --all")

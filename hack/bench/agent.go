@@ -40,7 +40,8 @@ func newAgent(ctx context.Context, l *lab) *agent {
 
 func (a *agent) open(ctx context.Context) error {
 	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: /" + a.lab.name + "\npodCIDR: " + podCIDR +
-		"\ncontainerLogMaxSize: 200Mi\n" // the log that is measured is one file
+		"\ncontainerLogMaxSize: 200Mi\n" + // the log that is measured is one file
+		"evictionHard: {memory.available: 0%}\n" // however little the host has left, no Pod goes for it
 	if err := os.WriteFile(a.lab.path("config.yaml"), []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write podkeeper's configuration: %w", err)
 	}
