@@ -382,3 +382,38 @@ func TestTheAPIKeepsToLimitRanges(t *testing.T) {
 		}
 	}
 }
+
+// TestAResizeIsHeldToItsLimitRange has an edit that goes beyond not be followed, and one that does not be made in place.
+func TestAResizeIsHeldToItsLimitRange(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		g := govern(a)
+		asking := func(limit string) func(*v1.Pod) {
+			return func(p *v1.Pod) {
+				p.Spec.Containers[0].Resources.Limits = v1.ResourceList{v1.ResourceCPU: resource.MustParse(limit)}
+			}
+		}
+		has := func(when, limit, refusal string) {
+			t.Helper()
+			resources := a.w.inst.Pod.Spec.Containers[0].Resources
+			if got := resources.Limits.Cpu().String(); got != limit || g.refusal() != refusal {
+				t.Errorf("%s its limit is %s, and to be mended is %q, want %s and %q", when, got, g.refusal(), limit, refusal)
+			}
+		}
+		g.objects = []manifests.Object{limitRange("", "", "1")}
+		g.wants("1", asking("500m"))
+		a.pass(1)
+		uid := a.w.inst.Pod.UID
+		g.wants("2", asking("1"))
+		a.pass(2)
+		has("within the range", "1", "")
+		g.wants("3", asking("2"))
+		a.pass(3)
+		has("beyond it", "1", "web.yaml:3: maximum cpu usage per Container is 1, but limit is 2")
+		g.govern(limitRange("", "", "2"))
+		a.pass(4)
+		has("under a wider range", "2", "")
+		if a.w.inst.Pod.UID != uid {
+			t.Error("it is another instance")
+		}
+	})
+}

@@ -130,7 +130,11 @@ func (r *roster) ledger() *admit.Ledger {
 		l.Charge(use)
 	}
 	for key, place := range r.placed {
-		charge(key, place.pod)
+		pod := place.pod
+		if own := r.books.pods[key]; own != nil && own.UID == pod.UID {
+			pod = own // it counts as it is wanted
+		}
+		charge(key, pod)
 	}
 	for key, pod := range r.books.pods {
 		if _, placed := r.placed[key]; !placed {
@@ -170,9 +174,10 @@ func isResized(now, was *v1.Pod) bool {
 	return !manifests.ResourcesOf(now).Equal(manifests.ResourcesOf(was))
 }
 
-// overQuota says which quotas have no room for a Pod that is there to be another version of itself, "" where all have.
-func (r *roster) overQuota(pod, was *v1.Pod) string {
-	if len(r.books.quotas) == 0 || !isResized(pod, was) {
+// overQuota says which quotas have no room for a Pod that is there to be another version of itself, "" where all have. That of an API
+// was judged when it was written.
+func (r *roster) overQuota(key types.NamespacedName, pod, was *v1.Pod) string {
+	if len(r.books.quotas) == 0 || !isResized(pod, was) || r.books.pods[key] != nil {
 		return ""
 	}
 	return r.ledger().Refuse(r.useOf(pod), r.useOf(was))

@@ -228,3 +228,39 @@ func TestTheAPIKeepsToQuotas(t *testing.T) {
 		t.Errorf("%d are still promised", left)
 	}
 }
+
+// TestAResizeIsHeldToQuotas has a Pod that runs ask for more than a quota has left, and get it when there is more.
+func TestAResizeIsHeldToQuotas(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		asking := func(request, limit string) *Wish {
+			return a.asking("web", request, func(p *v1.Pod) {
+				p.Spec.Containers[0].Resources.Limits = v1.ResourceList{v1.ResourceCPU: resource.MustParse(limit)}
+			})
+		}
+		has := func(when, request, pending string) {
+			t.Helper()
+			got := a.w.inst.Pod.Spec.Containers[0].Resources.Requests.Cpu().String()
+			if got != request || a.w.pending.Message != pending {
+				t.Errorf("%s it has %s, and waits for %q, want %s and %q", when, got, a.w.pending.Message, request, pending)
+			}
+		}
+		two := quotaOf(v1.ResourceRequestsCPU, "2")
+		a.give(two, []*worker{a.w}, asking("1", "4"))
+		a.pass(1)
+		a.give(two, []*worker{a.w}, asking("2", "4"))
+		a.pass(2)
+		has("within the quota", "2", "")
+		a.give(two, []*worker{a.w}, asking("3", "4"))
+		a.pass(3)
+		has("beyond it", "2", "exceeded quota: q, requested: requests.cpu=1, used: requests.cpu=2, limited: requests.cpu=2")
+		a.give(quotaOf(v1.ResourceRequestsCPU, "3"), []*worker{a.w}, asking("3", "4"))
+		a.pass(4)
+		has("under a larger quota", "3", "")
+		a.give(quotaOf(v1.ResourceLimitsCPU, "4"), []*worker{a.w}, asking("3000m", "5"))
+		a.pass(5)
+		has("a limit counts, too", "3", "exceeded quota: q, requested: limits.cpu=1, used: limits.cpu=4, limited: limits.cpu=4")
+		if a.w.inst.Pod.UID == "" || a.w.inst.Ending != nil {
+			t.Error("the Pod ends")
+		}
+	})
+}

@@ -46,7 +46,7 @@ const (
 
 // place is what a Pod on the node takes of it.
 type place struct {
-	pod    *v1.Pod // as it began, with the resources that are wanted by now
+	pod    *v1.Pod // as it began, with the resources that it was granted
 	asks   admit.Amounts
 	waits  admit.Amounts // for so much more
 	leaves bool          // to make room for another one
@@ -306,12 +306,8 @@ func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, mes
 		return "", ""
 	}
 	asks := admit.Asks(pod)
-	if maps.Equal(asks, place.asks) && place.waits == nil {
+	if place.waits == nil && !isResized(pod, place.pod) {
 		return "", ""
-	}
-	if why := r.overQuota(pod, place.pod); why != "" {
-		r.refused[w] = forRoom
-		return v1.PodReasonDeferred, why
 	}
 	others := admit.Amounts{}
 	standing, _ := r.standing()
@@ -322,12 +318,15 @@ func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, mes
 	}
 	reason, message = admit.Resize(has, others, place.asks, asks)
 	waited := place.waits
-	place.pod, place.waits = pod, nil
-	switch reason {
-	case "":
-		place.asks = asks
+	place.waits = nil
+	switch why := r.overQuota(w.key, pod, place.pod); {
+	case reason == "" && why != "": // it waits for no room on the node
+		reason, message = v1.PodReasonDeferred, why
+		r.refused[w] = forRoom
+	case reason == "":
+		place.pod, place.asks = pod, asks
 		delete(r.refused, w)
-	case v1.PodReasonDeferred:
+	case reason == v1.PodReasonDeferred:
 		place.waits = asks.Beyond(place.asks)
 		r.refused[w] = forRoom
 	}

@@ -530,11 +530,12 @@ func (w *worker) follow(wanted *Wish) {
 	}
 	running := manifests.Normalise(w.inst.asked())
 	running.Spec.EphemeralContainers = nil // which no source knows of
-	switch difference(running, wanted.asked()) {
+	change := difference(running, wanted.asked())
+	if wanted.Wait.Verdict != Admitted && (change == recreate || isResized(wanted.asked(), running)) { // nothing would follow, or what may not be
+		return
+	}
+	switch change {
 	case recreate:
-		if wanted.Wait.Verdict != Admitted { // nothing would follow
-			return
-		}
 		w.end("the manifest was changed", Ruling{})
 	case restarts:
 		for name := range w.prepared {

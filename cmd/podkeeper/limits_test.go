@@ -98,6 +98,7 @@ func TestLimitRangesOfAnAPI(t *testing.T) {
 		row{"create -f data.yaml", `error: ^Error from server \(Forbidden\): error when creating "data.yaml": persistentvolumeclaims "data" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi$`},
 		row{"apply -f web.yaml", "pod/web configured"},
 		row{"wait --for=condition=Ready pod/web", "condition met"},
+		row{"patch pod web --subresource resize -p {\"spec\":{\"containers\":[{\"name\":\"app\",\"resources\":{\"limits\":{\"cpu\":\"2\"}}}]}}", `error: pods "web" is forbidden: maximum cpu usage per Container is 1, but limit is 2$`},
 		row{"delete limits --all", `limitrange "limits" deleted`},
 		row{"create -f large.yaml", "pod/large created"},
 		row{"label pod web seen=1", "pod/web labeled"},

@@ -83,6 +83,7 @@ func TestQuotasOfAnAPI(t *testing.T) {
 		row{"create -f large.yaml", `error: ^Error from server \(Forbidden\): error when creating "large.yaml": pods "large" is forbidden: exceeded quota: q, requested: requests.cpu=100m, used: requests.cpu=200m, limited: requests.cpu=250m$`},
 		row{"create -f silent.yaml", `error: ^Error from server \(Forbidden\): error when creating "silent.yaml": pods "silent" is forbidden: failed quota: q: must specify limits.cpu for: app$`},
 		row{"create -f data.yaml", `error: ^Error from server \(Forbidden\): error when creating "data.yaml": persistentvolumeclaims "data" is forbidden: exceeded quota: q, requested: requests.storage=2Gi, used: requests.storage=0, limited: requests.storage=1Gi$`},
+		row{"patch pod small --subresource resize -p {\"spec\":{\"containers\":[{\"name\":\"app\",\"resources\":{\"requests\":{\"cpu\":\"200m\"}}}]}}", `error: pods "small" is forbidden: exceeded quota: q, requested: requests.cpu=100m, used: requests.cpu=200m, limited: requests.cpu=250m$`},
 		row{"create cm a", "configmap/a created"},
 		row{"describe ns default", `(?s)Resource Quotas.*configmaps +2 +4`},
 		row{"patch quota q --type=merge -p {\"spec\":{\"hard\":{\"configmaps\":\"2\"}}}", "resourcequota/q patched"},
