@@ -108,7 +108,7 @@ func (a *Agent) provide(names map[string]bool) {
 	}
 	a.namespaces.mu.Lock()
 	failed := ""
-	made, err := a.provideObject(&v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: manifests.KindNode}, ObjectMeta: metav1.ObjectMeta{Name: a.node.Name}})
+	made, err := a.provideObject(&v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: manifests.KindNode}, ObjectMeta: metav1.ObjectMeta{Name: a.node.Name}, Spec: v1.NodeSpec{Taints: a.node.Taints}})
 	if err != nil {
 		failed = err.Error()
 	}

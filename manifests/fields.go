@@ -51,8 +51,6 @@ var rules = func() map[string]rule {
 		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
 		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
 
-		"ResourceRequirements.limits":                        only("cpu", "memory", "ephemeral-storage", "hugepages-*"),
-		"ResourceRequirements.requests":                      only("cpu", "memory", "ephemeral-storage", "hugepages-*"),
 		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.ephemeral-storage", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "requests.hugepages-*"),
 		"PersistentVolumeSpec.persistentVolumeReclaimPolicy": only(string(v1.PersistentVolumeReclaimRetain)),
 		"PersistentVolumeSpec.volumeMode":                    only(string(v1.PersistentVolumeFilesystem)),
@@ -210,6 +208,7 @@ yes  SecretEnvSource optional
 no   Container volumeDevices
 yes  ContainerPort name hostPort containerPort protocol hostIP
 yes  ContainerResizePolicy resourceName restartPolicy
+yes  ResourceRequirements limits requests
 no   ResourceRequirements claims
 yes  EnvVar name value valueFrom
 yes  EnvVarSource configMapKeyRef fieldRef fileKeyRef resourceFieldRef secretKeyRef

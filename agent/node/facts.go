@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"os"
 	"strings"
 
@@ -69,6 +70,7 @@ func (n *Node) resources() v1.ResourceList {
 	for name, size := range pages {
 		all[name] = size
 	}
+	maps.Copy(all, n.Extended)
 	return all
 }
 

@@ -62,6 +62,8 @@ type Node struct {
 	ResolvConf string // the node's file that Pods' are made from; empty is none
 	Name       string
 	Labels     map[string]string // that Pods may ask for, besides those that every node has
+	Taints     []v1.Taint        // that its object has from its beginning
+	Extended   v1.ResourceList   // what it has that only Pods know what to do with
 	Identity   string            // of the root directory; what is made in containerd carries it
 	RootDir    string            // pods/<uid>: instance record, volumes, what containers have mounted
 	RunDir     string            // pods/<uid>: pipes and /dev/shm

@@ -62,6 +62,30 @@ func TestAdmission(t *testing.T) {
 	n.awaitReady("first")
 }
 
+// TestExtendedResources has a node of two dongles, and Pods that want some.
+func TestExtendedResources(t *testing.T) {
+	t.Parallel()
+	n := launch(t, "registerWithTaints: [{key: dedicated, value: lab, effect: NoSchedule}]")
+	n.stopAgent()
+	n.flags = append(n.flags, "--extended-resources", "example.com/dongle=2")
+	n.restart()
+	wants := func(name, resource string) string {
+		return simple(name, forever) + "    resources: {limits: {" + resource + "}}\n"
+	}
+	n.apply("both.yaml", wants("both", "example.com/dongle: 2"))
+	n.awaitReady("both")
+	n.apply("one.yaml", wants("one", "example.com/dongle: 1"))
+	n.heldFor("one", "Unschedulable", "0/1 nodes are available: 1 Insufficient example.com/dongle. Of example.com/dongle it asks for 1, and 2 of 2 are taken")
+	n.apply("gpu.yaml", wants("gpu", "nvidia.com/gpu: 1"))
+	n.heldFor("gpu", "Unschedulable", "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. Of nvidia.com/gpu it asks for 1, and 0 of 0 are taken")
+	n.remove("both.yaml")
+	n.awaitReady("one")
+	k := n.kubectl()
+	k.all(
+		row{"get node -o jsonpath={.items[0].status.allocatable.example\\.com/dongle},{.items[0].spec.taints}", `2,\[\{"effect":"NoSchedule","key":"dedicated","value":"lab"\}\]`},
+	)
+}
+
 // TestPreemption has a Pod of a class of its own take the room of one without: that ends in peace, waits, and is back when the
 // other one has gone. An agent that is killed meanwhile changes nothing.
 func TestPreemption(t *testing.T) {

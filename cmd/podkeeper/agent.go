@@ -52,6 +52,7 @@ type flags struct {
 	handler                                                                    string
 	providers, providersBin                                                    string
 	labels                                                                     cliflag.ConfigurationMap
+	resources                                                                  cliflag.ConfigurationMap
 	maxEnded                                                                   int
 }
 
@@ -86,6 +87,8 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
 	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
 	fs.IntVar(&f.maxEnded, "terminated-pod-gc-threshold", defaultMaxEnded, "how many Pods that were made through the API and have ended are kept, the oldest go first; 0 for all")
+	f.resources = cliflag.ConfigurationMap{}
+	fs.Var(&f.resources, "extended-resources", "NAME=COUNT,…: what else the node has that Pods may request, such as example.com/dongle=4; it is counted, nothing more")
 	f.labels = cliflag.ConfigurationMap{}
 	fs.Var(&f.labels, "node-labels", "KEY=VALUE,…: labels of this node, which Pods may ask for, besides kubernetes.io/hostname, kubernetes.io/os and kubernetes.io/arch")
 }
@@ -139,7 +142,8 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
-	if err := errors.Join(checkLabels(f.labels), checkAPIAddress(f.apiAddress)); err != nil {
+	_, resourcesErr := extendedResources(f.resources)
+	if err := errors.Join(checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
 	}
 	listener, lock, err := claim(f)
@@ -237,10 +241,14 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
+	extended, err := extendedResources(f.resources)
+	if err != nil {
+		return nil, err
+	}
 	return &podnode.Node{
 		Runtime: rt, Sandboxes: sandboxes, Network: net, Cgroups: tree, Volumes: volumes.Open(podnode.PodsDir(f.rootDir), memory),
 		DNS:        network.ClusterDNS{Servers: cfg.ClusterDNS, Domain: cfg.ClusterDomain},
-		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Labels: f.labels, Identity: identity,
+		ResolvConf: ptr.Deref(cfg.ResolverConfig, "/etc/resolv.conf"), Name: f.nodeName, Labels: f.labels, Taints: cfg.RegisterWithTaints, Extended: extended, Identity: identity,
 		RootDir: f.rootDir, RunDir: f.runDir, LogsDir: f.logsDir, TokenKey: filepath.Join(f.rootDir, "pki", "sa.key"), Host: addresses, CPUs: cpus, Memory: memory,
 		MaxPods: maxPods(cfg), Reserve: reserve(cfg, unchecked),
 		MinOOM: lowestOOMScoreAdj(log), Log: log,

@@ -29,7 +29,7 @@ var supported = []string{
 	"imageGCHighThresholdPercent", "imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge",
 	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
 	"podPidsLimit", "memoryThrottlingFactor", "memoryReservationPolicy", "memorySwap", "failSwapOn", "cpuManagerPolicy",
-	"maxPods", "systemReserved", "kubeReserved", "enforceNodeAllocatable",
+	"maxPods", "systemReserved", "kubeReserved", "enforceNodeAllocatable", "registerWithTaints",
 	"evictionHard", "evictionSoft", "evictionSoftGracePeriod", "evictionMinimumReclaim", "evictionMaxPodGracePeriod",
 	"evictionPressureTransitionPeriod", "mergeDefaultEvictionSettings",
 }
@@ -103,6 +103,7 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	checkPulls(cfg, wrong)
 	checkImages(cfg, wrong)
 	checkRoom(cfg, wrong)
+	checkTaints(cfg.RegisterWithTaints, wrong)
 	evictions(cfg, wrong)
 	return errors.Join(errs...)
 }

@@ -31,6 +31,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"swap without a limit":                        {configHead + "memorySwap:\n  swapBehavior: UnlimitedSwap\n", `:4: memorySwap.swapBehavior: "UnlimitedSwap" is not supported: must be NoSwap or LimitedSwap`},
 		"a start that fails where there is swap":      {configHead + "failSwapOn: true\n", ":3: failSwapOn: is true: must be false, or absent"},
 		"CPUs of a container's own":                   {configHead + "cpuManagerPolicy: static\n", `:3: cpuManagerPolicy: "static" is not supported: must be none: no container has CPUs of its own`},
+		"a taint that ends what runs":                 {configHead + "registerWithTaints:\n- {key: dedicated, effect: NoExecute}\n", ":4: registerWithTaints[0].effect: "},
+		"a taint without a key":                       {configHead + "registerWithTaints:\n- {effect: NoSchedule}\n", ":4: registerWithTaints[0].key: "},
 		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
@@ -77,6 +79,18 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 				t.Errorf("it says %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestExtendedResourcesAreChecked(t *testing.T) {
+	t.Parallel()
+	if list, err := extendedResources(map[string]string{"example.com/dongle": "4"}); err != nil || list.Name("example.com/dongle", resource.DecimalSI).Value() != 4 {
+		t.Errorf("%v, %v", list, err)
+	}
+	for name, count := range map[string]string{"gpu": "1", "cpu": "1", "kubernetes.io/x": "1", "example.com/a": "some", "example.com/b": "-1", "example.com/c": "500m"} {
+		if _, err := extendedResources(map[string]string{name: count}); err == nil || !strings.HasPrefix(err.Error(), "--extended-resources: "+name) {
+			t.Errorf("%s=%s: %v", name, count, err)
+		}
 	}
 }
 

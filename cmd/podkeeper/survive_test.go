@@ -412,7 +412,7 @@ func TestReload(t *testing.T) {
 			return nil
 		})
 	}
-	reload("podPidsLimit: 3\n", "nodeStatusMaxImages: not supported")
+	reload("nodeStatusMaxImages: 3\n", "nodeStatusMaxImages: not supported")
 	reload("containerLogMaxFiles: 3\n", "agent starts anew")
 	after := n.awaitReady("kept")
 	if containerStatus(after, "app").ContainerID != containerStatus(before, "app").ContainerID {
