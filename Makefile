@@ -47,6 +47,7 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 bench: setup ## measure podkeeper against a floor and podman; ONLY=one,many PODS= ROUNDS= IDLE= SOAK= JSON=FILE BINARY=FILE PROFILE=DIR
 	$(GO) run ./hack/bench $(if $(ONLY),-only '$(ONLY)') $(if $(PODS),-pods $(PODS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(IDLE),-idle $(IDLE)) $(if $(SOAK),-soak $(SOAK)) \
 		$(if $(JSON),-json '$(JSON)') $(if $(BINARY),-binary '$(BINARY)') $(if $(PROFILE),-profile '$(PROFILE)')
+	$(if $(ONLY),,$(GO) test -run '^$$' -bench . ./agent/admit)
 
 run: build ## show an example Pod running; Ctrl-C leaves it, make down removes it
 	@$(BUILD) -o bin/ ./hack/demo ./hack/demoimage

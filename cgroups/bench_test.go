@@ -23,3 +23,18 @@ func BenchmarkEnsure(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkUsage reads what a container uses.
+func BenchmarkUsage(b *testing.B) {
+	tree := open(b)
+	p := burstable("used", "1")
+	if err := tree.Ensure(p); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := tree.Usage(p, ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,9 +1,11 @@
 package cgroups
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -22,6 +24,69 @@ func readNumber(file string) (uint64, error) {
 		return 0, fmt.Errorf("parse %s: %w", file, err)
 	}
 	return n, nil
+}
+
+// statSize is what is read of a file of figures at once: the longest, memory.stat, is not half as long.
+const statSize = 8 << 10
+
+// readText reads a file of the kernel. It does without what os.ReadFile asks of every file, for figures are read from many.
+func readText(file string, buffer []byte) (text []byte, err error) {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	for len(text) < len(buffer) {
+		n, err := unix.Read(fd, buffer[len(text):])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: file, Err: err}
+		case n == 0:
+			return text, nil
+		default:
+			text = buffer[:len(text)+n]
+		}
+	}
+	return text, nil
+}
+
+// readInto reads a file that holds one number, or says max.
+func readInto(file string, to *uint64) error {
+	var buffer [64]byte
+	text, err := readText(file, buffer[:])
+	if err != nil {
+		return err
+	}
+	word := strings.TrimSpace(string(text))
+	if word == "max" {
+		*to = math.MaxUint64
+		return nil
+	}
+	if *to, err = strconv.ParseUint(word, 10, 64); err != nil {
+		return fmt.Errorf("parse %s: %w", file, err)
+	}
+	return nil
+}
+
+// readKeys reads numbers from a file of lines "key number". What is not there stays as it is.
+func readKeys(file string, to map[string]*uint64) error {
+	var buffer [statSize]byte
+	text, err := readText(file, buffer[:])
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(text) {
+		key, number, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+		into, asked := to[string(key)]
+		if !asked {
+			continue
+		}
+		if *into, err = strconv.ParseUint(string(number), 10, 64); err != nil {
+			return fmt.Errorf("parse %s in %s: %w", key, file, err)
+		}
+	}
+	return nil
 }
 
 // readKey reads one number from a file of lines "key number".

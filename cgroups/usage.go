@@ -1,15 +1,12 @@
 package cgroups
 
 import (
+	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/containerd/cgroups/v3/cgroup1"
-	"github.com/containerd/cgroups/v3/cgroup1/stats"
-	"github.com/containerd/cgroups/v3/cgroup2"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 )
@@ -65,47 +62,39 @@ func (t *Tree) usage(group string) (u Usage, inactive uint64, err error) {
 	if t.cfg.Unified {
 		return t.unifiedUsage(u, group)
 	}
-	ignored := []string{"kmem", "kmem.tcp"}
-	if !t.cfg.CountsSwap {
-		ignored = append(ignored, "memsw")
-	}
-	found := stats.Metrics{CPU: &stats.CPUStat{Usage: &stats.CPUUsage{}}}
-	if err := cgroup1.NewCpuacct(t.mount).Stat(group, &found); err != nil {
-		return u, 0, err
-	}
-	if err := cgroup1.NewMemory(t.mount, cgroup1.IgnoreModules(ignored...)).Stat(group, &found); err != nil {
-		return u, 0, err
-	}
-	m := found.Memory
-	u.CPU, u.Memory, u.RSS, u.Limit = found.CPU.Usage.Total, m.Usage.Usage, m.TotalRSS, limit(m.Usage.Limit)
-	u.PageFaults, u.MajorPageFaults = m.TotalPgFault, m.TotalPgMajFault
+	dir, swap := filepath.Join(t.mount, "memory", group), uint64(0)
+	err = errors.Join(
+		readInto(filepath.Join(t.mount, "cpuacct", group, "cpuacct.usage"), &u.CPU),
+		readInto(filepath.Join(dir, "memory.usage_in_bytes"), &u.Memory),
+		readInto(filepath.Join(dir, "memory.limit_in_bytes"), &u.Limit),
+		readKeys(filepath.Join(dir, "memory.stat"), map[string]*uint64{
+			"total_rss": &u.RSS, "total_inactive_file": &inactive, "total_pgfault": &u.PageFaults, "total_pgmajfault": &u.MajorPageFaults,
+		}))
 	if t.cfg.CountsSwap { // the figure is that of memory and swap together
-		swap := less(m.Swap.Usage, m.Usage.Usage)
+		err = errors.Join(err, readInto(filepath.Join(dir, "memory.memsw.usage_in_bytes"), &swap))
+		swap = less(swap, u.Memory)
 		u.Swap = &swap
 	}
-	return u, m.TotalInactiveFile, nil
+	u.Limit = limit(u.Limit)
+	return u, inactive, err
 }
 
 func (t *Tree) unifiedUsage(u Usage, group string) (_ Usage, inactive uint64, err error) {
-	manager, err := cgroup2.Load(group, cgroup2.WithMountpoint(t.mount))
-	if err != nil {
-		return u, 0, err
+	dir, micro, swap := filepath.Join(t.mount, group), uint64(0), uint64(0)
+	err = errors.Join(
+		readKeys(filepath.Join(dir, "cpu.stat"), map[string]*uint64{"usage_usec": &micro}),
+		readKeys(filepath.Join(dir, "memory.stat"), map[string]*uint64{
+			"anon": &u.RSS, "inactive_file": &inactive, "pgfault": &u.PageFaults, "pgmajfault": &u.MajorPageFaults,
+		}))
+	if group != "/" { // which has no such files
+		err = errors.Join(err, readInto(filepath.Join(dir, "memory.current"), &u.Memory), readInto(filepath.Join(dir, "memory.max"), &u.Limit))
+		if t.cfg.CountsSwap {
+			err = errors.Join(err, readInto(filepath.Join(dir, "memory.swap.current"), &swap))
+			u.Swap = &swap
+		}
 	}
-	found, err := manager.StatFiltered(cgroup2.StatCPU | cgroup2.StatMemory)
-	if err != nil {
-		return u, 0, err
-	}
-	// The library takes a file that is not there for zero: so it must be there still.
-	if _, err := os.Stat(filepath.Join(t.mount, group)); err != nil {
-		return u, 0, err
-	}
-	m := found.Memory
-	u.CPU, u.Memory, u.RSS, u.Limit = found.CPU.UsageUsec*1000, m.Usage, m.Anon, limit(m.UsageLimit)
-	u.PageFaults, u.MajorPageFaults = m.Pgfault, m.Pgmajfault
-	if t.cfg.CountsSwap {
-		u.Swap = &m.SwapUsage
-	}
-	return u, m.InactiveFile, nil
+	u.CPU, u.Limit = micro*1000, limit(u.Limit)
+	return u, inactive, err
 }
 
 // noLimit is above every limit; what the kernel says where there is none is above it (kubernetes/kubernetes

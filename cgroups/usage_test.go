@@ -112,7 +112,7 @@ func TestUsageOnV2(t *testing.T) {
 			want: Usage{CPU: 1000, Memory: 1000, WorkingSet: 1000, RSS: 300, Swap: ptr.To[uint64](9)},
 		},
 		"files were dropped between two readings": {
-			files: map[string]string{"memory.current": "1000\n", "memory.max": "max\n", "memory.stat": "inactive_file 1400\n"},
+			files: map[string]string{"cpu.stat": "usage_usec 0\n", "memory.current": "1000\n", "memory.max": "max\n", "memory.stat": "inactive_file 1400\n"},
 			want:  Usage{Memory: 1000},
 		},
 	} {

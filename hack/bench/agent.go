@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -310,6 +312,20 @@ func (a *agent) leases(ctx context.Context, pods []string) ([]string, error) {
 		return nil, fmt.Errorf("find addresses: %w", err)
 	}
 	return files, nil
+}
+
+// get asks the agent's socket for something, and reads it to its end.
+func (a *agent) get(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://podkeeper"+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := a.client.Transport().RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("ask for %s: %w", path, err)
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return errors.Join(err, res.Body.Close())
 }
 
 // mainPID answers the host's pid of a Pod's main process.

@@ -242,6 +242,9 @@ func (b *bench) measureGrowth(ctx context.Context) {
 		if len(own) == 0 {
 			return
 		}
+		if n == 4*b.pods {
+			b.once(ctx, fmt.Sprintf("usage of %d Pods", n), func(ctx context.Context) error { return b.measureUsage(ctx, n) })
+		}
 	}
 	b.once(ctx, fmt.Sprintf("podkeeper: at rest with %d Pods", len(besides)), func(ctx context.Context) error {
 		return b.watchCrowd(ctx, len(besides), mounts)
@@ -250,6 +253,45 @@ func (b *bench) measureGrowth(ctx context.Context) {
 		_, err := b.agent.remove(ctx, besides)
 		return err
 	})
+}
+
+// asksForUsage is how often usage is asked for, each time when the agent reads it anew; goalUsage is the goal, in ms of its CPU.
+const (
+	asksForUsage = 5
+	goalUsage    = 50
+)
+
+// measureUsage reports what it costs the agent to tell what so many Pods use.
+func (b *bench) measureUsage(ctx context.Context, n int) error {
+	for _, of := range []struct {
+		path string
+		goal float64
+	}{
+		{"/stats/summary?only_cpu_and_memory=true", goalUsage}, {"/metrics/resource", goalUsage}, {"/metrics/cadvisor", 0},
+	} {
+		var took []float64
+		for i := range asksForUsage + 1 {
+			before, err := b.agent.use()
+			if err != nil {
+				return err
+			}
+			if err := b.agent.get(ctx, of.path); err != nil {
+				return err
+			}
+			after, err := b.agent.use()
+			if err != nil {
+				return err
+			}
+			if i > 0 { // the first reads twice
+				took = append(took, 1000*(after.cpu-before.cpu))
+			}
+			if err := sleep(ctx, 1100*time.Millisecond); err != nil {
+				return err
+			}
+		}
+		b.report.add(Figure{Part: "growth", Name: fmt.Sprintf("usage of %d Pods: %s, CPU", n, of.path), Unit: "ms", Values: took, Goal: of.goal})
+	}
+	return nil
 }
 
 // watchCrowd reports what a crowd at rest costs; mounts is how many there were without it.
