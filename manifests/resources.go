@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/apis/core"
+	"k8s.io/kubernetes/pkg/apis/core/helper"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
 )
@@ -54,6 +56,12 @@ func resizable(pod *v1.Pod) []*v1.Container {
 		all = append(all, &pod.Spec.Containers[i])
 	}
 	return all
+}
+
+// IsExtendedResource says whether a resource is one that only Pods know what to do with: it has a domain of its own, not Kubernetes'
+// (kubernetes.io/docs "extended resources").
+func IsExtendedResource(name v1.ResourceName) bool {
+	return helper.IsExtendedResourceName(core.ResourceName(name))
 }
 
 // CheckResize says what is wrong with an edit of what a Pod that is there asks for, in the words of Kubernetes' API for the

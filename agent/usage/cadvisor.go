@@ -86,7 +86,7 @@ func (m *Meter) Containers(ctx context.Context) prometheus.Gatherer {
 		m.log.Warn("usage cannot be read", "error", err)
 		t, failed = nil, 1
 	}
-	t.add(cadvisorError, prometheus.GaugeValue, failed)
+	t.gauge(cadvisorError, failed)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(t)
 	return registry
@@ -102,8 +102,8 @@ func (m *Meter) addContainers(ctx context.Context, t *told) error {
 		return err
 	}
 	capacity := m.host.Capacity()
-	t.add(machineCores, prometheus.GaugeValue, float64(capacity.Cpu().Value()))
-	t.add(machineMemory, prometheus.GaugeValue, float64(capacity.Memory().Value()))
+	t.gauge(machineCores, float64(capacity.Cpu().Value()))
+	t.gauge(machineMemory, float64(capacity.Memory().Value()))
 	t.addDetail(node.Detail{Usage: whole, Path: "/"}, []string{"", "/", "", "", "", ""})
 	interfaces, err := m.host.Traffic(nil)
 	if err != nil {
@@ -131,7 +131,7 @@ func (m *Meter) addPod(t *told, p running) {
 	}
 	labels := []string{"", d.Path, "", "", pod.Namespace, pod.Name}
 	t.addDetail(d, labels)
-	t.add(startTime, prometheus.GaugeValue, float64(ptr.Deref(pod.Status.StartTime, pod.CreationTimestamp).Unix()), labels...)
+	t.gauge(startTime, float64(ptr.Deref(pod.Status.StartTime, pod.CreationTimestamp).Unix()), labels...)
 	if interfaces, err := m.host.Traffic(pod); !missed(err) {
 		t.addTraffic(interfaces, d.At, labels)
 	}
@@ -142,7 +142,7 @@ func (m *Meter) addPod(t *told, p running) {
 		}
 		labels := []string{c.name, d.Path, c.image, c.id, pod.Namespace, pod.Name}
 		t.addDetail(d, labels)
-		t.add(startTime, prometheus.GaugeValue, float64(c.startedAt.Unix()), labels...)
+		t.gauge(startTime, float64(c.startedAt.Unix()), labels...)
 		t.addLimits(m.host.Limits(pod, c.name), labels)
 	}
 }
@@ -207,10 +207,10 @@ func (t *told) addTraffic(interfaces []node.Interface, at time.Time, labels []st
 
 // addLimits tells what a container may use; a limit of 0 is none.
 func (t *told) addLimits(l node.Limits, labels []string) {
-	t.add(specShares, prometheus.GaugeValue, float64(l.Shares), labels...)
-	t.add(specPeriod, prometheus.GaugeValue, float64(l.Period.Microseconds()), labels...)
-	t.add(specMemory, prometheus.GaugeValue, float64(l.Memory), labels...)
+	t.gauge(specShares, float64(l.Shares), labels...)
+	t.gauge(specPeriod, float64(l.Period.Microseconds()), labels...)
+	t.gauge(specMemory, float64(l.Memory), labels...)
 	if l.Quota > 0 {
-		t.add(specQuota, prometheus.GaugeValue, float64(l.Quota.Microseconds()), labels...)
+		t.gauge(specQuota, float64(l.Quota.Microseconds()), labels...)
 	}
 }

@@ -51,8 +51,8 @@ func (t told) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-func (t *told) add(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
-	*t = append(*t, prometheus.MustNewConstMetric(desc, kind, value, labels...))
+func (t *told) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	*t = append(*t, prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...))
 }
 
 // addUsage tells what is used, and when that was read.
@@ -89,7 +89,7 @@ func (m *Meter) Resources(ctx context.Context) prometheus.Gatherer {
 			known = true
 			labels := []string{c.name, p.pod.Name, p.pod.Namespace}
 			if c.startedAt.Unix() > 0 {
-				t.add(containerStart, prometheus.GaugeValue, float64(c.startedAt.UnixNano())/float64(time.Second), labels...)
+				t.gauge(containerStart, float64(c.startedAt.UnixNano())/float64(time.Second), labels...)
 			}
 			t.addUsage(containerSeries, u, labels...)
 		}
@@ -97,7 +97,7 @@ func (m *Meter) Resources(ctx context.Context) prometheus.Gatherer {
 			t.addUsage(podSeries, u, p.pod.Name, p.pod.Namespace)
 		}
 	}
-	t.add(scrapeError, prometheus.GaugeValue, failed)
+	t.gauge(scrapeError, failed)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(t)
 	return registry

@@ -11,8 +11,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/kubernetes/pkg/apis/core"
-	"k8s.io/kubernetes/pkg/apis/core/helper"
 
 	podnode "github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/manifests"
@@ -26,7 +24,7 @@ func extendedResources(given map[string]string) (v1.ResourceList, error) {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		q, err := resource.ParseQuantity(given[name])
 		switch {
-		case !helper.IsExtendedResourceName(core.ResourceName(name)):
+		case !manifests.IsExtendedResource(v1.ResourceName(name)):
 			errs = append(errs, fmt.Errorf("--extended-resources: %s: must have a domain of its own, such as example.com/dongle", name))
 		case err != nil || q.Sign() < 0 || q.MilliValue()%1000 != 0:
 			errs = append(errs, fmt.Errorf("--extended-resources: %s=%s: must be a whole number, such as 4", name, given[name]))
