@@ -203,5 +203,9 @@ func (t *Tree) removeSlice(group string) error {
 	if err := t.systemd.stop(path.Base(group)); err != nil {
 		return err
 	}
+	// What set has written lies there until the next boot.
+	if err := os.RemoveAll(filepath.Join("/run/systemd/system.control", path.Base(group)+".d")); err != nil {
+		return fmt.Errorf("remove %s: %w", group, err)
+	}
 	return removeAll(folder) // what systemd did not know of
 }

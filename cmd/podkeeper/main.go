@@ -47,7 +47,8 @@ Containers run on while the agent is stopped or restarted.
   podkeeper retry POD              try at once what waits: a restart, an image
   podkeeper doctor                 check whether Pods can run on this host
   podkeeper kubectl ARGS...        kubectl, on this node
-  podkeeper kubeconfig             what another kubectl needs for it`
+  podkeeper kubeconfig             what another kubectl needs for it
+  podkeeper purge                  end all Pods, and remove every trace`
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -56,7 +57,7 @@ func command() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(agentCommand(), podsCommand(), nodeCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(),
-		kubectlCommand(), kubeconfigCommand(), versionCommand())
+		kubectlCommand(), kubeconfigCommand(), purgeCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root
 }
