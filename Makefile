@@ -7,8 +7,22 @@ LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
 CONTAINERD2_TOOLS := $(addprefix github.com/containerd/containerd/v2/cmd/,containerd containerd-shim-runc-v2)
 UNITS := podkeeper.service podkeeper-api.socket
-SHARE := $(DESTDIR)/usr/local/share
-BUILD := CGO_ENABLED=0 $(GO) build
+# Where files go. Packages have PREFIX=/usr and units in /usr/lib/systemd/system.
+PREFIX ?= /usr/local
+UNIT_DIR ?= /etc/systemd/system
+SHARE := $(DESTDIR)$(PREFIX)/share
+# The same source makes the same binary, wherever it is built.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+LDFLAGS = -s -w -X main.version=$(VERSION) -X k8s.io/component-base/version.gitVersion=$(KUBERNETES)
+# Packages: 1.2.3 where HEAD is tagged v1.2.3, else 1.2.3+4.gabc, four commits later.
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+PACKAGE_VERSION ?= $(shell hack/package version)
+SBOM := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+ARCHITECTURES := amd64 arm64
+DIST ?= bin/dist
+PACK = mkdir -p $(DIST) && PACKAGE_VERSION='$(PACKAGE_VERSION)' ARCHITECTURE=$* $(GO) run $(NFPM) package -f packaging/nfpm.yaml -p $(1) -t $(abspath $(DIST))/
+# What carries a time has that of the commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # kubectl says the version of the Kubernetes that it is of.
 KUBERNETES = $(shell $(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)
 
@@ -16,7 +30,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: setup ## build bin/podkeeper and bin/podkeeper-api
-	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION) -X k8s.io/component-base/version.gitVersion=$(KUBERNETES)' -o bin/ ./cmd/...
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 check: setup ## run the linters
 	$(GO) vet -tags docs,profile ./...
@@ -61,26 +75,65 @@ docs: setup ## build man pages and shell completions: bin/man, bin/completions
 	$(GO) run -tags docs -ldflags '-X main.version=$(VERSION)' ./cmd/podkeeper docs bin
 
 install: build docs ## install podkeeper as a systemd service, and start it
-	install -D -m 755 -t $(DESTDIR)/usr/local/bin bin/podkeeper*
-	install -D -m 644 -t $(SHARE)/man/man1 bin/man/*.1
-	install -D -m 644 -t $(SHARE)/bash-completion/completions bin/completions/podkeeper
-	install -D -m 644 -t $(SHARE)/zsh/site-functions bin/completions/_podkeeper
-	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d bin/completions/podkeeper.fish
-	install -D -m 644 -t $(DESTDIR)/etc/systemd/system packaging/podkeeper.service packaging/podkeeper-api.socket packaging/podkeeper-api.service
-	install -D -m 644 packaging/podkeeper.sysusers $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
-	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
+	@$(MAKE) --no-print-directory lay BINARIES=bin
 	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 packaging/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
 	[ -e $(DESTDIR)/etc/podkeeper/kubeconfig ] || ln -sfn /var/lib/podkeeper/kubeconfig $(DESTDIR)/etc/podkeeper/kubeconfig
 	[ -n "$(DESTDIR)" ] || { systemd-sysusers podkeeper.conf && systemctl daemon-reload && systemctl enable $(UNITS) && systemctl restart $(UNITS); }
 
+# lay lays out what an installation and a package both have, with the programs of BINARIES.
+lay:
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BINARIES)/podkeeper $(BINARIES)/podkeeper-api
+	install -D -m 644 -t $(SHARE)/man/man1 bin/man/*.1
+	install -D -m 644 -t $(SHARE)/bash-completion/completions bin/completions/podkeeper
+	install -D -m 644 -t $(SHARE)/zsh/site-functions bin/completions/_podkeeper
+	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d bin/completions/podkeeper.fish
+	install -D -m 644 -t $(DESTDIR)$(UNIT_DIR) packaging/podkeeper.service packaging/podkeeper-api.socket packaging/podkeeper-api.service
+	sed -i 's|^ExecStart=/usr/local/|ExecStart=$(PREFIX)/|' $(DESTDIR)$(UNIT_DIR)/podkeeper.service $(DESTDIR)$(UNIT_DIR)/podkeeper-api.service
+	install -D -m 644 packaging/podkeeper.sysusers $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
+	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
+
 uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
 	[ -n "$(DESTDIR)" ] || systemctl disable --now $(UNITS)
-	rm -f $(DESTDIR)/usr/local/bin/podkeeper $(DESTDIR)/usr/local/bin/podkeeper-api $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
-	rm -f $(DESTDIR)/etc/systemd/system/podkeeper.service $(DESTDIR)/etc/systemd/system/podkeeper-api.socket $(DESTDIR)/etc/systemd/system/podkeeper-api.service
+	rm -f $(DESTDIR)$(PREFIX)/bin/podkeeper $(DESTDIR)$(PREFIX)/bin/podkeeper-api $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
+	rm -f $(DESTDIR)$(UNIT_DIR)/podkeeper.service $(DESTDIR)$(UNIT_DIR)/podkeeper-api.socket $(DESTDIR)$(UNIT_DIR)/podkeeper-api.service
 	[ ! -L $(DESTDIR)/etc/podkeeper/kubeconfig ] || rm $(DESTDIR)/etc/podkeeper/kubeconfig
 	rm -f $(SHARE)/man/man1/podkeeper.1 $(SHARE)/man/man1/podkeeper-*.1 $(SHARE)/fish/vendor_completions.d/podkeeper.fish
 	rm -f $(SHARE)/bash-completion/completions/podkeeper $(SHARE)/zsh/site-functions/_podkeeper
 	[ -n "$(DESTDIR)" ] || systemctl daemon-reload
+
+deb: $(addprefix deb-,$(ARCHITECTURES)) ## build packages for Debian and Ubuntu, amd64 and arm64, into bin/dist (DIST, PACKAGE_VERSION)
+
+rpm: $(addprefix rpm-,$(ARCHITECTURES)) ## build packages for Fedora and its kin, amd64 and arm64
+
+deb-%: stage-%
+	$(call PACK,deb)
+
+rpm-%: stage-%
+	$(call PACK,rpm)
+
+sbom: $(addprefix sbom-,$(ARCHITECTURES)) ## write what modules the programs are made of (CycloneDX), into bin/dist
+
+sbom-%: stage-%
+	mkdir -p $(DIST) && GOBIN=$(CURDIR)/bin/tools $(GO) install -trimpath $(SBOM)
+	for program in podkeeper podkeeper-api; do \
+		PATH="$$($(GO) env GOROOT)/bin:$$PATH" GOARCH=$* bin/tools/cyclonedx-gomod bin -json -noserial -notimestamp -version v$(PACKAGE_VERSION) \
+			-output $(DIST)/$${program}_$(PACKAGE_VERSION)_$*.cdx.json bin/stage/$*/bin/$$program || exit 1; \
+	done
+
+release: setup ## build what a release has, and its checksums, of a tagged commit: bin/release
+	hack/package release
+
+# What a package of an architecture holds: bin/stage/ARCHITECTURE/root.
+stage-%: VERSION = $(PACKAGE_VERSION)
+stage-%: setup docs
+	rm -rf bin/stage/$*
+	GOARCH=$* $(BUILD) -ldflags '$(LDFLAGS)' -o bin/stage/$*/bin/ ./cmd/...
+	@$(MAKE) --no-print-directory lay BINARIES=bin/stage/$*/bin DESTDIR=$(CURDIR)/bin/stage/$*/root PREFIX=/usr UNIT_DIR=/usr/lib/systemd/system
+	gzip -9n bin/stage/$*/root/usr/share/man/man1/*.1
+
+test-package: setup ## build the packages twice and compare them, and install, upgrade, remove and purge one in a VM
+	hack/package test
+	hack/nodetest/run -package
 
 pause: ## build the pause process anew from its sources
 	hack/pause
@@ -91,4 +144,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down docs install uninstall pause clean setup
+.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down docs install lay uninstall deb rpm sbom release test-package pause clean setup

@@ -46,6 +46,17 @@ type host struct {
 // open skips the test on a host that is dear to someone; else it sees to it that the service is installed and runs.
 func open(t *testing.T) *host {
 	t.Helper()
+	h := disposable(t)
+	if h.property("LoadState") != "loaded" {
+		h.install()
+	}
+	h.systemctl("start", "podkeeper")
+	return h
+}
+
+// disposable skips the test on a host that is dear to someone.
+func disposable(t *testing.T) *host {
+	t.Helper()
 	if os.Getenv("PODKEEPER_NODE") != "disposable" {
 		t.Skip("this takes over the host, its services and its Pods: hack/nodetest/run does it in a guest (PODKEEPER_NODE=disposable allows it here)")
 	}
@@ -55,10 +66,6 @@ func open(t *testing.T) *host {
 			t.Logf("the journal's end:\n%s", h.output("journalctl", "-b", "-n", "80", "-o", "short-precise", "--no-pager", "-u", "podkeeper", "-u", "podkeeper-api", "-u", "containerd"))
 		}
 	})
-	if h.property("LoadState") != "loaded" {
-		h.install()
-	}
-	h.systemctl("start", "podkeeper")
 	return h
 }
 
