@@ -39,7 +39,14 @@ func TestMemoryIsTakenBackOrKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); pipe.Close(); _ = cmd.Wait() })
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		pipe.Close()
+		_ = cmd.Wait()
+		for deadline := time.Now().Add(20 * time.Second); os.Remove(dir) != nil && time.Now().Before(deadline); { // its children end in their own time
+			time.Sleep(time.Millisecond)
+		}
+	})
 	used := func() uint64 {
 		file := "memory.usage_in_bytes"
 		if tree.cfg.Unified {
