@@ -128,9 +128,12 @@ func TestResize(t *testing.T) {
 	pod = restarted(2)
 	n.limited(app, 0, 50, 16)
 	n.limited(app, 1, 100, 32)
-	if lines := n.logLines(pod, "stubborn", 2); !slices.Equal(lines, []string{"began with 16"}) {
-		t.Errorf("stubborn says %q", lines)
-	}
+	n.eventually("stubborn says what it has", func() error {
+		if lines := n.logLines(pod, "stubborn", 2); !slices.Equal(lines, []string{"began with 16"}) {
+			return fmt.Errorf("it says %q", lines)
+		}
+		return nil
+	})
 	if s := containerStatus(pod, "app"); s.RestartCount != 0 {
 		t.Errorf("app was restarted: %+v", s)
 	}
