@@ -46,6 +46,9 @@ func TestMemoryQoS(t *testing.T) {
 	if diff := cmp.Diff(want, Resized(p, &p.Spec.Containers[0], reserved).Unified); diff != "" {
 		t.Errorf("after a resize:\n%s", diff)
 	}
+	if diff := cmp.Diff(noMemoryQoS(), PodResources(p, Config{Unified: true}).Unified); diff != "" {
+		t.Errorf("the Pod's of an agent that neither protects nor throttles:\n%s", diff)
+	}
 }
 
 func TestLimitedSwap(t *testing.T) {
