@@ -21,8 +21,8 @@ import (
 // resizing is what is remembered of a Pod that was granted other resources than it had, until all of it has them and nothing is
 // left that has others.
 type resizing struct {
-	Generation int64               `json:"generation"` // of the Pod when they were granted
-	Most       manifests.Resources `json:"most"`       // that any of it may have meanwhile
+	Generation int64               `json:"generation"`      // of the Pod when they were granted
+	Most       manifests.Resources `json:"most"`            // that any of it may have meanwhile
 	Begun      []string            `json:"begun,omitempty"` // containers that may have more or less by now than is recorded of them
 	Error      string              `json:"error,omitempty"`
 }

@@ -9,8 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/cgroups"
 )
 
 // resizeManifest is a Pod whose container counts, and is limited to so much CPU and memory, which it asks for, too; and one that has
@@ -45,7 +48,14 @@ spec:
 // levels up.
 func (n *node) limited(pid, up int, quota, memory int) {
 	n.t.Helper()
-	n.eventually(fmt.Sprintf("the cgroup %d above process %d has %dm and %d MiB", up, pid, quota, memory), func() error {
+	n.hasLimits(pid, up, map[string]int{"cpu": quota * 100, "memory": memory << 20})
+}
+
+// hasLimits compares the quota, in microseconds of a period, and the memory limit, in bytes.
+func (n *node) hasLimits(pid, up int, want map[string]int) {
+	n.t.Helper()
+	names := map[string]string{"cpu.cfs_quota_us": "cpu", "cpu.max": "cpu", "memory.limit_in_bytes": "memory", "memory.max": "memory"}
+	n.eventually(fmt.Sprintf("the cgroup %d above process %d has %v", up, pid, want), func() error {
 		groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 		if err != nil {
 			return stop(err)
@@ -57,15 +67,16 @@ func (n *node) limited(pid, up int, quota, memory int) {
 			for range up {
 				group = filepath.Dir(group)
 			}
-			for _, name := range []string{"cpu.cfs_quota_us", "cpu.max", "memory.limit_in_bytes", "memory.max"} {
+			for name, of := range names {
 				if text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", parts[1], group, name)); err == nil {
-					found[name], _, _ = strings.Cut(strings.TrimSpace(string(text)), " ")
+					found[of], _, _ = strings.Cut(strings.TrimSpace(string(text)), " ")
 				}
 			}
 		}
-		cpu, limit := found["cpu.cfs_quota_us"]+found["cpu.max"], found["memory.limit_in_bytes"]+found["memory.max"]
-		if cpu != strconv.Itoa(quota*100) || limit != strconv.Itoa(memory<<20) {
-			return fmt.Errorf("it has %v", found)
+		for of, limit := range want {
+			if found[of] != strconv.Itoa(limit) {
+				return fmt.Errorf("it has %v", found)
+			}
 		}
 		return nil
 	})
@@ -166,6 +177,59 @@ func resizeTold(p *v1.Pod) string {
 		}
 	}
 	return strings.Join(all, ", ")
+}
+
+// TestABusyContainerIsResized gives a container that would use a whole CPU more and less of one: the same process uses as much as it may,
+// and is throttled beyond.
+func TestABusyContainerIsResized(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	manifest := func(milliCPU int) string {
+		return simple("busy", "while :; do :; done") + fmt.Sprintf("    resources: {requests: {cpu: 50m}, limits: {cpu: %dm}}\n", milliCPU)
+	}
+	n.apply("busy.yaml", manifest(200))
+	pod := n.awaitReady("busy")
+	pid, id := n.pid(pod, "app"), strings.TrimPrefix(containerStatus(pod, "app").ContainerID, "containerd://")
+	tree, err := cgroups.Open(cgroups.Config{Root: n.cgroup(), Driver: cgroups.Driver(os.Getenv("PODKEEPER_TEST_CGROUP_DRIVER"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() (cgroups.Detail, error) {
+		d, err := tree.Detail(pod, id)
+		if err != nil {
+			return d, stop(err)
+		}
+		return d, nil
+	}
+	for _, milliCPU := range []uint64{200, 400, 100} {
+		n.apply("busy.yaml", manifest(int(milliCPU)))
+		for up := range 2 {
+			n.hasLimits(pid, up, map[string]int{"cpu": int(milliCPU) * 100})
+		}
+		// Counted in periods, for on a busy machine a second has fewer of them.
+		n.eventually(fmt.Sprintf("it uses %d thousandths of a CPU", milliCPU), func() error {
+			before, err := look()
+			if err != nil {
+				return err
+			}
+			after := before
+			for err == nil && after.Periods < before.Periods+12 {
+				time.Sleep(100 * time.Millisecond)
+				after, err = look()
+			}
+			if err != nil {
+				return err
+			}
+			used := (after.CPU - before.CPU) / (after.Periods - before.Periods) / 100_000 // nanoseconds of periods of 100 ms
+			if used < milliCPU*9/10 || used > milliCPU*11/10 || after.ThrottledPeriods == before.ThrottledPeriods {
+				return fmt.Errorf("it uses %d thousandths and is throttled in %d periods", used, after.ThrottledPeriods-before.ThrottledPeriods)
+			}
+			return nil
+		})
+	}
+	if pod := n.awaitReady("busy"); containerStatus(pod, "app").RestartCount != 0 || n.pid(pod, "app") != pid {
+		t.Errorf("it was restarted: %+v", pod.Status)
+	}
 }
 
 // TestResizeIsCutOff kills the agent again and again while a Pod is resized: in the end it has what its manifest says, and nothing was
