@@ -66,8 +66,8 @@ func (cfg Config) throttled(request, limit int64) (high int64, ok bool) {
 }
 
 // podMemoryQoS are the same settings for a Pod's cgroup: what it requests is protected, and where resources are the Pod's own, it is
-// throttled as a whole (pkg/kubelet/cm/helpers_linux.go). What does not apply is said to, for it may have applied to an earlier agent, or before
-// a resize.
+// throttled as a whole (pkg/kubelet/cm/helpers_linux.go). What does not apply is said to, for it may have applied before a resize, or to
+// an earlier agent.
 func podMemoryQoS(pod *v1.Pod, request, limit int64, cfg Config) map[string]string {
 	out := noMemoryQoS()
 	if cfg.ReserveMemory && request > 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
@@ -42,7 +41,7 @@ func (n *Node) Resize(ctx context.Context, t Target, containers []Resize, after 
 	if err != nil {
 		return nil, fmt.Errorf("cannot decrease memory limits: %w", err)
 	}
-	defer func() { err = errors.Join(err, release(err == nil)) }()
+	defer func() { err = errors.Join(err, release(len(given))) }()
 	for _, c := range containers {
 		if err := n.Runtime.Update(ctx, c.ID(), cgroups.Resized(t.Pod, c.Container, n.Cgroups.Config())); err != nil {
 			return given, err
@@ -67,30 +66,31 @@ func (n *Node) narrow(before, after *v1.Pod) error {
 	return errors.Join(err, release(err == nil))
 }
 
-// squeeze has the kernel take back the memory of containers above limits that are lower than before. release ends that: got says
-// whether the limits are set by now.
-func (n *Node) squeeze(pod *v1.Pod, containers []Resize) (release func(got bool) error, err error) {
+// squeeze has the kernel take back the memory of containers above limits that are lower than before. release ends that: so many of the
+// containers, the first ones, have their limits by now.
+func (n *Node) squeeze(pod *v1.Pod, containers []Resize) (release func(given int) error, err error) {
 	var all []func(bool) error
-	release = func(got bool) error {
+	release = func(given int) error {
 		var errs []error
-		for _, one := range slices.Backward(all) {
-			errs = append(errs, one(got))
+		for i, one := range all {
+			errs = append(errs, one(i < given))
 		}
 		return errors.Join(errs...)
 	}
 	for _, c := range containers {
 		gets := cgroups.Resized(pod, c.Container, n.Cgroups.Config())
 		one, err := n.Cgroups.Squeeze(pod, c.ID(), c.had(n.Cgroups.Config()), gets)
-		if full := (*cgroups.InUse)(nil); errors.As(err, &full) {
-			err = fmt.Errorf("attempting to set container %q memory limit (%d) below current usage (%d)", c.Container.Name, *gets.Memory.Limit, full.Usage)
-		}
+		full := (*cgroups.InUse)(nil)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it has ended
+			one = func(bool) error { return nil }
+		case errors.As(err, &full):
+			err = fmt.Errorf("attempting to set container %q memory limit (%d) below current usage (%d)", c.Container.Name, *gets.Memory.Limit, full.Usage)
+			return nil, errors.Join(err, release(0))
 		case err != nil:
-			return nil, errors.Join(err, release(false))
-		default:
-			all = append(all, one)
+			return nil, errors.Join(err, release(0))
 		}
+		all = append(all, one)
 	}
 	return release, nil
 }

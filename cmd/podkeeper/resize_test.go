@@ -179,6 +179,39 @@ func resizeTold(p *v1.Pod) string {
 	return strings.Join(all, ", ")
 }
 
+// TestAPodThatHasMoreThanItsContainers has an init container leave 20 MiB to the Pod, in a volume: the other container has its lower limit,
+// and keeps it, and the Pod has its own when the volume is empty.
+func TestAPodThatHasMoreThanItsContainers(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	manifest := func(memory string) string {
+		resources := "    resources: {limits: {cpu: 100m, memory: " + memory + "}}\n    volumeMounts: [{name: hoard, mountPath: /hoard}]\n"
+		init := fmt.Sprintf("  - name: hoarder\n    image: %s\n    command: [dd, if=/dev/zero, of=/hoard/x, bs=1M, count=20]\n", image)
+		return simple("heir", forever, "  initContainers:\n"+init+resources+"  volumes: [{name: hoard, emptyDir: {medium: Memory}}]") + resources
+	}
+	n.apply("heir.yaml", manifest("64Mi"))
+	app := n.pid(n.awaitReady("heir"), "app")
+	n.apply("heir.yaml", manifest("16Mi"))
+	pod := n.await("heir", "keeps its memory", func(p *v1.Pod) bool { return resizeTold(p) == "PodResizeInProgress Error" })
+	if got := condition(pod, v1.PodResizeInProgress).Message; !strings.HasPrefix(got, "cannot decrease memory limits: attempting to set pod memory limit (16777216) below current usage (2") || strings.Contains(got, "\n") {
+		t.Errorf("%q", got)
+	}
+	if got := containerStatus(pod, "app").Resources.Limits.Memory().String(); got != "16Mi" {
+		t.Errorf("its container is told to have %s", got)
+	}
+	n.limited(app, 0, 100, 16)
+	n.limited(app, 1, 100, 64)
+	if err := os.Remove(fmt.Sprintf("/proc/%d/root/hoard/x", app)); err != nil {
+		t.Fatal(err)
+	}
+	pod = n.await("heir", "is resized", func(p *v1.Pod) bool { return resizeTold(p) == "" })
+	n.limited(app, 0, 100, 16)
+	n.limited(app, 1, 100, 16)
+	if s := containerStatus(pod, "app"); s.RestartCount != 0 || n.pid(pod, "app") != app {
+		t.Errorf("it was restarted: %+v", s)
+	}
+}
+
 // TestABusyContainerIsResized gives a container that would use a whole CPU more and less of one: the same process uses as much as it may,
 // and is throttled beyond.
 func TestABusyContainerIsResized(t *testing.T) {
