@@ -19,9 +19,15 @@ import (
 // onCgroupV2 skips a test of what only cgroup v2 has.
 func onCgroupV2(t *testing.T) {
 	t.Helper()
-	if tree, err := cgroups.Open(cgroups.Config{}); err != nil || !tree.Config().Unified {
+	if !unified() {
 		t.Skip("this host has no cgroup v2 alone, which this is about")
 	}
+}
+
+// unified says whether the host has cgroup v2 alone.
+func unified() bool {
+	tree, err := cgroups.Open(cgroups.Config{})
+	return err == nil && tree.Config().Unified
 }
 
 // group is the folder of the cgroup, of v2, that is so many levels above that of a process.
@@ -125,6 +131,7 @@ func TestMemoryIsProtectedAndThrottled(t *testing.T) {
 	all(80, 48, 96, 24)
 	give(40, 24, 48, 20)
 	all(40, 24, 48, 20)
+	n.holds(n.group(pids["burstable"], 0), map[string]string{"memory.oom.group": "1"}) // which no update may forget
 	if n.systemd() {
 		for name, pid := range pids {
 			groups := []string{n.group(pid, 0), n.group(pid, 1), n.group(pid, 2)}
@@ -143,6 +150,18 @@ func TestMemoryIsProtectedAndThrottled(t *testing.T) {
 		if pod, err := n.get(name); name != "burstable" && (err != nil || containerStatus(pod, "app").RestartCount != 0 || n.pid(pod, "app") != pid) {
 			t.Errorf("%s was restarted, or %v", name, err)
 		}
+	}
+}
+
+// TestMoreProcessesThanSystemdGives has a Pod's limit of processes be above what systemd limits a container to that nobody limits.
+func TestMoreProcessesThanSystemdGives(t *testing.T) {
+	t.Parallel()
+	onCgroupV2(t)
+	n := launch(t, "podPidsLimit: 1000000")
+	n.apply("many.yaml", simple("many", forever))
+	pid := n.pid(n.awaitReady("many"), "app")
+	for up := range 2 {
+		n.holds(n.group(pid, up), map[string]string{"pids.max": "1000000"})
 	}
 }
 
