@@ -166,6 +166,7 @@ func TestMoreProcessesThanSystemdGives(t *testing.T) {
 }
 
 // TestSwapIsLimited has Pods on a node with swap: who is Burstable may use the part of it that it requests of the node's memory.
+// It runs alone, for the swap is the whole host's.
 func TestSwapIsLimited(t *testing.T) {
 	onCgroupV2(t)
 	if lab.err == nil {
