@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	goruntime "runtime"
 	"slices"
 	"sync"
@@ -53,6 +54,7 @@ type Agent struct {
 	feed     *feed
 	meter    *usage.Meter
 	images   *images
+	drain    *drain
 	evictor  *evictor
 	endings  chan struct{} // of size 1: a Pod has ended
 	offering sync.Mutex    // held while objects are handed out
@@ -98,7 +100,22 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.metrics = newMetrics(a.registry, a)
 	a.evictor = newEvictor(n, cfg.Evictions, a.events, cfg.Log)
 	a.evictor.workers, a.evictor.rule, a.evictor.changed, a.evictor.reclaim = a.all, a.Rule, a.notePressure, a.makeRoom
-	a.pressed, a.heart.under = a.evictor.hold, a.evictor.conditions
+	a.heart.under = a.evictor.conditions
+	a.drain = openDrain(filepath.Join(n.RootDir, "drained"))
+	a.pressed = func(pod *v1.Pod) Ruling {
+		if r := a.drain.hold(); r.Verdict != Admitted {
+			return r
+		}
+		return a.evictor.hold(pod)
+	}
+	a.sources.drained = func(pod *v1.Pod) Ruling {
+		if w := a.named(key(pod)); w != nil {
+			if now := w.published.Load(); now != nil && isTerminal(now.Status.Phase) {
+				return Ruling{} // it would begin anew afterwards
+			}
+		}
+		return a.drain.rule(pod)
+	}
 	a.registry.MustRegister(a.images.counted, a.evictor.counted)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {
@@ -142,6 +159,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.images.run(ctx) })
 	a.running.Go(func() { a.evictor.run(ctx) })
 	a.running.Go(func() { a.keepFewEnded(ctx) })
+	a.running.Go(func() { a.keepDrained(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
 		a.offer(SourceDirectory, set)

@@ -36,6 +36,7 @@
 //	adopt.go     what earlier agents have left: records, what containerd knows, strays
 //	housekeep.go the search for what belongs to no Pod, from time to time
 //	images.go    images that nobody needs
+//	drain.go     the end of all Pods for maintenance
 //	eviction.go  Pods that have to go because they, or the node, have run out of something
 //	ended.go     Pods of an API that have ended, when there are too many
 //	worker.go    the loop of one Pod

@@ -21,8 +21,9 @@ import (
 // resizing is what is remembered of a Pod that was granted other resources than it had, until all of it has them and nothing is
 // left that has others.
 type resizing struct {
-	Generation int64               `json:"generation"` // of the Pod when they were granted
-	Most       manifests.Resources `json:"most"`       // that any of it may have meanwhile
+	Generation int64               `json:"generation"`      // of the Pod when they were granted
+	Most       manifests.Resources `json:"most"`            // that any of it may have meanwhile
+	Begun      []string            `json:"begun,omitempty"` // containers that may have more or less by now than is recorded of them
 	Error      string              `json:"error,omitempty"`
 }
 
@@ -68,12 +69,12 @@ func (i *instance) desired() *v1.Pod {
 
 // granted makes a Pod with other resources the one that is run.
 func (w *worker) granted(pod *v1.Pod) {
-	had := manifests.ResourcesOf(w.inst.Pod)
+	had := resizing{Most: manifests.ResourcesOf(w.inst.Pod)}
 	if w.inst.Resizing != nil {
-		had = w.inst.Resizing.Most
+		had = *w.inst.Resizing
 	}
 	w.inst.Pod, w.inst.Wanted = pod, nil
-	w.inst.Resizing = &resizing{Generation: pod.Generation, Most: most(had, manifests.ResourcesOf(pod))}
+	w.inst.Resizing = &resizing{Generation: pod.Generation, Most: most(had.Most, manifests.ResourcesOf(pod)), Begun: had.Begun}
 	w.stale = true // files in volumes may tell of resources
 	w.widened = false
 	delete(w.faults, resizeLane)
@@ -97,8 +98,13 @@ func (w *worker) giveResources() (next time.Time) {
 		switch {
 		case rec.Uncleaned || rec.Exit != nil && !rec.Cleaned || rec.runs() && rec.restartsFor(w.inst.Pod, c):
 			settled = false
-		case rec.runs() && !rec.has(w.inst.Pod, c):
-			those = append(those, node.Resize{Target: w.target(c.Name), Given: rec.given(v1.ResourceMemory)})
+		case rec.runs() && (!rec.has(w.inst.Pod, c) || slices.Contains(w.inst.Resizing.Begun, c.Name)):
+			given := node.Resize{Target: w.target(c.Name), Given: rec.Given, GivenPod: rec.GivenPod}
+			if of := w.inst.Resizing; slices.Contains(of.Begun, c.Name) {
+				most := of.Most.Containers[c.Name]
+				given.Given, given.GivenPod = &most, of.Most.Pod
+			}
+			those = append(those, given)
 		}
 	}
 	if w.widened && len(those) == 0 && !settled {
@@ -108,6 +114,11 @@ func (w *worker) giveResources() (next time.Time) {
 	after := t.Room
 	if settled {
 		after = t.Pod
+	}
+	for _, c := range those {
+		if begun := &w.inst.Resizing.Begun; !slices.Contains(*begun, c.Container.Name) {
+			*begun = append(*begun, c.Container.Name)
+		}
 	}
 	if !w.save() { // or the next agent would not know what there may be of it
 		return next
@@ -145,6 +156,9 @@ func (w *worker) noteGiven(pod *v1.Pod, names []string) {
 		if rec := w.inst.Containers[c.Name]; rec.runs() && slices.Contains(names, c.Name) {
 			rec.give(pod, c)
 		}
+	}
+	if of := w.inst.Resizing; of != nil {
+		of.Begun = slices.DeleteFunc(of.Begun, func(name string) bool { return slices.Contains(names, name) })
 	}
 }
 

@@ -204,6 +204,44 @@ func TestAResizeGoesOnUnderTheNextAgent(t *testing.T) {
 	})
 }
 
+// TestAResizeThatWasTakenBackIsUndone has the agent be killed when a container has what it was to get, which is not recorded yet, and
+// the edit be taken back.
+func TestAResizeThatWasTakenBackIsUndone(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		has := func(milliCPU int64) {
+			t.Helper()
+			a.host.set(func() {
+				for _, k := range a.host.tasks {
+					if k.cpu != milliCPU {
+						t.Errorf("%s has %d thousandths of a CPU, want %d", k.name, k.cpu, milliCPU)
+					}
+				}
+			})
+		}
+		a.wish(a.limited("100m"), "1")
+		a.pass(1)
+		a.host.resize = func(ctx context.Context) error {
+			a.host.set(func() {
+				for _, k := range a.host.tasks {
+					k.cpu = 200
+				}
+			})
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		a.wish(a.limited("200m"), "2")
+		a.pass(2)
+		has(200)
+		a.dismiss()
+		a.host.set(func() { a.host.resize = nil })
+		a.employ(a.written())
+		a.wish(a.limited("100m"), "3")
+		a.pass(10)
+		has(100)
+		a.hasCPU("100m", "100m", "100m")
+	})
+}
+
 func TestAtMost(t *testing.T) {
 	t.Parallel()
 	list := func(cpu, memory string) v1.ResourceList {

@@ -23,6 +23,7 @@ const (
 type sources struct {
 	order   []string
 	handles func(name string) bool                 // says whether there is a runtime handler; nil is that there is none
+	drained func(pod *v1.Pod) Ruling               // whether a Pod may stay; nil is that all may
 	bound   func() map[types.NamespacedName]string // what claims are bound to; nil is that none is
 
 	mu       sync.Mutex
@@ -117,6 +118,9 @@ func (s *sources) wishes() map[types.NamespacedName]*Wish {
 			}
 			if r := s.rulings[key]; r.revision == p.Revision {
 				wishes[key].Ruling = r.ruling
+			}
+			if s.drained != nil && wishes[key].Ruling.Verdict == Admitted {
+				wishes[key].Ruling = s.drained(wishes[key].Pod.Pod)
 			}
 		}
 	}

@@ -63,7 +63,7 @@ type surroundings struct {
 	services          func(pod *v1.Pod) []*v1.Service                                // of which a container of a Pod that is made now may be told; may be nil
 	pulled            func(err error)                                                // a pull was done, or has failed; may be nil
 	ended             func()                                                         // a Pod has ended; may be nil
-	pressed           func(pod *v1.Pod) Ruling                                       // whether a Pod may begin under the pressure that the node is under; may be nil
+	pressed           func(pod *v1.Pod) Ruling                                       // whether a Pod may begin on the node as it is now; may be nil
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics

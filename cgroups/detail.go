@@ -1,16 +1,16 @@
 package cgroups
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/containerd/cgroups/v3/cgroup1"
-	cgroup1stats "github.com/containerd/cgroups/v3/cgroup1/stats"
-	"github.com/containerd/cgroups/v3/cgroup2"
-	cgroup2stats "github.com/containerd/cgroups/v3/cgroup2/stats"
 	v1 "k8s.io/api/core/v1"
 )
 
@@ -42,15 +42,11 @@ type Pressure struct{ Some, Full time.Duration }
 // Detail is that of a container, or with no id of the whole Pod. A cgroup that is gone is an error that wraps fs.ErrNotExist.
 func (t *Tree) Detail(pod *v1.Pod, id string) (Detail, error) {
 	d := Detail{Path: "/" + strings.TrimPrefix(t.path(pod, id), "/")}
-	u, err := t.Usage(pod, id)
-	if err == nil {
-		d.Usage = u
-		if t.cfg.Unified {
-			err = t.unifiedDetail(&d)
-		} else {
-			err = t.legacyDetail(&d)
-		}
+	read := t.legacyDetail
+	if t.cfg.Unified {
+		read = t.unifiedDetail
 	}
+	err := read(&d)
 	if err == nil {
 		d.OOMKills, err = t.oomKills(d.Path)
 	}
@@ -60,76 +56,138 @@ func (t *Tree) Detail(pod *v1.Pod, id string) (Detail, error) {
 	return d, nil
 }
 
+// readUsage reads the Usage, and what else memory.stat says by these keys.
+func (t *Tree) readUsage(d *Detail, cache, mapped string) error {
+	u, inactive, err := t.usage(d.Path, map[string]*uint64{cache: &d.Cache, mapped: &d.MappedFile})
+	u.WorkingSet = less(u.Memory, inactive)
+	d.Usage = u
+	return err
+}
+
+// tick is in what v1 counts the time that was spent in programs and in the kernel (USER_HZ).
+const tick = time.Second / 100
+
 func (t *Tree) legacyDetail(d *Detail) error {
-	found := cgroup1stats.Metrics{CPU: &cgroup1stats.CPUStat{Usage: &cgroup1stats.CPUUsage{}, Throttling: &cgroup1stats.Throttle{}}}
-	stats := []interface {
-		Stat(path string, stats *cgroup1stats.Metrics) error
-	}{
-		cgroup1.NewCpuacct(t.mount), cgroup1.NewCpu(t.mount), cgroup1.NewMemory(t.mount, cgroup1.IgnoreModules("kmem", "kmem.tcp", "memsw")),
+	var user, system, throttled uint64
+	if err := errors.Join(
+		t.readUsage(d, "total_cache", "total_mapped_file"),
+		readKeys(filepath.Join(t.mount, "cpuacct", d.Path, "cpuacct.stat"), map[string]*uint64{"user": &user, "system": &system}),
+		readKeys(filepath.Join(t.mount, "cpu", d.Path, "cpu.stat"), map[string]*uint64{
+			"nr_periods": &d.Periods, "nr_throttled": &d.ThrottledPeriods, "throttled_time": &throttled,
+		}),
+	); err != nil {
+		return err
 	}
-	if _, err := os.Stat(t.controllerMount("blkio")); err == nil {
-		stats = append(stats, cgroup1.NewBlkio(t.mount))
-	}
-	for _, controller := range stats {
-		if err := controller.Stat(d.Path, &found); err != nil {
+	d.User, d.System, d.Throttled = time.Duration(user)*tick, time.Duration(system)*tick, time.Duration(throttled)
+	devices := devices{}
+	for file, words := range map[string]map[string]func(*Device) *uint64{
+		"blkio.throttle.io_serviced_recursive": {
+			"Read": func(d *Device) *uint64 { return &d.Reads }, "Write": func(d *Device) *uint64 { return &d.Writes },
+		},
+		"blkio.throttle.io_service_bytes_recursive": {
+			"Read": func(d *Device) *uint64 { return &d.BytesRead }, "Write": func(d *Device) *uint64 { return &d.BytesWritten },
+		},
+	} {
+		err := devices.read(filepath.Join(t.mount, "blkio", d.Path, file), func(of *Device, fields []string) {
+			if into := words[fields[0]]; into != nil && len(fields) == 2 { // 8:0 Read 42
+				*into(of), _ = strconv.ParseUint(fields[1], 10, 64)
+			}
+		})
+		if err := ignoreGone(err); err != nil { // not every kernel counts them
 			return err
 		}
 	}
-	d.User, d.System = time.Duration(found.CPU.Usage.User), time.Duration(found.CPU.Usage.Kernel)
-	throttling := found.CPU.Throttling
-	d.Periods, d.ThrottledPeriods, d.Throttled = throttling.Periods, throttling.ThrottledPeriods, time.Duration(throttling.ThrottledTime)
-	d.Cache, d.MappedFile = found.Memory.TotalCache, found.Memory.TotalMappedFile
-	devices := map[string]*Device{}
-	count := func(entries []*cgroup1stats.BlkIOEntry, reads, writes func(*Device) *uint64) {
-		for _, e := range entries {
-			name := deviceName(e.Major, e.Minor)
-			if devices[name] == nil {
-				devices[name] = &Device{Name: name}
-			}
-			switch strings.ToLower(e.Op) {
-			case "read":
-				*reads(devices[name]) += e.Value
-			case "write":
-				*writes(devices[name]) += e.Value
-			}
-		}
-	}
-	if found.Blkio != nil {
-		count(found.Blkio.IoServicedRecursive, func(d *Device) *uint64 { return &d.Reads }, func(d *Device) *uint64 { return &d.Writes })
-		count(found.Blkio.IoServiceBytesRecursive, func(d *Device) *uint64 { return &d.BytesRead }, func(d *Device) *uint64 { return &d.BytesWritten })
-	}
-	for _, device := range devices {
-		d.Devices = append(d.Devices, *device)
-	}
+	d.Devices = devices.all()
 	return t.countProcesses(d, "memory")
 }
 
 func (t *Tree) unifiedDetail(d *Detail) error {
-	manager, err := cgroup2.Load(d.Path, cgroup2.WithMountpoint(t.mount))
-	if err != nil {
-		return err
-	}
-	found, err := manager.StatFiltered(cgroup2.StatCPU | cgroup2.StatMemory | cgroup2.StatIO)
-	if err != nil {
+	dir := filepath.Join(t.mount, d.Path)
+	var user, system, throttled uint64
+	if err := errors.Join(
+		t.readUsage(d, "file", "file_mapped"),
+		readKeys(filepath.Join(dir, "cpu.stat"), map[string]*uint64{
+			"user_usec": &user, "system_usec": &system, "nr_periods": &d.Periods, "nr_throttled": &d.ThrottledPeriods, "throttled_usec": &throttled,
+		}),
+	); err != nil {
 		return err
 	}
 	microseconds := func(n uint64) time.Duration { return time.Duration(n) * time.Microsecond }
-	d.User, d.System = microseconds(found.CPU.UserUsec), microseconds(found.CPU.SystemUsec)
-	d.Periods, d.ThrottledPeriods, d.Throttled = found.CPU.NrPeriods, found.CPU.NrThrottled, microseconds(found.CPU.ThrottledUsec)
-	d.Cache, d.MappedFile = found.Memory.File, found.Memory.FileMapped
-	for _, e := range found.GetIo().GetUsage() {
-		d.Devices = append(d.Devices, Device{deviceName(e.Major, e.Minor), e.Rios, e.Wios, e.Rbytes, e.Wbytes})
+	d.User, d.System, d.Throttled = microseconds(user), microseconds(system), microseconds(throttled)
+	devices := devices{}
+	err := devices.read(filepath.Join(dir, "io.stat"), func(of *Device, fields []string) {
+		into := map[string]*uint64{"rios": &of.Reads, "wios": &of.Writes, "rbytes": &of.BytesRead, "wbytes": &of.BytesWritten}
+		for _, field := range fields { // 8:0 rbytes=42 wbytes=0 ...
+			if name, number, _ := strings.Cut(field, "="); into[name] != nil {
+				*into[name], _ = strconv.ParseUint(number, 10, 64)
+			}
+		}
+	})
+	if err := ignoreGone(err); err != nil {
+		return err
 	}
-	for of, psi := range map[string]*cgroup2stats.PSIStats{"cpu": found.CPU.GetPSI(), "memory": found.Memory.GetPSI(), "io": found.GetIo().GetPSI()} {
-		if psi == nil {
-			continue
+	d.Devices = devices.all()
+	for _, of := range []string{"cpu", "memory", "io"} {
+		if p, err := readPressure(filepath.Join(dir, of+".pressure")); err == nil { // else the kernel does not tell
+			if d.Pressure == nil {
+				d.Pressure = map[string]Pressure{}
+			}
+			d.Pressure[of] = p
 		}
-		if d.Pressure == nil {
-			d.Pressure = map[string]Pressure{}
-		}
-		d.Pressure[of] = Pressure{microseconds(psi.GetSome().GetTotal()), microseconds(psi.GetFull().GetTotal())}
 	}
 	return t.countProcesses(d, "")
+}
+
+// devices are block devices by their numbers.
+type devices map[string]*Device
+
+// read reads a file of lines that begin with a device's numbers.
+func (d devices) read(file string, line func(of *Device, fields []string)) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for l := range strings.Lines(string(text)) {
+		fields := strings.Fields(l)
+		if len(fields) < 2 || !strings.Contains(fields[0], ":") { // a sum
+			continue
+		}
+		if d[fields[0]] == nil {
+			d[fields[0]] = &Device{Name: deviceName(fields[0])}
+		}
+		line(d[fields[0]], fields[1:])
+	}
+	return nil
+}
+
+func (d devices) all() (all []Device) {
+	for _, numbers := range slices.Sorted(maps.Keys(d)) {
+		all = append(all, *d[numbers])
+	}
+	return all
+}
+
+// readPressure reads how long was waited for something: "some avg10=0.00 avg60=0.00 avg300=0.00 total=42".
+func readPressure(file string) (p Pressure, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return p, err
+	}
+	for line := range strings.Lines(string(text)) {
+		kind, _, _ := strings.Cut(line, " ")
+		_, total, _ := strings.Cut(strings.TrimSpace(line), "total=")
+		n, err := strconv.ParseUint(total, 10, 64)
+		if err != nil {
+			return p, fmt.Errorf("parse %s: %w", file, err)
+		}
+		switch waited := time.Duration(n) * time.Microsecond; kind {
+		case "some":
+			p.Some = waited
+		case "full":
+			p.Full = waited
+		}
+	}
+	return p, nil
 }
 
 // countProcesses counts processes, and threads where the kernel does.
@@ -149,11 +207,11 @@ func (t *Tree) countProcesses(d *Detail, hierarchy string) error {
 	return ignoreGone(err)
 }
 
-// deviceName is the name of a block device in /dev.
-func deviceName(major, minor uint64) string {
-	link, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", major, minor))
+// deviceName is the name in /dev of a block device, by its numbers.
+func deviceName(numbers string) string {
+	link, err := os.Readlink("/sys/dev/block/" + numbers)
 	if err != nil {
-		return fmt.Sprintf("%d:%d", major, minor)
+		return numbers
 	}
 	return "/dev/" + filepath.Base(link)
 }

@@ -119,7 +119,7 @@ func ignoreGone(err error) error {
 
 // write writes to a file of the kernel, which must exist.
 func write(file, value string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}

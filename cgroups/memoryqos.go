@@ -66,11 +66,9 @@ func (cfg Config) throttled(request, limit int64) (high int64, ok bool) {
 }
 
 // podMemoryQoS are the same settings for a Pod's cgroup: what it requests is protected, and where resources are the Pod's own, it is
-// throttled as a whole (pkg/kubelet/cm/helpers_linux.go). What does not apply is said to, for it may have applied before a resize.
+// throttled as a whole (pkg/kubelet/cm/helpers_linux.go). What does not apply is said to, for it may have applied before a resize, or to
+// an earlier agent.
 func podMemoryQoS(pod *v1.Pod, request, limit int64, cfg Config) map[string]string {
-	if !cfg.ReserveMemory && cfg.ThrottlingFactor == nil {
-		return nil
-	}
 	out := noMemoryQoS()
 	if cfg.ReserveMemory && request > 0 {
 		out[protection(pod)] = strconv.FormatInt(request, 10)
@@ -100,12 +98,15 @@ func critical(pod *v1.Pod) bool {
 }
 
 // protect gives kubepods and its classes, without which the protection of a Pod's memory counts for nothing, the sums of what the Pods
-// in them have (pkg/kubelet/cm/qos_container_manager_linux.go, setMemoryQoS).
+// in them have (pkg/kubelet/cm/qos_container_manager_linux.go, setMemoryQoS). An agent that protects nothing does so, too, as long as
+// there are sums of one that did.
 func (t *Tree) protect(driver Driver) error {
-	if !t.cfg.ReserveMemory {
-		return nil
-	}
 	root, burstable := t.classPath(driver, v1.PodQOSGuaranteed), t.classPath(driver, v1.PodQOSBurstable)
+	if !t.cfg.ReserveMemory {
+		if now, err := readNumber(filepath.Join(t.mount, root, memoryMin)); !t.cfg.Unified || err != nil || now == 0 {
+			return nil
+		}
+	}
 	guaranteed, err := t.protected(root, memoryMin, burstable, t.classPath(driver, v1.PodQOSBestEffort))
 	if err != nil {
 		return err

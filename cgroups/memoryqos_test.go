@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 )
@@ -46,6 +47,9 @@ func TestMemoryQoS(t *testing.T) {
 	if diff := cmp.Diff(want, Resized(p, &p.Spec.Containers[0], reserved).Unified); diff != "" {
 		t.Errorf("after a resize:\n%s", diff)
 	}
+	if diff := cmp.Diff(noMemoryQoS(), PodResources(p, Config{Unified: true}).Unified); diff != "" {
+		t.Errorf("the Pod's of an agent that neither protects nor throttles:\n%s", diff)
+	}
 }
 
 func TestLimitedSwap(t *testing.T) {
@@ -84,11 +88,16 @@ func TestLimitedSwap(t *testing.T) {
 func TestPidsLimit(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*v1.Pod{pod(container(nil, nil)), pod(both("1", "64Mi"))} {
-		if got := PodResources(p, Config{PidsLimit: 100}).Pids; got == nil || *got.Limit != 100 {
-			t.Errorf("%+v", got)
-		}
-		if got := PodResources(p, Config{PidsLimit: -1}).Pids; got != nil {
-			t.Errorf("without a limit: %+v", got)
+		for _, of := range []func(Config) *specs.LinuxResources{
+			func(cfg Config) *specs.LinuxResources { return PodResources(p, cfg) },
+			func(cfg Config) *specs.LinuxResources { return ContainerResources(p, &p.Spec.Containers[0], cfg) },
+		} {
+			if got := of(Config{PidsLimit: 100}).Pids; got == nil || *got.Limit != 100 {
+				t.Errorf("%+v", got)
+			}
+			if got := of(Config{PidsLimit: -1}).Pids; got != nil {
+				t.Errorf("without a limit: %+v", got)
+			}
 		}
 	}
 }

@@ -84,6 +84,7 @@ func ContainerResources(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxRe
 	out := &specs.LinuxResources{
 		CPU:            cpu(request.MilliValue(), limit.Cpu().MilliValue(), cfg),
 		HugepageLimits: hugepages(limit, cfg),
+		Pids:           pidsLimit(cfg), // its Pod's, for systemd gives a scope that says nothing a part of what the node may have
 	}
 	out.Memory = memoryLimit(limit.Memory().Value(), cfg)
 	if !cfg.Unified {

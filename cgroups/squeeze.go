@@ -1,7 +1,7 @@
 package cgroups
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,40 +32,41 @@ func Resized(pod *v1.Pod, c *v1.Container, cfg Config) *specs.LinuxResources {
 	return out
 }
 
-// Squeeze has the kernel take back what a container has of memory above a limit in bytes, without killing anything. Where it cannot,
-// the error is an InUse, and nothing has changed. release ends the squeeze; where the limit was not kept, that is as it was before.
-// A cgroup that is gone is an error that wraps fs.ErrNotExist.
-func (t *Tree) Squeeze(pod *v1.Pod, id string, limit int64) (release func(kept bool) error, err error) {
-	file, usage := "memory.limit_in_bytes", "memory.usage_in_bytes"
-	if t.cfg.Unified {
-		file, usage = "memory.high", "memory.current"
+// Squeeze has the kernel take back what a container, or with no id the whole Pod, has of memory above the limit that it gets, where
+// that is below the one that it had. Nothing is killed: what cannot be taken back is an InUse, and nothing has changed. release ends the
+// squeeze: got says whether the limits are set by now. A cgroup that is gone is an error that wraps fs.ErrNotExist.
+//
+// On v2 what ends a squeeze is told by the resources, never by the file: an agent that was killed may have left it squeezed.
+func (t *Tree) Squeeze(pod *v1.Pod, id string, had, gets *specs.LinuxResources) (release func(got bool) error, err error) {
+	if gets.Memory == nil || had.Memory != nil && *had.Memory.Limit <= *gets.Memory.Limit {
+		return func(bool) error { return nil }, nil
 	}
+	limit := *gets.Memory.Limit
 	dir := filepath.Join(t.controllerMount("memory"), t.path(pod, id))
-	file, usage = filepath.Join(dir, file), filepath.Join(dir, usage)
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("squeeze container %s: %w", id, asGone(err))
+	file, usage := filepath.Join(dir, memoryHigh), filepath.Join(dir, "memory.current")
+	values := map[bool]string{false: throttledAt(had), true: throttledAt(gets)}
+	if !t.cfg.Unified { // there it is the limit itself
+		file, usage = filepath.Join(dir, "memory.limit_in_bytes"), filepath.Join(dir, "memory.usage_in_bytes")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("squeeze container %s: %w", id, asGone(err))
+		}
+		values = map[bool]string{false: strings.TrimSpace(string(text)), true: strconv.FormatInt(limit, 10)}
 	}
-	restore := func() error { return ignoreGone(write(file, strings.TrimSpace(string(text)))) }
+	release = func(got bool) error { return ignoreGone(write(file, values[got])) }
 	err = write(file, strconv.FormatInt(limit, 10)) // on v1 it fails where too much is in use
 	if err != nil && !errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("squeeze container %s: %w", id, asGone(err))
 	}
-	squeezed, _ := os.ReadFile(file)
 	used, readErr := readNumber(usage)
 	switch {
 	case readErr != nil:
-		return nil, errors.Join(fmt.Errorf("squeeze container %s: %w", id, asGone(readErr)), restore())
+		return nil, errors.Join(fmt.Errorf("squeeze container %s: %w", id, asGone(readErr)), release(false))
 	case err != nil || used > uint64(limit):
-		return nil, errors.Join(&InUse{used}, restore())
+		return nil, errors.Join(&InUse{used}, release(false))
 	}
-	return func(kept bool) error {
-		if kept && !t.cfg.Unified { // there it is the limit itself
-			return nil
-		}
-		if now, err := os.ReadFile(file); kept && err == nil && !bytes.Equal(now, squeezed) {
-			return nil // it was told meanwhile where to be throttled
-		}
-		return restore()
-	}, nil
+	return release, nil
 }
+
+// throttledAt is what cgroup v2 is told of where these resources are throttled.
+func throttledAt(r *specs.LinuxResources) string { return cmp.Or(r.Unified[memoryHigh], "max") }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // TestMemoryIsTakenBackOrKept has a process hold 16 MiB that cannot be taken from it, beside 16 MiB of files that can.
@@ -39,7 +41,14 @@ func TestMemoryIsTakenBackOrKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); pipe.Close(); _ = cmd.Wait() })
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		pipe.Close()
+		_ = cmd.Wait()
+		for deadline := time.Now().Add(20 * time.Second); os.Remove(dir) != nil && time.Now().Before(deadline); { // its children end in their own time
+			time.Sleep(time.Millisecond)
+		}
+	})
 	used := func() uint64 {
 		file := "memory.usage_in_bytes"
 		if tree.cfg.Unified {
@@ -71,11 +80,13 @@ func TestMemoryIsTakenBackOrKept(t *testing.T) {
 		return strings.TrimSpace(string(text))
 	}
 	before := limits()
+	of := func(mib int64) *specs.LinuxResources { return &specs.LinuxResources{Memory: memory(mib << 20)} }
+	had := of(128)
 	var full *InUse
-	if _, err := tree.Squeeze(p, "c", 8<<20); !errors.As(err, &full) || full.Usage <= 8<<20 || limits() != before {
+	if _, err := tree.Squeeze(p, "c", had, of(8)); !errors.As(err, &full) || full.Usage <= 8<<20 || limits() != before {
 		t.Errorf("below what is held: %v, and the limit is %s, was %s", err, limits(), before)
 	}
-	release, err := tree.Squeeze(p, "c", 24<<20)
+	release, err := tree.Squeeze(p, "c", had, of(24))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,10 +96,28 @@ func TestMemoryIsTakenBackOrKept(t *testing.T) {
 	if got := limits(); got != strconv.Itoa(24<<20) {
 		t.Errorf("meanwhile its limit is %s", got)
 	}
+	if tree.cfg.Unified { // an agent that was killed leaves it so, which the next one does not take for what there was
+		if _, err := tree.Squeeze(p, "c", had, of(8)); !errors.As(err, &full) || limits() != "max" {
+			t.Errorf("below what is held, again: %v, and the limit is %s", err, limits())
+		}
+	}
 	if err := release(false); err != nil || limits() != before {
 		t.Errorf("released: %v, and the limit is %s, was %s", err, limits(), before)
 	}
-	if _, err := tree.Squeeze(p, "gone", 24<<20); !errors.Is(err, fs.ErrNotExist) {
+	if release, err = tree.Squeeze(p, "c", had, of(24)); err == nil {
+		err = release(true)
+	}
+	after := strconv.Itoa(24 << 20)
+	if tree.cfg.Unified {
+		after = "max"
+	}
+	if err != nil || limits() != after {
+		t.Errorf("with its new limits: %v, and the limit is %s, want %s", err, limits(), after)
+	}
+	if _, err := tree.Squeeze(p, "c", had, of(256)); err != nil || limits() != after {
+		t.Errorf("to more than it had: %v, and the limit is %s, was %s", err, limits(), after)
+	}
+	if _, err := tree.Squeeze(p, "gone", had, of(24)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of one that is gone: %v", err)
 	}
 }

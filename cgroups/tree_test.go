@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -569,15 +570,31 @@ func TestMemoryIsProtectedOnV2(t *testing.T) {
 		t.Fatal(err)
 	}
 	const mib = 1 << 20
-	for file, want := range map[string]int{
+	want := func(figures map[string]uint64) {
+		t.Helper()
+		for file, want := range figures {
+			if got, err := readNumber(filepath.Join(tree.mount, file)); err != nil || got != want {
+				t.Errorf("%s: got %d, %v; want %d", file, got, err, want)
+			}
+		}
+	}
+	want(map[string]uint64{
 		"kubepods/podg/memory.min": 64 * mib, "kubepods/podg/memory.low": 0, "kubepods/podg/pids.max": 100,
 		"kubepods/burstable/podb/memory.low": 32 * mib, "kubepods/burstable/podb/memory.min": 0, "kubepods/burstable/podb/memory.high": 48 * mib,
 		"kubepods/memory.min": 96 * mib, "kubepods/memory.low": 32 * mib, "kubepods/burstable/memory.low": 32 * mib,
-	} {
-		if got, err := readNumber(filepath.Join(tree.mount, file)); err != nil || got != uint64(want) {
-			t.Errorf("%s: got %d, %v; want %d", file, got, err, want)
-		}
+	})
+	tree.cfg.ReserveMemory, tree.cfg.ThrottlingFactor = false, nil // the next agent
+	if err := tree.Ensure(b); err != nil {
+		t.Fatal(err)
 	}
+	want(map[string]uint64{
+		"kubepods/podg/memory.min": 64 * mib, "kubepods/burstable/podb/memory.low": 0, "kubepods/burstable/podb/memory.high": math.MaxInt64,
+		"kubepods/memory.min": 64 * mib, "kubepods/memory.low": 0, "kubepods/burstable/memory.low": 0,
+	})
+	if err := tree.Ensure(g); err != nil {
+		t.Fatal(err)
+	}
+	want(map[string]uint64{"kubepods/podg/memory.min": 0, "kubepods/memory.min": 0})
 }
 
 func TestV2WithoutTheMemoryControllerIsRefused(t *testing.T) {

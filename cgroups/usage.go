@@ -3,6 +3,7 @@ package cgroups
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"time"
@@ -26,7 +27,7 @@ type Usage struct {
 
 // Usage is what a container, or with no id the whole Pod, uses. A cgroup that is gone is an error that wraps fs.ErrNotExist.
 func (t *Tree) Usage(pod *v1.Pod, id string) (Usage, error) {
-	u, inactive, err := t.usage(t.path(pod, id))
+	u, inactive, err := t.usage(t.path(pod, id), nil)
 	if err != nil {
 		return Usage{}, fmt.Errorf("read usage of pod %s/%s, container %q: %w", pod.Namespace, pod.Name, id, asGone(err))
 	}
@@ -36,7 +37,7 @@ func (t *Tree) Usage(pod *v1.Pod, id string) (Usage, error) {
 
 // NodeUsage is what everything on the node uses. Its limit is what the node has.
 func (t *Tree) NodeUsage() (Usage, error) {
-	u, inactive, err := t.usage("/")
+	u, inactive, err := t.usage("/", nil)
 	if err != nil {
 		return Usage{}, fmt.Errorf("read usage of the node: %w", err)
 	}
@@ -56,20 +57,21 @@ func (t *Tree) NodeUsage() (Usage, error) {
 	return u, nil
 }
 
-// usage reads all but the working set, and how much of the memory are files that were not used lately.
-func (t *Tree) usage(group string) (u Usage, inactive uint64, err error) {
+// usage reads all but the working set, and how much of the memory are files that were not used lately. more may be other keys of
+// memory.stat.
+func (t *Tree) usage(group string, more map[string]*uint64) (u Usage, inactive uint64, err error) {
 	u.At = time.Now()
 	if t.cfg.Unified {
-		return t.unifiedUsage(u, group)
+		return t.unifiedUsage(u, group, more)
 	}
 	dir, swap := filepath.Join(t.mount, "memory", group), uint64(0)
 	err = errors.Join(
 		readInto(filepath.Join(t.mount, "cpuacct", group, "cpuacct.usage"), &u.CPU),
 		readInto(filepath.Join(dir, "memory.usage_in_bytes"), &u.Memory),
 		readInto(filepath.Join(dir, "memory.limit_in_bytes"), &u.Limit),
-		readKeys(filepath.Join(dir, "memory.stat"), map[string]*uint64{
+		readKeys(filepath.Join(dir, "memory.stat"), with(more, map[string]*uint64{
 			"total_rss": &u.RSS, "total_inactive_file": &inactive, "total_pgfault": &u.PageFaults, "total_pgmajfault": &u.MajorPageFaults,
-		}))
+		})))
 	if t.cfg.CountsSwap { // the figure is that of memory and swap together
 		err = errors.Join(err, readInto(filepath.Join(dir, "memory.memsw.usage_in_bytes"), &swap))
 		swap = less(swap, u.Memory)
@@ -79,13 +81,13 @@ func (t *Tree) usage(group string) (u Usage, inactive uint64, err error) {
 	return u, inactive, err
 }
 
-func (t *Tree) unifiedUsage(u Usage, group string) (_ Usage, inactive uint64, err error) {
+func (t *Tree) unifiedUsage(u Usage, group string, more map[string]*uint64) (_ Usage, inactive uint64, err error) {
 	dir, micro, swap := filepath.Join(t.mount, group), uint64(0), uint64(0)
 	err = errors.Join(
 		readKeys(filepath.Join(dir, "cpu.stat"), map[string]*uint64{"usage_usec": &micro}),
-		readKeys(filepath.Join(dir, "memory.stat"), map[string]*uint64{
+		readKeys(filepath.Join(dir, "memory.stat"), with(more, map[string]*uint64{
 			"anon": &u.RSS, "inactive_file": &inactive, "pgfault": &u.PageFaults, "pgmajfault": &u.MajorPageFaults,
-		}))
+		})))
 	if group != "/" { // which has no such files
 		err = errors.Join(err, readInto(filepath.Join(dir, "memory.current"), &u.Memory), readInto(filepath.Join(dir, "memory.max"), &u.Limit))
 		if t.cfg.CountsSwap {
@@ -95,6 +97,12 @@ func (t *Tree) unifiedUsage(u Usage, group string) (_ Usage, inactive uint64, er
 	}
 	u.CPU, u.Limit = micro*1000, limit(u.Limit)
 	return u, inactive, err
+}
+
+// with adds keys to others.
+func with(more, keys map[string]*uint64) map[string]*uint64 {
+	maps.Copy(keys, more)
+	return keys
 }
 
 // noLimit is above every limit; what the kernel says where there is none is above it (kubernetes/kubernetes

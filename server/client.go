@@ -100,6 +100,23 @@ func (c *Client) Healthy(ctx context.Context) error {
 	return err
 }
 
+// Drain has all Pods end and none begin, or be back, and answers how far that is.
+func (c *Client) Drain(ctx context.Context, on bool) (Drain, error) {
+	method := http.MethodDelete
+	if on {
+		method = http.MethodPost
+	}
+	var d Drain
+	answer, err := c.do(ctx, method, "/drain", nil)
+	if err == nil {
+		err = json.Unmarshal(answer, &d)
+	}
+	return d, err
+}
+
+// Drained answers whether the node is drained, and how many Pods still run.
+func (c *Client) Drained(ctx context.Context) (*Drain, error) { return ask[Drain](ctx, c, "/drain") }
+
 // Retry has everything that waits in a Pod tried at once. It returns when the
 // agent knows, not when it is done. [ErrNoPod] is where there is no such Pod.
 func (c *Client) Retry(ctx context.Context, pod types.NamespacedName) error {

@@ -41,7 +41,7 @@ import (
 // /attach/<namespace>/<pod>/<container> connects with the main process; without stdinOnce the end of the input detaches. POST or GET
 // /portForward/<namespace>/<pod> does the same with TCP ports of the Pod's loopback: SPDY, which may be inside of a WebSocket
 // (SPDY/3.1+portforward.k8s.io), or WebSocket with ?port=. Another path is a 404 and another method a 405, both
-// saying what there is.
+// saying what there is. POST /drain has all Pods of the node end, DELETE has them be back, and each, like GET, answers a [Drain].
 func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	paths := map[string]http.Handler{
@@ -52,6 +52,7 @@ func Handler(src Source, metrics prometheus.Gatherer) http.Handler {
 		"/metrics":   readOnly(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})),
 		"/retry":     retry(src),
 		"/shorten":   shorten(src),
+		"/drain":     drain(src),
 
 		"/node":             readOnly(nodeOf(src)),
 		"/stats/summary":    readOnly(summary(src)),
@@ -163,6 +164,31 @@ func retry(src Source) http.HandlerFunc {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+// Drain is whether the node is drained, and how many Pods still run.
+type Drain struct {
+	Drained bool `json:"drained"`
+	Running int  `json:"running"`
+}
+
+func drain(src Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPost, http.MethodDelete:
+			if err := src.Drain(r.Method == http.MethodPost); err != nil {
+				http.Error(w, err.Error(), codeOf(err))
+				return
+			}
+		case http.MethodGet, http.MethodHead:
+		default:
+			w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
+			http.Error(w, "the node is drained with POST, and resumed with DELETE", http.StatusMethodNotAllowed)
+			return
+		}
+		on, left := src.Drained()
+		writeJSON(w, Drain{on, left})
+	}
 }
 
 func shorten(src Source) http.HandlerFunc {

@@ -73,6 +73,15 @@ func (n node) Node(context.Context) *v1.Node {
 	return &v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: "edge"}}
 }
 
+func (n node) Drain(on bool) error {
+	if !on {
+		return errors.New("the disk is full")
+	}
+	return nil
+}
+
+func (n node) Drained() (bool, int) { return true, 3 }
+
 func (n node) Shorten(pod types.NamespacedName, grace time.Duration) error {
 	switch {
 	case pod.Name == "gone":
@@ -267,7 +276,10 @@ func TestHandler(t *testing.T) {
 		"a head is a get without a body":        {well, "HEAD", "/pods", 200, "application/json", "", ""},
 		"and those of cAdvisor":                 {well, "GET", "/metrics/cadvisor", 200, "text/plain", "# HELP container_memory_rss", "container_memory_rss 3"},
 		"the node is told":                      {well, "GET", "/node", 200, "application/json", `{"kind":"Node"`, `"name":"edge"`},
-		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /metrics/cadvisor, /metrics/resource, /node, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /serviceaccounts/{namespace}/{name}/token, /shorten, /stats/summary", ""},
+		"the node is drained":                   {well, "POST", "/drain", 200, "application/json", `{"drained":true,"running":3}`, ""},
+		"or cannot be resumed":                  {well, "DELETE", "/drain", 500, "text/plain", "the disk is full", ""},
+		"which takes these verbs":               {well, "PUT", "/drain", 405, "text/plain", "the node is drained with POST, and resumed with DELETE", ""},
+		"another path is told what there is":    {well, "GET", "/pod", 404, "text/plain", "there is no /pod here; there are /attach/{namespace}/{name}/{container}, /containerLogs/{namespace}/{name}/{container}, /drain, /events, /exec/{namespace}/{name}/{container}, /healthz, /manifests, /metrics, /metrics/cadvisor, /metrics/resource, /node, /objects, /objects/{resource}/{namespace}/{name}, /objects/{resource}/{namespace}/{name}/status, /pods, /pods/{namespace}/{name}/ephemeralcontainers, /portForward/{namespace}/{name}, /retry, /serviceaccounts/{namespace}/{name}/token, /shorten, /stats/summary", ""},
 		"the root is told what there is":        {well, "GET", "/", 404, "text/plain", "there is no / here", ""},
 		"another method is told how to":         {well, "POST", "/pods", 405, "text/plain", "/pods can only be read", "manifests"},
 		"nothing can be deleted":                {well, "DELETE", "/healthz", 405, "text/plain", "/healthz can only be read", ""},

@@ -43,6 +43,10 @@ type Source interface {
 	Resources(ctx context.Context) prometheus.Gatherer
 	// Containers tells what containers, Pods and the node use in more detail, as series.
 	Containers(ctx context.Context) prometheus.Gatherer
+	// Drain has all Pods end and none begin, or be back. The error is why that cannot be remembered.
+	Drain(on bool) error
+	// Drained says whether that is so, and how many Pods still run.
+	Drained() (on bool, left int)
 	// Retry has everything that waits in a Pod tried at once, and does not wait for what comes of it. Its error says that
 	// there is no such Pod, in full.
 	Retry(pod types.NamespacedName) error

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
-	"slices"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 )
@@ -17,7 +15,18 @@ import (
 // Resize is a container that runs and is to have the resources that its Pod says.
 type Resize struct {
 	Target
-	Given resource.Quantity // the limit of memory that it was given last; zero is none
+	Given    *v1.ResourceRequirements // what it has, or the most that it may have; nil where nobody knows
+	GivenPod *v1.ResourceRequirements // and its Pod
+}
+
+// had are the limits that it has, or the widest that it may have.
+func (r *Resize) had(cfg cgroups.Config) *specs.LinuxResources {
+	if r.Given == nil {
+		return &specs.LinuxResources{}
+	}
+	pod, c := *r.Pod, *r.Container
+	pod.Spec.Resources, c.Resources = r.GivenPod, *r.Given
+	return cgroups.Resized(&pod, &c, cfg)
 }
 
 // Resize gives containers that run the resources that their Pod says, and answers which of them have got them, also beside an
@@ -32,7 +41,7 @@ func (n *Node) Resize(ctx context.Context, t Target, containers []Resize, after 
 	if err != nil {
 		return nil, fmt.Errorf("cannot decrease memory limits: %w", err)
 	}
-	defer func() { err = errors.Join(err, release(err == nil)) }()
+	defer func() { err = errors.Join(err, release(len(given))) }()
 	for _, c := range containers {
 		if err := n.Runtime.Update(ctx, c.ID(), cgroups.Resized(t.Pod, c.Container, n.Cgroups.Config())); err != nil {
 			return given, err
@@ -44,55 +53,44 @@ func (n *Node) Resize(ctx context.Context, t Target, containers []Resize, after 
 
 // narrow gives the Pod's cgroup the limits of a later version, which may be lower.
 func (n *Node) narrow(before, after *v1.Pod) error {
-	limit := func(pod *v1.Pod) int64 {
-		if m := cgroups.PodResources(pod, n.Cgroups.Config()).Memory; m != nil {
-			return *m.Limit
-		}
-		return math.MaxInt64
+	cfg := n.Cgroups.Config()
+	gets := cgroups.PodResources(after, cfg)
+	release, err := n.Cgroups.Squeeze(after, "", cgroups.PodResources(before, cfg), gets)
+	if full := (*cgroups.InUse)(nil); errors.As(err, &full) {
+		return fmt.Errorf("cannot decrease memory limits: attempting to set pod memory limit (%d) below current usage (%d)", *gets.Memory.Limit, full.Usage)
 	}
-	release := func(bool) error { return nil }
-	if now := limit(after); now < limit(before) {
-		var err error
-		release, err = n.Cgroups.Squeeze(after, "", now)
-		if full := (*cgroups.InUse)(nil); errors.As(err, &full) {
-			return fmt.Errorf("cannot decrease memory limits: attempting to set pod memory limit (%d) below current usage (%d)", now, full.Usage)
-		}
-		if err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	err := n.Cgroups.Ensure(after)
+	err = n.Cgroups.Ensure(after)
 	return errors.Join(err, release(err == nil))
 }
 
-// squeeze has the kernel take back the memory of containers above limits that are lower than before. release ends that: kept says
-// whether the limits are set by now.
-func (n *Node) squeeze(pod *v1.Pod, containers []Resize) (release func(kept bool) error, err error) {
+// squeeze has the kernel take back the memory of containers above limits that are lower than before. release ends that: so many of the
+// containers, the first ones, have their limits by now.
+func (n *Node) squeeze(pod *v1.Pod, containers []Resize) (release func(given int) error, err error) {
 	var all []func(bool) error
-	release = func(kept bool) error {
+	release = func(given int) error {
 		var errs []error
-		for _, one := range slices.Backward(all) {
-			errs = append(errs, one(kept))
+		for i, one := range all {
+			errs = append(errs, one(i < given))
 		}
 		return errors.Join(errs...)
 	}
 	for _, c := range containers {
-		memory := cgroups.Resized(pod, c.Container, n.Cgroups.Config()).Memory
-		if memory == nil || !c.Given.IsZero() && c.Given.Value() <= *memory.Limit {
-			continue
-		}
-		limit := *memory.Limit
-		one, err := n.Cgroups.Squeeze(pod, c.ID(), limit)
-		if full := (*cgroups.InUse)(nil); errors.As(err, &full) {
-			err = fmt.Errorf("attempting to set container %q memory limit (%d) below current usage (%d)", c.Container.Name, limit, full.Usage)
-		}
+		gets := cgroups.Resized(pod, c.Container, n.Cgroups.Config())
+		one, err := n.Cgroups.Squeeze(pod, c.ID(), c.had(n.Cgroups.Config()), gets)
+		full := (*cgroups.InUse)(nil)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it has ended
+			one = func(bool) error { return nil }
+		case errors.As(err, &full):
+			err = fmt.Errorf("attempting to set container %q memory limit (%d) below current usage (%d)", c.Container.Name, *gets.Memory.Limit, full.Usage)
+			return nil, errors.Join(err, release(0))
 		case err != nil:
-			return nil, errors.Join(err, release(false))
-		default:
-			all = append(all, one)
+			return nil, errors.Join(err, release(0))
 		}
+		all = append(all, one)
 	}
 	return release, nil
 }

@@ -92,7 +92,7 @@ var errSkip = errors.New("skipped")
 // PODKEEPER_TEST_BINARY (podkeeper), PODKEEPER_TEST_IMAGES (a folder with demo.tar), PODKEEPER_TEST_KUBECTL,
 // PODKEEPER_TEST_PROMETHEUS (one that can discover Pods, as Debian's cannot), PODKEEPER_TEST_K9S,
 // PODKEEPER_TEST_CONTAINERD (a folder with another containerd and its shim). PODKEEPER_TEST_SLOW multiplies how long things
-// may take; PODKEEPER_TEST_CGROUP_DRIVER is the nodes' cgroupDriver.
+// may take; PODKEEPER_TEST_CGROUP_DRIVER is the nodes' cgroupDriver; PODKEEPER_NODE=disposable allows to give the host swap.
 func openLab() error {
 	if testing.Short() {
 		return fmt.Errorf("%w: -short is set", errSkip)

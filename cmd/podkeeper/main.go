@@ -45,6 +45,7 @@ Containers run on while the agent is stopped or restarted.
   podkeeper logs POD               what its container has written
   podkeeper validate FILE...       check manifests without running anything
   podkeeper retry POD              try at once what waits: a restart, an image
+  podkeeper drain                  end all Pods for maintenance; resume brings them back
   podkeeper doctor                 check whether Pods can run on this host
   podkeeper kubectl ARGS...        kubectl, on this node
   podkeeper kubeconfig             what another kubectl needs for it
@@ -56,7 +57,7 @@ func command() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(agentCommand(), podsCommand(), nodeCommand(), logsCommand(), validateCommand(), retryCommand(), doctorCommand(),
+	root.AddCommand(agentCommand(), podsCommand(), nodeCommand(), logsCommand(), validateCommand(), retryCommand(), drainCommand(), resumeCommand(), doctorCommand(),
 		kubectlCommand(), kubeconfigCommand(), purgeCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root

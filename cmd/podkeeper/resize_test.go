@@ -9,8 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/podkeeper/podkeeper/cgroups"
 )
 
 // resizeManifest is a Pod whose container counts, and is limited to so much CPU and memory, which it asks for, too; and one that has
@@ -45,7 +48,14 @@ spec:
 // levels up.
 func (n *node) limited(pid, up int, quota, memory int) {
 	n.t.Helper()
-	n.eventually(fmt.Sprintf("the cgroup %d above process %d has %dm and %d MiB", up, pid, quota, memory), func() error {
+	n.hasLimits(pid, up, map[string]int{"cpu": quota * 100, "memory": memory << 20})
+}
+
+// hasLimits compares the quota, in microseconds of a period, and the memory limit, in bytes.
+func (n *node) hasLimits(pid, up int, want map[string]int) {
+	n.t.Helper()
+	names := map[string]string{"cpu.cfs_quota_us": "cpu", "cpu.max": "cpu", "memory.limit_in_bytes": "memory", "memory.max": "memory"}
+	n.eventually(fmt.Sprintf("the cgroup %d above process %d has %v", up, pid, want), func() error {
 		groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 		if err != nil {
 			return stop(err)
@@ -57,15 +67,16 @@ func (n *node) limited(pid, up int, quota, memory int) {
 			for range up {
 				group = filepath.Dir(group)
 			}
-			for _, name := range []string{"cpu.cfs_quota_us", "cpu.max", "memory.limit_in_bytes", "memory.max"} {
+			for name, of := range names {
 				if text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", parts[1], group, name)); err == nil {
-					found[name], _, _ = strings.Cut(strings.TrimSpace(string(text)), " ")
+					found[of], _, _ = strings.Cut(strings.TrimSpace(string(text)), " ")
 				}
 			}
 		}
-		cpu, limit := found["cpu.cfs_quota_us"]+found["cpu.max"], found["memory.limit_in_bytes"]+found["memory.max"]
-		if cpu != strconv.Itoa(quota*100) || limit != strconv.Itoa(memory<<20) {
-			return fmt.Errorf("it has %v", found)
+		for of, limit := range want {
+			if found[of] != strconv.Itoa(limit) {
+				return fmt.Errorf("it has %v", found)
+			}
 		}
 		return nil
 	})
@@ -128,9 +139,12 @@ func TestResize(t *testing.T) {
 	pod = restarted(2)
 	n.limited(app, 0, 50, 16)
 	n.limited(app, 1, 100, 32)
-	if lines := n.logLines(pod, "stubborn", 2); !slices.Equal(lines, []string{"began with 16"}) {
-		t.Errorf("stubborn says %q", lines)
-	}
+	n.eventually("stubborn says what it has", func() error {
+		if lines := n.logLines(pod, "stubborn", 2); !slices.Equal(lines, []string{"began with 16"}) {
+			return fmt.Errorf("it says %q", lines)
+		}
+		return nil
+	})
 	if s := containerStatus(pod, "app"); s.RestartCount != 0 {
 		t.Errorf("app was restarted: %+v", s)
 	}
@@ -166,6 +180,92 @@ func resizeTold(p *v1.Pod) string {
 		}
 	}
 	return strings.Join(all, ", ")
+}
+
+// TestAPodThatHasMoreThanItsContainers has an init container leave 20 MiB to the Pod, in a volume: the other container has its lower limit,
+// and keeps it, and the Pod has its own when the volume is empty.
+func TestAPodThatHasMoreThanItsContainers(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	manifest := func(memory string) string {
+		resources := "    resources: {limits: {cpu: 100m, memory: " + memory + "}}\n    volumeMounts: [{name: hoard, mountPath: /hoard}]\n"
+		init := fmt.Sprintf("  - name: hoarder\n    image: %s\n    command: [dd, if=/dev/zero, of=/hoard/x, bs=1M, count=20]\n", image)
+		return simple("heir", forever, "  initContainers:\n"+init+resources+"  volumes: [{name: hoard, emptyDir: {medium: Memory}}]") + resources
+	}
+	n.apply("heir.yaml", manifest("64Mi"))
+	app := n.pid(n.awaitReady("heir"), "app")
+	n.apply("heir.yaml", manifest("16Mi"))
+	pod := n.await("heir", "keeps its memory", func(p *v1.Pod) bool { return resizeTold(p) == "PodResizeInProgress Error" })
+	if got := condition(pod, v1.PodResizeInProgress).Message; !strings.HasPrefix(got, "cannot decrease memory limits: attempting to set pod memory limit (16777216) below current usage (2") || strings.Contains(got, "\n") {
+		t.Errorf("%q", got)
+	}
+	if got := containerStatus(pod, "app").Resources.Limits.Memory().String(); got != "16Mi" {
+		t.Errorf("its container is told to have %s", got)
+	}
+	n.limited(app, 0, 100, 16)
+	n.limited(app, 1, 100, 64)
+	if err := os.Remove(fmt.Sprintf("/proc/%d/root/hoard/x", app)); err != nil {
+		t.Fatal(err)
+	}
+	pod = n.await("heir", "is resized", func(p *v1.Pod) bool { return resizeTold(p) == "" })
+	n.limited(app, 0, 100, 16)
+	n.limited(app, 1, 100, 16)
+	if s := containerStatus(pod, "app"); s.RestartCount != 0 || n.pid(pod, "app") != app {
+		t.Errorf("it was restarted: %+v", s)
+	}
+}
+
+// TestABusyContainerIsResized gives a container that would use a whole CPU more and less of one: the same process uses as much as it may,
+// and is throttled beyond.
+func TestABusyContainerIsResized(t *testing.T) {
+	t.Parallel()
+	n := launch(t)
+	manifest := func(milliCPU int) string {
+		return simple("busy", "while :; do :; done") + fmt.Sprintf("    resources: {requests: {cpu: 50m}, limits: {cpu: %dm}}\n", milliCPU)
+	}
+	n.apply("busy.yaml", manifest(200))
+	pod := n.awaitReady("busy")
+	pid, id := n.pid(pod, "app"), strings.TrimPrefix(containerStatus(pod, "app").ContainerID, "containerd://")
+	tree, err := cgroups.Open(cgroups.Config{Root: n.cgroup(), Driver: cgroups.Driver(os.Getenv("PODKEEPER_TEST_CGROUP_DRIVER"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() (cgroups.Detail, error) {
+		d, err := tree.Detail(pod, id)
+		if err != nil {
+			return d, stop(err)
+		}
+		return d, nil
+	}
+	for _, milliCPU := range []uint64{200, 400, 100} {
+		n.apply("busy.yaml", manifest(int(milliCPU)))
+		for up := range 2 {
+			n.hasLimits(pid, up, map[string]int{"cpu": int(milliCPU) * 100})
+		}
+		// Counted in periods, for on a busy machine a second has fewer of them.
+		n.eventually(fmt.Sprintf("it uses %d thousandths of a CPU", milliCPU), func() error {
+			before, err := look()
+			if err != nil {
+				return err
+			}
+			after := before
+			for err == nil && after.Periods < before.Periods+12 {
+				time.Sleep(100 * time.Millisecond)
+				after, err = look()
+			}
+			if err != nil {
+				return err
+			}
+			used := (after.CPU - before.CPU) / (after.Periods - before.Periods) / 100_000 // nanoseconds of periods of 100 ms
+			if used < milliCPU*9/10 || used > milliCPU*11/10 || after.ThrottledPeriods == before.ThrottledPeriods {
+				return fmt.Errorf("it uses %d thousandths and is throttled in %d periods", used, after.ThrottledPeriods-before.ThrottledPeriods)
+			}
+			return nil
+		})
+	}
+	if pod := n.awaitReady("busy"); containerStatus(pod, "app").RestartCount != 0 || n.pid(pod, "app") != pid {
+		t.Errorf("it was restarted: %+v", pod.Status)
+	}
 }
 
 // TestResizeIsCutOff kills the agent again and again while a Pod is resized: in the end it has what its manifest says, and nothing was

@@ -106,6 +106,11 @@ func TestRuntimeClasses(t *testing.T) {
 	if q := heavy.Spec.Overhead.Memory().String(); q != "16Mi" || heavy.Spec.NodeSelector["kubernetes.io/os"] != "linux" || len(heavy.Spec.Tolerations) != 1 {
 		t.Errorf("it is told to have an overhead of %s, %v and %v", q, heavy.Spec.NodeSelector, heavy.Spec.Tolerations)
 	}
+	n.apply("heavy.yaml", simple("heavy", forever, "  runtimeClassName: heavy")+strings.Replace(limit, "100m", "200m", 1))
+	n.limited(n.pid(heavy, "app"), 0, 200, 32)
+	n.limited(n.pid(heavy, "app"), 1, 250, 48)
+	n.apply("heavy.yaml", simple("heavy", forever, "  runtimeClassName: heavy")+limit)
+	n.limited(n.pid(heavy, "app"), 1, 150, 48)
 	n.apply("class.yaml", runtimeClassFile("heavy", "unheard-of", "scheduling: {nodeSelector: {disk: ssd}}\n"))
 	n.apply("another.yaml", simple("another", forever, "  runtimeClassName: heavy"))
 	n.heldFor("another", "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector; its labels are ")

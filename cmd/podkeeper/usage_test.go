@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -85,13 +86,21 @@ func TestUsageIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, series := range []string{
-		`container_cpu_usage_seconds_total\{container="app",cpu="total",id="/pkt[^"]*/pod` + string(busy.UID) + `/[0-9a-f]{64}",image="podkeeper.local/demo:v1",name="[0-9a-f]{64}",namespace="default",pod="busy"\} [0-9.e+]+ [0-9]{13}`,
-		`container_memory_working_set_bytes\{container="",id="/pkt[^"]*/pod` + string(busy.UID) + `",image="",name="",namespace="default",pod="busy"\} `,
+	group, scope := "/pkt[^\"]*/pod"+string(busy.UID), "/[0-9a-f]{64}"
+	if n.systemd() {
+		group, scope = "/pkt[^\"]*-pod"+strings.ReplaceAll(string(busy.UID), "-", "_")+`\.slice`, `/cri-containerd-[0-9a-f]{64}\.scope`
+	}
+	all := []string{
+		`container_cpu_usage_seconds_total\{container="app",cpu="total",id="` + group + scope + `",image="podkeeper.local/demo:v1",name="[0-9a-f]{64}",namespace="default",pod="busy"\} [0-9.e+]+ [0-9]{13}`,
+		`container_memory_working_set_bytes\{container="",id="` + group + `",image="",name="",namespace="default",pod="busy"\} `,
 		`container_network_receive_bytes_total\{container="",id="[^"]*",image="",interface="eth0",name="",namespace="default",pod="busy"\} `,
 		`container_cpu_cfs_periods_total\{container="app",`, `container_processes\{container="idle",.*\} 1 `, `container_threads\{container="idle",.*\} 1 `,
 		`container_spec_cpu_period\{container="app",.*\} 100000`, `container_cpu_usage_seconds_total\{container="",cpu="total",id="/",`, "machine_cpu_cores ", "container_scrape_error 0",
-	} {
+	}
+	if _, err := os.ReadFile("/proc/pressure/cpu"); err == nil && unified() {
+		all = append(all, `container_pressure_cpu_waiting_seconds_total\{container="app",`, `container_pressure_memory_stalled_seconds_total\{container="",`)
+	}
+	for _, series := range all {
 		if !regexp.MustCompile("(?m)^" + series).MatchString(text) {
 			t.Errorf("%s is not in %s", series, text)
 		}

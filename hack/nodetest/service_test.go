@@ -181,7 +181,7 @@ func TestServiceRunsNoPodAnewForAConfiguration(t *testing.T) {
 	h.onePodOfEachClass()
 	before, pid, installed := h.instances(), h.property("MainPID"), h.read(configFile)
 	defer func() { h.reload(installed+"\n", "agent starts anew") }()
-	h.reload(installed+"\npodPidsLimit: 3\n", "podPidsLimit: not supported: remove it")
+	h.reload(installed+"\ncontentType: application/json\n", "contentType: not supported: remove it")
 	h.reload(installed+"\ncontainerLogMaxFiles: 3\n", "agent starts anew")
 	h.eventually("what ran is taken over", func() error {
 		_, err := h.pods()

@@ -29,9 +29,10 @@ const (
 	exitLimit = 30 * time.Second
 )
 
-// kernelArguments make emulation bearable: no mitigations, no randomness, no clock checks. A panic ends the machine.
+// kernelArguments make emulation bearable: no mitigations, no randomness, no clock checks. A panic ends the machine. Pressure is told of
+// (psi), which Debian's kernel leaves out unless it is asked for.
 const kernelArguments = "console=ttyS0 panic=-1 quiet mitigations=off init_on_alloc=0 norandmaps nokaslr " +
-	"rcupdate.rcu_expedited=1 apparmor=0 audit=0 nowatchdog no_timer_check tsc=reliable clocksource=tsc"
+	"rcupdate.rcu_expedited=1 apparmor=0 audit=0 psi=1 nowatchdog no_timer_check tsc=reliable clocksource=tsc"
 
 // An accelerator is how qemu runs the guest's code.
 type accelerator string
