@@ -26,7 +26,7 @@ import (
 
 const purgeLong = `End all Pods of this host, and remove what podkeeper has made on it: volumes, those of
 claims too, images, logs, records, certificates, cgroups and the built-in network.
-Pods have their grace period to end. Manifests and the configuration stay.
+Nothing else in its folders is removed. Pods have their grace period to end. Manifests and the configuration stay.
 
 No agent may run: systemctl disable --now podkeeper podkeeper-api.socket. The flags
 are those of that agent. Where purge is cut off, run it again.`
@@ -85,7 +85,7 @@ func purge(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	case len(n.Folders()) > 0:
 		return fmt.Errorf("containerd does not answer, and Pods run in it: start it, and purge then: %w", err)
 	}
-	if err := errors.Join(n.Network.Destroy(), n.Cgroups.Prune(), removeTree(f.rootDir), removeTree(f.runDir)); err != nil {
+	if err := errors.Join(n.Network.Destroy(), n.Cgroups.Prune(), removeFrom(f.rootDir, inRootDir), removeFrom(f.runDir, inRunDir)); err != nil {
 		return err
 	}
 	return removeEmpty(f.logsDir, filepath.Join(filepath.Dir(f.logsDir), "containers"))
@@ -194,8 +194,16 @@ func (l *last) left(ctx context.Context) (pods []string, more bool, err error) {
 	return pods, more, nil
 }
 
-// removeTree removes a folder, but nothing that is mounted in it. One that is a mount itself is emptied.
-func removeTree(dir string) error {
+// What an agent makes in its root directory and in its run directory. All else in them is somebody else's, as where a
+// flag is mistyped: seccomp profiles of the root directory, too.
+var (
+	inRootDir = []string{"pods", "claims", "manifests", "objects", "pki", "kubeconfig", "image_manager", "drained", "identity"}
+	inRunDir  = []string{"pods", "netns", "network", "manifests", "api", "purge", "podkeeper.sock", "podkeeper-api.sock"}
+)
+
+// removeFrom removes what has these names in a folder, and the folder where nothing is left in it then. What is mounted
+// below it is not podkeeper's and makes it fail, with nothing removed.
+func removeFrom(dir string, names []string) error {
 	real, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -212,17 +220,13 @@ func removeTree(dir string) error {
 			return fmt.Errorf("remove %s: %s is mounted in it: unmount that, and purge again", dir, m.Mountpoint)
 		}
 	}
-	entries, err := os.ReadDir(real)
-	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(real, e.Name())))
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(real, name)))
 	}
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
-	if len(mounts) > 0 {
-		return nil
-	}
-	return os.RemoveAll(dir)
+	return removeEmpty(dir)
 }
 
 // removeEmpty removes folders that nobody else has anything in.

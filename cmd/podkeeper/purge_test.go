@@ -70,6 +70,15 @@ func TestPurgeLeavesNothing(t *testing.T) {
 	if out, err := purgeWith(flags, "--yes"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	if left, err := os.ReadDir(n.path("root")); err != nil || len(left) != 1 || left[0].Name() != "mounted" {
+		t.Errorf("beside what podkeeper has not made: %v, %v", left, err)
+	}
+	if err := os.Remove(mounted); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := purgeWith(flags, "--yes"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	if err := errors.Join(n.leftovers(), n.nothingIn("root", "run", "logs", "containers")); err != nil {
 		t.Error(err)
 	}
