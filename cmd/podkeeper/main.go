@@ -48,7 +48,8 @@ Containers run on while the agent is stopped or restarted.
   podkeeper drain                  end all Pods for maintenance; resume brings them back
   podkeeper doctor                 check whether Pods can run on this host
   podkeeper kubectl ARGS...        kubectl, on this node
-  podkeeper kubeconfig             what another kubectl needs for it`
+  podkeeper kubeconfig             what another kubectl needs for it
+  podkeeper purge                  end all Pods, and remove every trace`
 
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -57,7 +58,7 @@ func command() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(agentCommand(), podsCommand(), nodeCommand(), logsCommand(), validateCommand(), retryCommand(), drainCommand(), resumeCommand(), doctorCommand(),
-		kubectlCommand(), kubeconfigCommand(), versionCommand())
+		kubectlCommand(), kubeconfigCommand(), purgeCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root
 }
