@@ -197,7 +197,7 @@ func (l *last) left(ctx context.Context) (pods []string, more bool, err error) {
 // What an agent makes in its root directory and in its run directory. All else in them is somebody else's, as where a
 // flag is mistyped: seccomp profiles of the root directory, too.
 var (
-	inRootDir = []string{"pods", "claims", "manifests", "objects", "pki", "kubeconfig", "image_manager", "drained", "identity"}
+	inRootDir = []string{"pods", "claims", "manifests", "objects", "pki", "kubeconfig", "image_manager", "drained", "purge", "identity"}
 	inRunDir  = []string{"pods", "netns", "network", "manifests", "api", "purge", "podkeeper.sock", "podkeeper-api.sock"}
 )
 
