@@ -70,7 +70,7 @@ func containerd() (string, error) {
 
 // agent is the agent on a folder of manifests.
 func agent(socket, manifests string, more ...string) *exec.Cmd {
-	args := []string{"agent", "--pod-manifest-path", manifests, "--root-dir", rootDir, "--run-dir", runDir,
+	args := []string{"agent", "--config", "hack/demo/config.yaml", "--pod-manifest-path", manifests, "--root-dir", rootDir, "--run-dir", runDir,
 		"--pod-logs-dir", filepath.Join(rootDir, "logs"), "--container-runtime-endpoint", "unix://" + socket,
 		"--containerd-namespace", namespace, "--image-dir", filepath.Join(rootDir, "images"), "--cni-conf-dir", filepath.Join(rootDir, "net.d")}
 	cmd := exec.Command("bin/podkeeper", append(args, more...)...)
