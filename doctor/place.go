@@ -52,7 +52,7 @@ func (h Host) api(program string) Finding {
 // disks looks at each file system that these folders, one of them that of images, are, or will be, on.
 func (h Host) disks(images string, others ...string) []Finding {
 	const name = "disk"
-	folders := append(others, images)
+	folders := slices.Concat(others, []string{images})
 	var findings []Finding
 	var devices []uint64
 	on := map[uint64][]string{}
