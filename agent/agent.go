@@ -102,20 +102,7 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.evictor.workers, a.evictor.rule, a.evictor.changed, a.evictor.reclaim = a.all, a.Rule, a.notePressure, a.makeRoom
 	a.heart.under = a.evictor.conditions
 	a.drain = openDrain(filepath.Join(n.RootDir, "drained"))
-	a.pressed = func(pod *v1.Pod) Ruling {
-		if r := a.drain.hold(); r.Verdict != Admitted {
-			return r
-		}
-		return a.evictor.hold(pod)
-	}
-	a.sources.drained = func(pod *v1.Pod) Ruling {
-		if w := a.named(key(pod)); w != nil {
-			if now := w.published.Load(); now != nil && isTerminal(now.Status.Phase) {
-				return Ruling{} // it would begin anew afterwards
-			}
-		}
-		return a.drain.rule(pod)
-	}
+	a.pressed, a.sources.drained = a.mayBegin, a.mayStay
 	a.registry.MustRegister(a.images.counted, a.evictor.counted)
 	if cfg.AtRest != nil {
 		a.rest = time.AfterFunc(restAfter, func() {

@@ -14,7 +14,7 @@ var exceeded = Ruling{Verdict: Evicted, Reason: "DeadlineExceeded", Message: "Po
 // the Pod's start, whatever its containers do.
 func (w *worker) deadline(now time.Time) time.Time {
 	seconds, phase := w.inst.Pod.Spec.ActiveDeadlineSeconds, w.inst.Status.Phase
-	if seconds == nil || w.inst.rebuilt || w.inst.Ending != nil || phase == v1.PodSucceeded || phase == v1.PodFailed {
+	if seconds == nil || w.inst.rebuilt || w.inst.Ending != nil || isTerminal(phase) {
 		return time.Time{}
 	}
 	at := w.inst.Pod.CreationTimestamp.Add(time.Duration(*seconds) * time.Second)

@@ -38,6 +38,7 @@
 //	images.go    images that nobody needs
 //	drain.go     the end of all Pods for maintenance
 //	eviction.go  Pods that have to go because they, or the node, have run out of something
+//	pressure.go  how the node tells that it has run out of something, and what is removed before Pods are
 //	ended.go     Pods of an API that have ended, when there are too many
 //	worker.go    the loop of one Pod
 //	instance.go  what is remembered of a Pod across restarts of the agent

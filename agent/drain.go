@@ -149,10 +149,20 @@ func (a *Agent) keepDrained(ctx context.Context) {
 	}
 }
 
-// stillStanding are the Pods that have begun and not ended.
-func (r *roster) stillStanding() []*v1.Pod {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	standing, _ := r.standing()
-	return standing
+// mayBegin says whether a Pod may begin on the node as it is now.
+func (a *Agent) mayBegin(pod *v1.Pod) Ruling {
+	if r := a.drain.hold(); r.Verdict != Admitted {
+		return r
+	}
+	return a.evictor.hold(pod)
+}
+
+// mayStay says whether a Pod that is wanted may stay.
+func (a *Agent) mayStay(pod *v1.Pod) Ruling {
+	if w := a.named(key(pod)); w != nil {
+		if now := w.published.Load(); now != nil && isTerminal(now.Status.Phase) {
+			return Ruling{} // it would begin anew afterwards
+		}
+	}
+	return a.drain.rule(pod)
 }

@@ -263,7 +263,7 @@ func (a *Agent) wantedImages() (names []string, known bool) {
 // isOver says whether the Pod has ended for good.
 func (w *worker) isOver() bool {
 	pod := w.published.Load()
-	return pod != nil && reclaim.Over(pod) && !comesBack(w, pod)
+	return pod != nil && isTerminal(pod.Status.Phase) && !comesBack(w, pod)
 }
 
 // imagesOf are the images of a Pod's containers and volumes.

@@ -29,27 +29,23 @@ func (a *Agent) judged(id objects.ID, body []byte, dryRun bool) ([]byte, error) 
 	}
 	now := typedOf(id, fields)
 	var was metav1.Object
-	kept, err := a.objects.Get(id)
-	if err == nil {
+	kept, missing := a.objects.Get(id)
+	if missing == nil {
 		was = typedOf(id, kept.Content)
 	}
 	if now == nil || objects.Ending(kept.Content) {
 		return body, nil
 	}
+	var err error
 	switch o := now.(type) {
 	case *v1.Pod:
-		switch before, _ := was.(*v1.Pod); {
-		case before == nil:
+		if before, _ := was.(*v1.Pod); before == nil {
 			now, err = a.give(fields, o)
-		case isResized(o, before):
+		} else if isResized(o, before) {
 			err = a.sources.policy().limits[id.Namespace].Check(o)
-		default:
-			err = nil
 		}
 	case *v1.PersistentVolumeClaim:
 		err = a.sources.policy().limits[id.Namespace].CheckClaim(o)
-	default:
-		err = nil
 	}
 	if err == nil && (was == nil || countsAnew(now, was)) {
 		err = a.promise(id, now, was, !dryRun)

@@ -86,9 +86,8 @@ func (a *Agent) completeSpec(fields, was map[string]any) {
 // completePriority writes what a Pod's class comes to into one that is made, and keeps it in an edit. Where there is no such class,
 // or it comes to something else, nothing is kept: the Pod waits for it.
 func (a *Agent) completePriority(spec, was map[string]any) {
-	fields := []string{"priorityClassName", "priority", "preemptionPolicy"}
 	if before, ok := was["spec"].(map[string]any); ok {
-		for _, field := range fields[1:] {
+		for _, field := range []string{"priority", "preemptionPolicy"} {
 			if spec[field] == nil && before[field] != nil {
 				spec[field] = before[field]
 			}

@@ -43,7 +43,7 @@ func (w *worker) resize() time.Time {
 // grantResources grants the resources that are wanted where the node has room for them.
 func (w *worker) grantResources() {
 	pending := status.Fault{}
-	switch wanted := w.desired(); {
+	switch wanted := w.inst.desired(); {
 	case w.inst.Wanted != nil:
 		if pending.Reason, pending.Message = w.reallot(w, wanted, w.room()); pending.Reason == "" {
 			w.granted(wanted)
@@ -52,14 +52,12 @@ func (w *worker) grantResources() {
 		w.reallot(w, wanted, nil)
 	}
 	if pending.Reason != "" && pending.Reason != w.pending.Reason {
-		w.tellResize(v1.EventTypeWarning, "Resize"+pending.Reason, "Pod resize "+pending.Reason, w.desired(), pending.Message)
+		w.tellResize(v1.EventTypeWarning, "Resize"+pending.Reason, "Pod resize "+pending.Reason, w.inst.desired(), pending.Message)
 	}
 	w.pending = pending
 }
 
 // desired is the Pod with the resources that are wanted for it.
-func (w *worker) desired() *v1.Pod { return w.inst.desired() }
-
 func (i *instance) desired() *v1.Pod {
 	if i.Wanted == nil {
 		return i.Pod
@@ -91,22 +89,7 @@ func (w *worker) giveResources() (next time.Time) {
 	if at := w.retryAt(resizeLane); at.After(time.Now()) {
 		return at
 	}
-	var those []node.Resize
-	settled := true
-	for _, c := range plan.Containers(w.inst.Pod) {
-		rec := w.inst.Containers[c.Name]
-		switch {
-		case rec.Uncleaned || rec.Exit != nil && !rec.Cleaned || rec.runs() && rec.restartsFor(w.inst.Pod, c):
-			settled = false
-		case rec.runs() && (!rec.has(w.inst.Pod, c) || slices.Contains(w.inst.Resizing.Begun, c.Name)):
-			given := node.Resize{Target: w.target(c.Name), Given: rec.Given, GivenPod: rec.GivenPod}
-			if of := w.inst.Resizing; slices.Contains(of.Begun, c.Name) {
-				most := of.Most.Containers[c.Name]
-				given.Given, given.GivenPod = &most, of.Most.Pod
-			}
-			those = append(those, given)
-		}
-	}
+	those, settled := w.toResize()
 	if w.widened && len(those) == 0 && !settled {
 		return next // until that is gone
 	}
@@ -148,6 +131,26 @@ func (w *worker) giveResources() (next time.Time) {
 		},
 	}
 	return next
+}
+
+// toResize are the containers that run, and may have other resources than the Pod gives them. settled is that they are all that is
+// left that does.
+func (w *worker) toResize() (those []node.Resize, settled bool) {
+	settled = true
+	of := w.inst.Resizing
+	for _, c := range plan.Containers(w.inst.Pod) {
+		rec, begun := w.inst.Containers[c.Name], slices.Contains(of.Begun, c.Name)
+		switch {
+		case rec.Uncleaned || rec.Exit != nil && !rec.Cleaned || rec.runs() && rec.restartsFor(w.inst.Pod, c):
+			settled = false
+		case rec.runs() && begun:
+			most := of.Most.Containers[c.Name]
+			those = append(those, node.Resize{Target: w.target(c.Name), Given: &most, GivenPod: of.Most.Pod})
+		case rec.runs() && !rec.has(w.inst.Pod, c):
+			those = append(those, node.Resize{Target: w.target(c.Name), Given: rec.Given, GivenPod: rec.GivenPod})
+		}
+	}
+	return those, settled
 }
 
 // noteGiven records which containers have the resources that a version of the Pod gives them.
@@ -219,7 +222,7 @@ func most(a, b manifests.Resources) manifests.Resources {
 	return both
 }
 
-// atMost are resources that have room for both of two: a limit that one of them lacks is none
+// atMost are resources that have room for both of two: a limit that one of them lacks is none.
 func atMost(a, b *v1.ResourceRequirements) *v1.ResourceRequirements {
 	if a == nil || b == nil {
 		return nil

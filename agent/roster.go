@@ -296,6 +296,14 @@ func (r *roster) standing() ([]*v1.Pod, admit.Amounts) {
 	return out, taken
 }
 
+// stillStanding are the Pods that have begun and not ended.
+func (r *roster) stillStanding() []*v1.Pod {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	standing, _ := r.standing()
+	return standing
+}
+
 // reallot has an instance that is there take what it asks for by now, where the node has that, and answers v1.PodResizePending's
 // reason and message where not: then it waits, and what it waits for is nobody else's who begins.
 func (r *roster) reallot(w *worker, pod *v1.Pod, has admit.Amounts) (reason, message string) {

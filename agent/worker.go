@@ -573,7 +573,7 @@ func (w *worker) replacePod(wanted *Wish) {
 func (w *worker) recognise(wanted *Wish) {
 	w.replacePod(wanted)
 	if w.inst.Wanted != nil { // what it was given is not known
-		w.inst.Pod, w.inst.Wanted = w.desired(), nil
+		w.inst.Pod, w.inst.Wanted = w.inst.desired(), nil
 	}
 	w.inst.Resizing = &resizing{Generation: w.inst.Pod.Generation, Most: manifests.ResourcesOf(w.inst.Pod)}
 	w.inst.rebuilt, w.inst.Handler = false, wanted.Handler

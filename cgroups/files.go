@@ -13,19 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readNumber reads a file that holds one number.
-func readNumber(file string) (uint64, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("parse %s: %w", file, err)
-	}
-	return n, nil
-}
-
 // statSize is what is read of a file of figures at once: the longest, memory.stat, is not half as long.
 const statSize = 8 << 10
 
@@ -51,22 +38,40 @@ func readText(file string, buffer []byte) (text []byte, err error) {
 	return text, nil
 }
 
-// readInto reads a file that holds one number, or says max.
+// readNumber reads a file that holds one number.
+func readNumber(file string) (uint64, error) {
+	word, err := readWord(file)
+	if err != nil {
+		return 0, err
+	}
+	return number(file, word)
+}
+
+// readInto is the same for a file that may say max, too.
 func readInto(file string, to *uint64) error {
-	var buffer [64]byte
-	text, err := readText(file, buffer[:])
+	word, err := readWord(file)
 	if err != nil {
 		return err
 	}
-	word := strings.TrimSpace(string(text))
-	if word == "max" {
-		*to = math.MaxUint64
-		return nil
+	if *to = math.MaxUint64; word != "max" {
+		*to, err = number(file, word)
 	}
-	if *to, err = strconv.ParseUint(word, 10, 64); err != nil {
-		return fmt.Errorf("parse %s: %w", file, err)
+	return err
+}
+
+func readWord(file string) (string, error) {
+	var buffer [64]byte
+	text, err := readText(file, buffer[:])
+	return strings.TrimSpace(string(text)), err
+}
+
+// number is what a word in a file says.
+func number(file, word string) (uint64, error) {
+	n, err := strconv.ParseUint(word, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parse %s: %w", file, err)
 	}
-	return nil
+	return n, nil
 }
 
 // readKeys reads numbers from a file of lines "key number". What is not there stays as it is.
@@ -89,22 +94,16 @@ func readKeys(file string, to map[string]*uint64) error {
 	return nil
 }
 
-// readKey reads one number from a file of lines "key number".
+// readKey reads one of these numbers, which must be there. None is as large as there could be one.
 func readKey(file, key string) (uint64, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
+	n := uint64(math.MaxUint64)
+	if err := readKeys(file, map[string]*uint64{key: &n}); err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(b)) {
-		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == key {
-			n, err := strconv.ParseUint(fields[1], 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("parse %s in %s: %w", key, file, err)
-			}
-			return n, nil
-		}
+	if n == math.MaxUint64 {
+		return 0, fmt.Errorf("parse %s: no line %q", file, key)
 	}
-	return 0, fmt.Errorf("parse %s: no line %q", file, key)
+	return n, nil
 }
 
 // gone says that a cgroup was removed, before or while its file was opened.

@@ -24,7 +24,7 @@ func openSystemd(t *testing.T) *Tree {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for cgroups")
 	}
-	root := fmt.Sprintf("podkeeper-test-%d-%d", os.Getpid(), len(t.Name()))
+	root := newRoot()
 	tree, err := Open(Config{Root: root, Driver: Systemd, CFSQuota: true})
 	if err != nil {
 		t.Skipf("needs systemd and cgroup v2: %v", err)

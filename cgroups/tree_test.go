@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +24,30 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sweep()
+	goleak.VerifyTestMain(m)
+}
+
+// trees counts those that this run has made.
+var trees atomic.Int32
+
+// newRoot is the root of a tree that no other test has.
+func newRoot() string { return fmt.Sprintf("podkeeper-test-%d-%d", os.Getpid(), trees.Add(1)) }
+
+// sweep removes the cgroups of runs that were killed.
+func sweep() {
+	for _, pattern := range []string{"/sys/fs/cgroup/podkeeper-test-*-*", "/sys/fs/cgroup/*/podkeeper-test-*-*"} {
+		left, _ := filepath.Glob(pattern)
+		for _, folder := range left {
+			var pid, n int
+			_, err := fmt.Sscanf(filepath.Base(folder), "podkeeper-test-%d-%d", &pid, &n)
+			if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				_ = removeAll(folder)
+			}
+		}
+	}
+}
 
 // open makes a tree of its own on the host's cgroups, which is gone after the test.
 func open(t testing.TB) *Tree {
@@ -30,7 +55,7 @@ func open(t testing.TB) *Tree {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for cgroups")
 	}
-	root := fmt.Sprintf("podkeeper-test-%d-%d", os.Getpid(), len(t.Name()))
+	root := newRoot()
 	tree, err := Open(Config{Root: root, CFSQuota: true, Driver: Cgroupfs})
 	if err != nil {
 		t.Skipf("needs writable cgroups: %v", err)

@@ -87,7 +87,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 	if a.APIProgram != "" {
 		findings = append(findings, h.api(a.APIProgram))
 	}
-	findings = append(findings, h.disks(a.RootDir, a.LogsDir, daemon.rootDir())...)
+	findings = append(findings, h.disks(daemon.rootDir(), a.RootDir, a.LogsDir)...)
 	return append(findings, h.systemd(ctx))
 }
 

@@ -126,6 +126,10 @@ func TestFoldersDiskAndSystemd(t *testing.T) {
 			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Bavail = 9_000 }) },
 			[]Finding{{"disk", Warn, "/var/lib/podkeeper, /var/log/pods, /var/lib/containerd: 9000 MiB of 97 GiB (9%) and 90% of inodes free: make room"}},
 		},
+		"the disk of images has less left than they may be evicted for": {
+			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Bavail = 14_000 }) },
+			[]Finding{{"disk", Warn, "(14%) and 90% of inodes free: make room: no Pod begins, and Pods are evicted, below 15% (inodes: 5%)"}},
+		},
 		"the disk is full": {
 			func(w *world) { w.statfs(func(st *unix.Statfs_t) { st.Bavail = 99 }) },
 			[]Finding{{"disk", Fail, "99 MiB of 97 GiB (0%)"}},

@@ -5,18 +5,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// The defaults of evictionHard (nodefs.available, nodefs.inodesFree), and what not even one image fits into.
+// The defaults of evictionHard (nodefs.available, imagefs.available, and inodesFree of both), and what not even one image fits
+// into.
 const (
-	leastFree   = 10 // percent
-	leastInodes = 5  // percent
-	leastBytes  = 100 << 20
-	leastFiles  = 1000
+	leastFree       = 10 // percent
+	leastFreeImages = 15 // percent
+	leastInodes     = 5  // percent
+	leastBytes      = 100 << 20
+	leastFiles      = 1000
 )
 
 // manifests need not be there: the agent waits for the folder.
@@ -46,9 +49,10 @@ func (h Host) api(program string) Finding {
 	return ok(name, "%s", program)
 }
 
-// disks looks at each file system that these folders are, or will be, on.
-func (h Host) disks(folders ...string) []Finding {
+// disks looks at each file system that these folders, one of them that of images, are, or will be, on.
+func (h Host) disks(images string, others ...string) []Finding {
 	const name = "disk"
+	folders := slices.Concat(others, []string{images})
 	var findings []Finding
 	var devices []uint64
 	on := map[uint64][]string{}
@@ -70,7 +74,11 @@ func (h Host) disks(folders ...string) []Finding {
 			findings = append(findings, fail(name, "%s cannot be looked at: %v", folders, err))
 			continue
 		}
-		findings = append(findings, disk(folders, &st))
+		least := uint64(leastFree)
+		if slices.Contains(on[device], images) {
+			least = leastFreeImages
+		}
+		findings = append(findings, disk(folders, &st, least))
 	}
 	return findings
 }
@@ -99,8 +107,8 @@ func (h Host) device(folder string) (uint64, error) {
 	return st.Dev, nil
 }
 
-// disk judges one file system.
-func disk(folders string, st *unix.Statfs_t) Finding {
+// disk judges one file system, of which so many percent are to be free.
+func disk(folders string, st *unix.Statfs_t, least uint64) Finding {
 	const name = "disk"
 	size := uint64(st.Bsize)
 	free := st.Bavail * size
@@ -115,8 +123,8 @@ func disk(folders string, st *unix.Statfs_t) Finding {
 		return fail(name, "%s: mounted read-only: mount it read-write", folders)
 	case free < leastBytes || st.Files > 0 && st.Ffree < leastFiles:
 		return fail(name, "%s: make room", text)
-	case percent < leastFree || inodes < leastInodes:
-		return warn(name, "%s: make room: Pods are evicted below %d%% (inodes: %d%%), unless evictionHard says otherwise", text, leastFree, leastInodes)
+	case percent < least || inodes < leastInodes:
+		return warn(name, "%s: make room: no Pod begins, and Pods are evicted, below %d%% (inodes: %d%%), unless evictionHard says otherwise", text, least, leastInodes)
 	default:
 		return ok(name, "%s", text)
 	}

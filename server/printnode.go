@@ -103,7 +103,7 @@ func requestsOf(say func(string, ...any), node *v1.Node, pods []v1.Pod, now time
 		return fmt.Sprintf("%s (%d%%)", &q, percent)
 	}
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p v1.Pod) bool {
-		return p.Spec.NodeName == "" && p.Status.StartTime == nil || p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
+		return p.Spec.NodeName == "" && p.Status.StartTime == nil || isTerminal(&p)
 	})
 	say("Non-terminated Pods:\t(%d in total)", len(pods))
 	say("  Namespace\tName\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge")

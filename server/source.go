@@ -1,12 +1,12 @@
 // Package server is how people and programs look at the node: a small HTTP API on a Unix socket, the client of that
 // API, and its answers printed for people as kubectl prints them.
 //
-//	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintRefused
+//	Source ─▶ Handler ─▶ Listen/Serve ══ podkeeper.sock ══ Client ─▶ PrintPods, PrintNode, PrintRefused
 //
-// It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, an
-// ephemeral container, objects to be made and removed, a token, a command in a container, its streams, and a port of a Pod. It
-// changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is a [Source] and a metrics
-// gatherer.
+// It tells, and lets some things be asked for: that what waits in a Pod is tried at once, that its end comes sooner, that
+// all Pods end, an ephemeral container, objects to be made and removed, a token, a command in a container, its streams, and
+// a port of a Pod. It changes nothing itself, and knows nothing of how the agent comes by what it tells: everything it has is
+// a [Source] and a metrics gatherer.
 package server
 
 import (

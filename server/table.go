@@ -88,11 +88,14 @@ func look(pod *v1.Pod) glance {
 	if c := condition(pod, v1.PodInitialized); !initializing || c != nil && c.Status == v1.ConditionTrue {
 		l.lookMain(pod)
 	}
-	terminal := pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
-	if pod.DeletionTimestamp != nil && !terminal {
+	if pod.DeletionTimestamp != nil && !isTerminal(pod) {
 		l.status = "Terminating"
 	}
 	return l
+}
+
+func isTerminal(pod *v1.Pod) bool {
+	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
 }
 
 // lookInit reads the init containers up to the first that is not done, which gives the status; it says whether there is

@@ -2,6 +2,7 @@
 // are arguments. It knows nothing of workers, files or the kernel, and ends nothing: whoever asks acts.
 //
 //	amounts.go  sums of resources, and what a node lacks of them
+//	share.go    so much of something, or such a part of it
 //	reserve.go  what of a node is not for Pods
 //	resize.go   who may have other amounts than it has
 //	limits.go   what LimitRanges give, and allow

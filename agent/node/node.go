@@ -22,6 +22,8 @@
 //	streams.go    who talks to what runs in it
 //	exit.go       what is told of its end
 //	usage.go      what is used of the node
+//	storage.go    what a Pod has on disk
+//	pressure.go   what the node may run out of
 //	find.go       what earlier agents have left
 //	durable.go    when an instance's record is on disk
 //	remove.go     the end of all of that

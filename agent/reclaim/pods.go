@@ -10,16 +10,11 @@ import (
 // reasonEvicted is the reason of a Pod that had to go because there was too little room.
 const reasonEvicted = "Evicted"
 
-// Over says whether a Pod has ended for good. One of a file that was evicted may come back all the same.
-func Over(pod *v1.Pod) bool {
-	return pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
-}
-
 // Ended answers which Pods go that have ended, where there are more than limit of them: those that were evicted, then the oldest
 // ones (kubernetes/kubernetes pkg/controller/podgc). With a limit of 0 none goes.
 func Ended(pods []*v1.Pod, limit int) []*v1.Pod {
 	over := slices.DeleteFunc(slices.Clone(pods), func(p *v1.Pod) bool {
-		return !Over(p) || p.DeletionTimestamp != nil
+		return p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed || p.DeletionTimestamp != nil
 	})
 	if limit <= 0 || len(over) <= limit {
 		return nil

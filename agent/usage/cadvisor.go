@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,7 +76,7 @@ var pressures = map[string][2]*prometheus.Desc{
 }
 
 func cadvisor(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("container_"+name, help, append(append([]string{}, cadvisorLabels...), labels...), nil)
+	return prometheus.NewDesc("container_"+name, help, slices.Concat(cadvisorLabels, labels), nil)
 }
 
 // Containers tells what the node, Pods and containers use now, as the kubelet's /metrics/cadvisor does.
@@ -104,12 +105,13 @@ func (m *Meter) addContainers(ctx context.Context, t *told) error {
 	capacity := m.host.Capacity()
 	t.gauge(machineCores, float64(capacity.Cpu().Value()))
 	t.gauge(machineMemory, float64(capacity.Memory().Value()))
-	t.addDetail(node.Detail{Usage: whole, Path: "/"}, []string{"", "/", "", "", "", ""})
+	labels := []string{"", "/", "", "", "", ""}
+	t.addDetail(node.Detail{Usage: whole, Path: "/"}, labels)
 	interfaces, err := m.host.Traffic(nil)
 	if err != nil {
 		return err
 	}
-	t.addTraffic(interfaces, whole.At, []string{"", "/", "", "", "", ""})
+	t.addTraffic(interfaces, whole.At, labels)
 	for _, p := range runningOf(m.pods()) {
 		m.addPod(t, p)
 	}
@@ -149,14 +151,12 @@ func (m *Meter) addPod(t *told, p running) {
 
 // addDetail tells what is used.
 func (t *told) addDetail(d node.Detail, labels []string) {
-	tell := func(kind prometheus.ValueType, desc *prometheus.Desc, value float64, more ...string) {
-		metric := prometheus.MustNewConstMetric(desc, kind, value, append(append([]string{}, labels...), more...)...)
-		*t = append(*t, prometheus.NewMetricWithTimestamp(d.At, metric))
-	}
 	counter := func(desc *prometheus.Desc, value float64, more ...string) {
-		tell(prometheus.CounterValue, desc, value, more...)
+		t.tell(d.At, prometheus.CounterValue, desc, value, slices.Concat(labels, more)...)
 	}
-	gauge := func(desc *prometheus.Desc, value uint64) { tell(prometheus.GaugeValue, desc, float64(value)) }
+	gauge := func(desc *prometheus.Desc, value uint64) {
+		t.tell(d.At, prometheus.GaugeValue, desc, float64(value), labels...)
+	}
 	counter(cpuTotal, time.Duration(d.CPU).Seconds(), "total")
 	gauge(memoryUsage, d.Memory)
 	gauge(memoryWorkingSet, d.WorkingSet)
@@ -199,8 +199,7 @@ func (t *told) addTraffic(interfaces []node.Interface, at time.Time, labels []st
 			rxBytes: i.RxBytes, rxPackets: i.RxPackets, rxErrors: i.RxErrors, rxDropped: i.RxDropped,
 			txBytes: i.TxBytes, txPackets: i.TxPackets, txErrors: i.TxErrors, txDropped: i.TxDropped,
 		} {
-			metric := prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), append(append([]string{}, labels...), i.Name)...)
-			*t = append(*t, prometheus.NewMetricWithTimestamp(at, metric))
+			t.tell(at, prometheus.CounterValue, desc, float64(value), slices.Concat(labels, []string{i.Name})...)
 		}
 	}
 }

@@ -51,19 +51,21 @@ func (t told) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// tell adds a metric that was read at a time.
+func (t *told) tell(at time.Time, kind prometheus.ValueType, desc *prometheus.Desc, value float64, labels ...string) {
+	*t = append(*t, prometheus.NewMetricWithTimestamp(at, prometheus.MustNewConstMetric(desc, kind, value, labels...)))
+}
+
 func (t *told) gauge(desc *prometheus.Desc, value float64, labels ...string) {
 	*t = append(*t, prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...))
 }
 
 // addUsage tells what is used, and when that was read.
 func (t *told) addUsage(s series, u node.Usage, labels ...string) {
-	at := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {
-		*t = append(*t, prometheus.NewMetricWithTimestamp(u.At, prometheus.MustNewConstMetric(desc, kind, value, labels...)))
-	}
-	at(s.cpu, prometheus.CounterValue, float64(u.CPU)/float64(time.Second))
-	at(s.memory, prometheus.GaugeValue, float64(u.WorkingSet))
+	t.tell(u.At, prometheus.CounterValue, s.cpu, float64(u.CPU)/float64(time.Second), labels...)
+	t.tell(u.At, prometheus.GaugeValue, s.memory, float64(u.WorkingSet), labels...)
 	if u.Swap != nil {
-		at(s.swap, prometheus.GaugeValue, float64(*u.Swap))
+		t.tell(u.At, prometheus.GaugeValue, s.swap, float64(*u.Swap), labels...)
 	}
 }
 

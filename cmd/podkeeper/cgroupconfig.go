@@ -53,7 +53,7 @@ func openCgroups(cfg *kubeletconfig.KubeletConfiguration, memory int64) (*cgroup
 	if err != nil {
 		return nil, err
 	}
-	kept := reserve(cfg, func(string, string, ...any) {}) // checked when it was read
+	kept := reserve(cfg, unchecked)
 	allocatable := kept.Allocatable(v1.ResourceList{v1.ResourceMemory: *resource.NewQuantity(memory, resource.BinarySI)})
 	tree, err := cgroups.Open(cgroups.Config{
 		Root: cfg.CgroupRoot, Driver: cgroups.Driver(cfg.CgroupDriver), CFSQuota: ptr.Deref(cfg.CPUCFSQuota, true),

@@ -58,6 +58,7 @@ spec:
 	}
 	pod = n.awaitPhase("ends", v1.PodSucceeded)
 	n.readable(pod, map[string][]string{"first": {"2.log", "3.log"}, "app": {"2.log", "3.log"}, "look": {"0.log"}})
+	n.stopAgent()
 	n.restart()
 	n.readable(n.awaitPhase("ends", v1.PodSucceeded), map[string][]string{"first": {"2.log", "3.log"}, "app": {"2.log", "3.log"}, "look": {"0.log"}})
 }

@@ -281,6 +281,9 @@ func (n *node) systemd() bool {
 
 // start starts the agent and waits until its socket answers.
 func (n *node) start() error {
+	if n.agent != nil && n.agent.ProcessState == nil {
+		return errors.New("an agent runs already, which would answer in place of this one")
+	}
 	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupRoot: " + n.cgroup() + "\n" + n.config
 	if !strings.Contains(n.config, "evictionHard") {
 		config += "\nevictionHard: {memory.available: 0%}\n" // however little the host has left, no Pod of a test goes for it

@@ -49,7 +49,7 @@ Containers run on while the agent is stopped or restarted.
   podkeeper doctor                 check whether Pods can run on this host
   podkeeper kubectl ARGS...        kubectl, on this node
   podkeeper kubeconfig             what another kubectl needs for it
-  podkeeper purge                  end all Pods, and remove every trace`
+  podkeeper purge                  end all Pods, and remove what podkeeper has made`
 
 func command() *cobra.Command {
 	root := &cobra.Command{

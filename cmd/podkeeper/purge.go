@@ -26,7 +26,8 @@ import (
 
 const purgeLong = `End all Pods of this host, and remove what podkeeper has made on it: volumes, those of
 claims too, images, logs, records, certificates, cgroups and the built-in network.
-Nothing else in its folders is removed. Pods have their grace period to end. Manifests and the configuration stay.
+Nothing else in its folders is removed, and manifests and the configuration stay. Pods
+have their grace period to end.
 
 No agent may run: systemctl disable --now podkeeper podkeeper-api.socket. The flags
 are those of that agent. Where purge is cut off, run it again.`

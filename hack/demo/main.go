@@ -15,22 +15,18 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/hack/daemon"
-	"github.com/podkeeper/podkeeper/network"
-	"github.com/podkeeper/podkeeper/runtime"
 	"github.com/podkeeper/podkeeper/server"
 )
 
 // Where the demonstration keeps its things, all of its own.
 const (
-	namespace   = "podkeeper-demo"
-	rootDir     = "/var/lib/podkeeper-demo"
-	runDir      = "/run/podkeeper-demo"
-	hostSocket  = "/run/containerd/containerd.sock"
-	patience    = 90 * time.Second
-	cniBinaries = "/usr/lib/cni"
-	apiAddress  = "127.0.0.1:7443"
+	namespace  = "podkeeper-demo"
+	rootDir    = "/var/lib/podkeeper-demo"
+	runDir     = "/run/podkeeper-demo"
+	hostSocket = "/run/containerd/containerd.sock"
+	patience   = 90 * time.Second
+	apiAddress = "127.0.0.1:7443"
 )
 
 func main() {
@@ -68,9 +64,9 @@ func containerd() (string, error) {
 	return d.Socket(), nil
 }
 
-// agent is the agent on a folder of manifests.
-func agent(socket, manifests string, more ...string) *exec.Cmd {
-	args := []string{"agent", "--pod-manifest-path", manifests, "--root-dir", rootDir, "--run-dir", runDir,
+// podkeeper is one of its commands with the flags of the demonstration's agent.
+func podkeeper(command, socket string, more ...string) *exec.Cmd {
+	args := []string{command, "--config", "hack/demo/config.yaml", "--pod-manifest-path", "manifests/examples", "--root-dir", rootDir, "--run-dir", runDir,
 		"--pod-logs-dir", filepath.Join(rootDir, "logs"), "--container-runtime-endpoint", "unix://" + socket,
 		"--containerd-namespace", namespace, "--image-dir", filepath.Join(rootDir, "images"), "--cni-conf-dir", filepath.Join(rootDir, "net.d")}
 	cmd := exec.Command("bin/podkeeper", append(args, more...)...)
@@ -91,7 +87,7 @@ func up(ctx context.Context) error {
 	if err := image.Run(); err != nil {
 		return fmt.Errorf("build demo image: %w", err)
 	}
-	cmd := agent(socket, "manifests/examples", "--api-address", apiAddress)
+	cmd := podkeeper("agent", socket, "--api-address", apiAddress)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
@@ -172,9 +168,8 @@ func awaitReady(ctx context.Context, ended chan error) (string, error) {
 	}
 }
 
-// down ends the Pods by an agent on an empty folder, and then removes what is left: network, images, folders, and the
-// private containerd.
-func down(ctx context.Context) error {
+// down has purge end the Pods and remove what belongs to them, and removes the rest: images, and the private containerd.
+func down(_ context.Context) error {
 	if _, err := os.Stat(rootDir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -182,64 +177,14 @@ func down(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(rootDir, "objects")); err != nil { // Pods that kubectl has made
-		return fmt.Errorf("remove objects: %w", err)
-	}
-	if err := endPods(ctx, socket); err != nil {
-		return err
-	}
-	net, err := network.Open(network.Config{
-		BinDir: cniBinaries, RunDir: runDir, StateDir: filepath.Join(runDir, "network"), Name: namespace,
-	})
-	if err != nil {
-		return err
-	}
-	if err := net.Destroy(); err != nil {
-		return err
-	}
-	tree, err := cgroups.Open(cgroups.Config{})
-	if err == nil {
-		err = tree.Prune()
-	}
-	if err != nil {
-		return err
+	if err := podkeeper("purge", socket, "--yes").Run(); err != nil {
+		return fmt.Errorf("purge: %w", err)
 	}
 	if socket == hostSocket {
-		if err := runtime.RemoveNamespace(ctx, socket, namespace); err != nil {
-			return err
-		}
-	} else if d := daemon.Find(filepath.Join(rootDir, "containerd")); d != nil {
-		if err := d.Stop(); err != nil {
-			return err
-		}
+		return os.RemoveAll(rootDir)
 	}
-	return errors.Join(os.RemoveAll(rootDir), os.RemoveAll(runDir))
-}
-
-// endPods runs an agent that wants nothing until nothing is left.
-func endPods(ctx context.Context, socket string) error {
-	empty := filepath.Join(rootDir, "empty")
-	if err := os.MkdirAll(empty, 0o755); err != nil {
-		return fmt.Errorf("make empty folder: %w", err)
+	if d := daemon.Find(filepath.Join(rootDir, "containerd")); d != nil {
+		err = d.Stop()
 	}
-	cmd := agent(socket, empty)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start agent: %w", err)
-	}
-	defer func() { _ = cmd.Wait() }()
-	defer func() { _ = cmd.Process.Signal(syscall.SIGTERM) }()
-	client := server.NewClient(runDir)
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) && ctx.Err() == nil {
-		time.Sleep(200 * time.Millisecond)
-		read, err := client.Manifests(ctx)
-		if err != nil || read.Directory != empty {
-			continue
-		}
-		left, _ := os.ReadDir(filepath.Join(rootDir, "pods"))
-		if list, err := client.Pods(ctx); err == nil && len(list.Items) == 0 && len(left) == 0 {
-			return nil
-		}
-	}
-	return errors.New("the Pods do not end")
+	return errors.Join(err, os.RemoveAll(rootDir))
 }
