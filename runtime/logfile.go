@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -61,12 +62,30 @@ func (l *logFile) open() error {
 		return errors.Join(fmt.Errorf("open log: %w", err), f.Close())
 	}
 	l.file, l.size = f, stat.Size()
+	l.mend()
 	return nil
 }
 
-// write appends, in one system call, the lines that are put behind what is in a buffer, with one time for all of them. A
-// disk that takes no more loses them, so that the container is not held up.
-func (l *logFile) write(put func(line []byte, now time.Time) []byte) {
+// mend cuts off a line that an agent could not write whole before it was killed: it is still where it came from.
+func (l *logFile) mend() {
+	tail := make([]byte, min(l.size, 2*maxLogLine))
+	f, err := os.Open(l.path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(tail, l.size-int64(len(tail))); err != nil {
+		return
+	}
+	torn := len(tail) - 1 - bytes.LastIndexByte(tail, '\n')
+	if whole := l.size - int64(torn); torn > 0 && l.file.Truncate(whole) == nil {
+		l.size = whole
+	}
+}
+
+// write appends, in one system call, the lines that are put behind what is in a buffer, with one time for all of them: all, or,
+// where the disk takes no more, none, which the error says.
+func (l *logFile) write(put func(line []byte, now time.Time) []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -75,15 +94,22 @@ func (l *logFile) write(put func(line []byte, now time.Time) []byte) {
 		if cap(l.line) > idleLine {
 			l.line = nil
 		}
-		return
+		return nil
 	}
-	n, _ := l.file.Write(l.line)
+	n, err := l.file.Write(l.line)
+	if err != nil {
+		if n > 0 {
+			err = errors.Join(err, l.file.Truncate(l.size))
+		}
+		return fmt.Errorf("write log: %w", err)
+	}
 	l.size += int64(n)
 	l.tell()
 	if l.size >= l.maxSize && !now.Before(l.rotateAt) {
 		l.rotateAt = now.Add(rotateRetry)
 		l.rotate(now)
 	}
+	return nil
 }
 
 // grown is closed when more is written; it is nil when nothing more will be.

@@ -17,6 +17,9 @@ const (
 	scratchSize  = 64 << 10
 )
 
+// logRetry is how long a pipe waits for the disk to have room.
+const logRetry = time.Second
+
 // Log carries the output of one container instance from its two pipes to its log file, in CRI's format
 // (`RFC3339Nano stdout|stderr F|P text`).
 //
@@ -64,7 +67,9 @@ func (l *Log) Finish() error {
 func (l *Log) Close() error {
 	var errs []error
 	for _, s := range l.streams {
-		s.closing.Store(true)
+		if s.closing.CompareAndSwap(false, true) {
+			close(s.stop)
+		}
 		errs = append(errs, s.pipe.SetReadDeadline(time.Unix(1, 0)))
 	}
 	l.done.Wait()
@@ -125,6 +130,7 @@ type logStream struct {
 	show    func([]byte) // to who follows
 	shown   int          // bytes at the head of the pipe that were: a line that is not whole yet is shown, and stays there
 	closing atomic.Bool
+	stop    chan struct{} // closed then
 	final   atomic.Bool // the writer is gone: a last line without newline is whole
 }
 
@@ -141,7 +147,7 @@ func openLogStream(name, pipe string, out *logFile, scratch chan *scratch) (*log
 		// A smaller pipe is no fault: the system may limit its size.
 		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeCapacity)
 	})
-	return &logStream{name: name, pipe: f, out: out, scratch: scratch, show: func([]byte) {}}, nil
+	return &logStream{name: name, pipe: f, out: out, scratch: scratch, show: func([]byte) {}, stop: make(chan struct{})}, nil
 }
 
 // run carries until it is stopped; an idle stream holds no buffer.
@@ -150,24 +156,38 @@ func (s *logStream) run() {
 	if err != nil {
 		return
 	}
-	// The wait ends by the deadline that Close sets, and by nothing else.
-	_ = raw.Read(func(fd uintptr) bool { s.carry(int(fd)); return false })
+	for full := true; full; {
+		// The wait ends by the deadline that Close sets, and where the disk is full, so that it is tried again.
+		err = raw.Read(func(fd uintptr) bool { full = !s.carry(int(fd)); return full })
+		full = full && err == nil
+		if full {
+			select {
+			case <-s.stop:
+			case <-time.After(logRetry):
+			}
+		}
+	}
 	if s.final.Load() {
 		// First whole lines only: what is seen of a full pipe at once may end inside of one.
 		_ = raw.Control(func(fd uintptr) { s.empty(int(fd), false); s.empty(int(fd), true) })
 	}
 }
 
-// carry moves whole lines until the pipe has no more of them, or the log is closed: some writers never pause.
-func (s *logStream) carry(pipe int) {
-	for !s.closing.Load() && s.step(pipe, false) > 0 {
+// carry moves whole lines until the pipe has no more of them, or the log is closed: some writers never pause. It says whether
+// there was room for them.
+func (s *logStream) carry(pipe int) bool {
+	for !s.closing.Load() {
+		if taken, err := s.step(pipe, false); err != nil || taken == 0 {
+			return err == nil
+		}
 	}
+	return true
 }
 
 // empty moves what is in the pipe now: whole lines, and with final what is left too.
 func (s *logStream) empty(pipe int, final bool) {
 	for left := pipeCapacity; left > 0; {
-		taken := s.step(pipe, final)
+		taken, _ := s.step(pipe, final)
 		if taken == 0 {
 			return
 		}
@@ -175,10 +195,11 @@ func (s *logStream) empty(pipe int, final bool) {
 	}
 }
 
-// step moves what can be moved at once, and answers how many bytes that were. The buffers are everybody's: one is held for a
+// step moves what can be moved at once, and answers how many bytes that were. What the disk takes no more stays in the pipe, and
+// the error says so; but for what has to go so that the container is not held up. The buffers are everybody's: one is held for a
 // copy, never while something is waited for, and then others have their turn.
-func (s *logStream) step(pipe int, final bool) (taken int) {
-	s.out.write(func(line []byte, now time.Time) []byte {
+func (s *logStream) step(pipe int, final bool) (taken int, err error) {
+	err = s.out.write(func(line []byte, now time.Time) []byte {
 		buffer := <-s.scratch
 		defer func() { s.scratch <- buffer }()
 		seen, err := buffer.peek(pipe)
@@ -193,16 +214,26 @@ func (s *logStream) step(pipe int, final bool) (taken int) {
 		entries, taken = splitLines(seen, final)
 		return appendEntries(line, now, s.name, entries)
 	})
+	if err != nil && !final && !isNearlyFull(pipe) {
+		return 0, err
+	}
 	if taken == 0 {
-		return 0
+		return 0, nil
 	}
 	buffer := <-s.scratch
 	defer func() { s.scratch <- buffer }()
 	if buffer.drop(pipe, taken) != nil {
-		return 0
+		return 0, nil
 	}
 	s.shown -= taken
-	return taken
+	return taken, nil
+}
+
+// isNearlyFull says whether who writes to a pipe would soon have to wait.
+func isNearlyFull(pipe int) bool {
+	waits, err := unix.IoctlGetInt(pipe, unix.TIOCINQ) // FIONREAD
+	has, sizeErr := unix.FcntlInt(uintptr(pipe), unix.F_GETPIPE_SZ, 0)
+	return err != nil || sizeErr != nil || waits > has/2
 }
 
 // scratch is a pipe to look at another one's content with, and memory for it. A few serve all streams.

@@ -462,6 +462,86 @@ func TestClosingStopsCompression(t *testing.T) {
 	}
 }
 
+// onFullDisk gives a test a log on a disk that has no more room, and a way to make some.
+func onFullDisk(t *testing.T) (p *piped, makeRoom func()) {
+	t.Helper()
+	p = newPiped(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("no file system that can be full: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	p.file = filepath.Join(dir, "0.log")
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 60<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p, func() {
+		if err := os.Remove(ballast); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNoLineIsLostOrTornWhileTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	for sentence, restart := range map[string]bool{"the agent stays": false, "another agent comes": true} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			p, makeRoom := onFullDisk(t)
+			stdout := p.writer(p.stdout)
+			l := p.open()
+			var want []string
+			for i := range 100 {
+				want = append(want, fmt.Sprintf("stdout F line %d %s", i, long(100)))
+				p.put(stdout, fmt.Sprintf("line %d %s\n", i, long(100)))
+			}
+			for p.waiting(p.stdout) > 12<<10 { // until the disk is full
+				time.Sleep(time.Millisecond)
+			}
+			if restart {
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if f, err := os.OpenFile(p.file, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+					t.Fatal(err)
+				} else if _, err := f.WriteString("2026-11-26T22:46:41.71730111Z stdo"); err == nil { // one that was killed while it wrote
+					f.Close()
+				}
+				l = p.open()
+			}
+			makeRoom()
+			for p.waiting(p.stdout) > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if err := l.Finish(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, p.lines()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestAFullDiskHoldsNoContainerUp has one write many times more than its pipe takes.
+func TestAFullDiskHoldsNoContainerUp(t *testing.T) {
+	t.Parallel()
+	p, _ := onFullDisk(t)
+	stdout := p.writer(p.stdout)
+	l := p.open()
+	for range 4 * pipeCapacity / 1000 {
+		p.put(stdout, long(999)+"\n")
+	}
+	if err := l.Finish(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRotationOnAFullDisk has no room for a new file, though for a new name and for more lines.
 func TestRotationOnAFullDisk(t *testing.T) {
 	t.Parallel()
