@@ -46,7 +46,7 @@ test-integration: setup ## run the tests on a real containerd, CNI and cgroups, 
 	$(if $(CONTAINERD),$(CONTAINERD2)) $(GO) test -count=1 -parallel 4 -timeout 30m $(if $(RUN),-run '$(RUN)') ./cmd/podkeeper
 
 test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
-	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies'
+	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies|IsUpgraded'
 
 test-service: setup ## run the systemd service and its Pods in a VM, over kills and one reboot; skips where there can be no VM
 	hack/nodetest/run
@@ -57,6 +57,9 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 	hack/nodetest/run -integration cgroupfs -test.parallel 2
 	hack/nodetest/run -integration systemd -test.parallel 2
 	hack/nodetest/run -long
+
+chaos: setup ## have faults befall a node by chance, beside edits, and check it after each few; FAULTS=200 SEED=N (a run once more) FAULT='NAME|NAME'
+	PODKEEPER_TEST_DIR=/var/tmp/podkeeper-chaos $(GO) test -count=1 -v -timeout 5h -run '^TestChaos$$' ./cmd/podkeeper -chaos.faults $(or $(FAULTS),200) $(if $(SEED),-chaos.seed $(SEED)) $(if $(FAULT),-chaos.only '$(FAULT)')
 
 bench: setup ## measure podkeeper against a floor and podman; ONLY=one,many PODS= ROUNDS= IDLE= SOAK= JSON=FILE BINARY=FILE PROFILE=DIR
 	$(GO) run ./hack/bench $(if $(ONLY),-only '$(ONLY)') $(if $(PODS),-pods $(PODS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(IDLE),-idle $(IDLE)) $(if $(SOAK),-soak $(SOAK)) \
@@ -144,4 +147,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down docs install lay uninstall deb rpm sbom release test-package pause clean setup
+.PHONY: help build check test test-unit test-integration test-service test-vm chaos bench run test-containerd2 down docs install lay uninstall deb rpm sbom release test-package pause clean setup

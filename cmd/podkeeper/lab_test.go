@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -24,6 +25,7 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/cgroups"
@@ -34,8 +36,10 @@ import (
 )
 
 // labDir holds everything that the integration tests make. It is always the same, so that a run cleans up after one that
-// was killed.
-const labDir = "/var/tmp/podkeeper-test"
+// was killed; with another in PODKEEPER_TEST_DIR a run is beside others.
+var labDir = cmp.Or(os.Getenv("PODKEEPER_TEST_DIR"), labHome)
+
+const labHome = "/var/tmp/podkeeper-test"
 
 // patience is how long anything may take, and pause how soon it is looked for again; a loaded machine, or an emulated one,
 // is slow, and looking takes its time, too.
@@ -163,6 +167,11 @@ func sweepNodes() error {
 	for _, dir := range left {
 		n := &node{dir: dir, namespace: filepath.Base(dir), log: &syncBuffer{}}
 		n.killOld()
+		if _, err := os.Stat(n.path("containerd")); err == nil {
+			if n.own, err = daemon.Start("containerd", n.path("containerd")); err != nil {
+				return fmt.Errorf("clean up after an earlier run: %w", err)
+			}
+		}
 		if err := n.down(); err != nil {
 			return fmt.Errorf("clean up after an earlier run: %w: %s", err, n.log.String())
 		}
@@ -230,6 +239,7 @@ type node struct {
 	namespace string
 	config    string // lines of KubeletConfiguration
 	flags     []string
+	own       *daemon.Daemon // its containerd, where that is not the lab's
 	agent     *exec.Cmd
 	ended     chan error
 	log       *syncBuffer
@@ -240,6 +250,14 @@ var notName = regexp.MustCompile(`[^a-z0-9]+`)
 // launch makes a node and starts its agent; at the end of the test it checks that nothing is left of it.
 func launch(t *testing.T, config ...string) *node {
 	t.Helper()
+	n := prepare(t, config...)
+	n.restart()
+	return n
+}
+
+// prepare makes a node; at the end of the test it checks that nothing is left of it.
+func prepare(t *testing.T, config ...string) *node {
+	t.Helper()
 	if lab.err != nil {
 		if errors.Is(lab.err, errSkip) {
 			t.Skip(lab.err)
@@ -247,15 +265,16 @@ func launch(t *testing.T, config ...string) *node {
 		t.Fatal(lab.err)
 	}
 	name := notName.ReplaceAllString(strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), "")
-	n := &node{t: t, namespace: "pkt" + name[:min(len(name), 20)], config: strings.Join(config, "\n"), log: &syncBuffer{}}
+	prefix := "pkt"
+	if labDir != labHome {
+		prefix = "pku" // cgroups and bridges are the host's
+	}
+	n := &node{t: t, namespace: prefix + name[:min(len(name), 20)], config: strings.Join(config, "\n"), log: &syncBuffer{}}
 	n.dir = filepath.Join(labDir, "n", n.namespace)
 	for _, dir := range []string{"manifests", "net.d", "out"} {
 		if err := os.MkdirAll(filepath.Join(n.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := n.start(); err != nil {
-		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := n.down(); err != nil {
@@ -273,6 +292,9 @@ func (n *node) path(parts ...string) string {
 }
 func (n *node) cgroup() string { return "/" + n.namespace }
 
+// containerd is what runs the node's containers.
+func (n *node) containerd() *daemon.Daemon { return cmp.Or(n.own, lab.containerd) }
+
 // systemd says whether systemd makes the node's cgroups.
 func (n *node) systemd() bool {
 	tree, err := cgroups.Open(cgroups.Config{Driver: cgroups.Driver(os.Getenv("PODKEEPER_TEST_CGROUP_DRIVER"))})
@@ -281,6 +303,14 @@ func (n *node) systemd() bool {
 
 // start starts the agent and waits until its socket answers.
 func (n *node) start() error {
+	if err := n.begin(); err != nil {
+		return err
+	}
+	return n.answers()
+}
+
+// begin starts the agent.
+func (n *node) begin() error {
 	if n.agent != nil && n.agent.ProcessState == nil {
 		return errors.New("an agent runs already, which would answer in place of this one")
 	}
@@ -297,7 +327,7 @@ func (n *node) start() error {
 	args := append([]string{
 		"agent", "--config", n.path("config.yaml"), "--pod-manifest-path", n.path("manifests"), "--root-dir", n.path("root"),
 		"--run-dir", n.path("run"), "--pod-logs-dir", n.path("logs"), "--image-dir", lab.images,
-		"--container-runtime-endpoint", "unix://" + lab.containerd.Socket(), "--containerd-namespace", n.namespace,
+		"--container-runtime-endpoint", "unix://" + n.containerd().Socket(), "--containerd-namespace", n.namespace,
 		"--cni-conf-dir", n.path("net.d"), "--node-name", "testnode",
 	}, n.flags...)
 	n.agent = exec.Command(lab.podkeeper, args...)
@@ -308,9 +338,11 @@ func (n *node) start() error {
 	}
 	n.ended = make(chan error, 1)
 	go func(cmd *exec.Cmd, ended chan error) { ended <- cmd.Wait() }(n.agent, n.ended)
-	if err := os.WriteFile(n.path("pid"), []byte(strconv.Itoa(n.agent.Process.Pid)), 0o600); err != nil {
-		return err
-	}
+	return os.WriteFile(n.path("pid"), []byte(strconv.Itoa(n.agent.Process.Pid)), 0o600)
+}
+
+// answers waits until the agent's socket answers.
+func (n *node) answers() error {
 	return wait(func() error {
 		select {
 		case err := <-n.ended:
@@ -479,7 +511,7 @@ func containerStatus(p *v1.Pod, name string) v1.ContainerStatus {
 
 // ctr is a client of the private containerd, in the node's namespace.
 func (n *node) ctr() (*client.Client, context.Context, error) {
-	c, err := client.New(lab.containerd.Socket(), client.WithDefaultNamespace(n.namespace))
+	c, err := client.New(n.containerd().Socket(), client.WithDefaultNamespace(n.namespace))
 	return c, namespaces.WithNamespace(context.Background(), n.namespace), err
 }
 
@@ -530,6 +562,7 @@ func (n *node) down() error {
 		_ = n.agent.Process.Kill()
 		<-n.ended
 	}
+	_ = unix.Unmount(n.path("manifests"), unix.MNT_DETACH) // of a run that was killed
 	if err := errors.Join(os.RemoveAll(n.path("manifests")), os.MkdirAll(n.path("manifests"), 0o755), os.RemoveAll(n.path("root", "objects"))); err != nil {
 		return err
 	}
@@ -571,11 +604,15 @@ func (n *node) down() error {
 			treeErr = errors.Join(treeErr, exec.Command("systemctl", "stop", n.namespace+".slice").Run())
 		}
 	}
-	err = errors.Join(left, err, treeErr, runtime.RemoveNamespace(context.Background(), lab.containerd.Socket(), n.namespace))
+	err = errors.Join(left, err, treeErr, runtime.RemoveNamespace(context.Background(), n.containerd().Socket(), n.namespace))
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(n.dir)
+	if n.own != nil {
+		err = n.own.Stop()
+	}
+	_ = unix.Unmount(n.dir, unix.MNT_DETACH) // where it is on a disk of its own
+	return errors.Join(err, os.RemoveAll(n.dir))
 }
 
 // leftovers says what of the node's Pods is still on the host.

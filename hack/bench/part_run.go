@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Goals of what runs.
@@ -131,6 +134,10 @@ func (b *bench) measureAdoption(ctx context.Context) error {
 	if err := b.agent.awaitReady(ctx, len(pods)); err != nil {
 		return err
 	}
+	before, err := b.agent.client.Pods(ctx)
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
 	var took []float64
 	for range adoptRounds {
 		if err := sleep(ctx, 2*time.Second); err != nil {
@@ -149,8 +156,41 @@ func (b *bench) measureAdoption(ctx context.Context) error {
 		took = append(took, ms(time.Since(begin))...)
 	}
 	b.report.add(Figure{Part: "restart", Name: fmt.Sprintf("agent starts → %d Pods adopted", b.pods), Unit: "ms", Values: took, Goal: goalAdopted})
-	_, err := b.agent.remove(ctx, pods)
+	after, err := b.agent.client.Pods(ctx)
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	restarts, flips := disturbed(before.Items, after.Items)
+	b.report.add(Figure{Part: "restart", Name: "containers restarted by it", Values: []float64{restarts}})
+	b.report.add(Figure{Part: "restart", Name: "Pods that were not Ready in between", Values: []float64{flips}})
+	_, err = b.agent.remove(ctx, pods)
 	return err
+}
+
+// disturbed counts the restarts of containers between two looks at Pods, and the Pods that became Ready once more.
+func disturbed(before, after []v1.Pod) (restarts, flips float64) {
+	was := map[types.UID]*v1.Pod{}
+	for i := range before {
+		was[before[i].UID] = &before[i]
+	}
+	ready := func(p *v1.Pod) (since time.Time) {
+		for _, c := range p.Status.Conditions {
+			if c.Type == v1.PodReady && c.Status == v1.ConditionTrue {
+				since = c.LastTransitionTime.Time
+			}
+		}
+		return since
+	}
+	for i := range after {
+		p := was[after[i].UID]
+		if p == nil || !ready(p).Equal(ready(&after[i])) {
+			flips++
+		}
+		for _, s := range after[i].Status.ContainerStatuses {
+			restarts += float64(s.RestartCount)
+		}
+	}
+	return restarts, flips
 }
 
 // measureIdle watches a fresh agent at rest with no Pods, and with many.

@@ -87,6 +87,9 @@ func Start(binary, dir string, extra ...string) (*Daemon, error) {
 // Socket is where it listens.
 func (d *Daemon) Socket() string { return filepath.Join(d.Dir, "containerd.sock") }
 
+// Pid is the process that was started last.
+func (d *Daemon) Pid() int { return d.process.Pid }
+
 func (d *Daemon) pidFile() string { return filepath.Join(d.Dir, "pid") }
 
 // answers says whether something listens.
