@@ -22,6 +22,7 @@ type Storage struct {
 	Layers  map[string]Taken // writable layers of containers, by name
 	Logs    map[string]Taken // of containers, by name, what was rotated included
 	Volumes map[string]Taken // emptyDirs on disk, by name
+	Files   Taken            // that every container is given and may write to: /etc/hosts and its like, termination messages
 	Cost    time.Duration    // of a CPU, that it took to find out
 }
 
@@ -61,6 +62,14 @@ func (n *Node) Storage(ctx context.Context, pod *v1.Pod, ids map[string]string) 
 		if s.Volumes[name], err = measure(ctx, dir); err != nil {
 			return s, fmt.Errorf("measure volume %s: %w", name, err)
 		}
+	}
+	for _, dir := range []string{n.etcFile(pod, ""), n.terminationDir(pod)} {
+		files, err := measure(ctx, dir)
+		if err != nil {
+			return s, fmt.Errorf("measure %s: %w", dir, err)
+		}
+		s.Files.Bytes += files.Bytes
+		s.Files.Inodes += files.Inodes
 	}
 	return s, nil
 }
