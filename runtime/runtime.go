@@ -41,16 +41,19 @@ type Config struct {
 	HostsDir       string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
 	Handlers       map[string]Handler // by name; Runc is always known
 	DefaultHandler string             // of containers that ask for none; empty is Runc
-	ImportsImages  bool               // ImportDir will be called: images may come from there
-	MaxPulls       int                // how many images may be fetched at once; 0 is no limit
-	PullRate       float64            // how many pulls may begin a second; 0 is no limit
-	PullBurst      int                // how many may do so at once beyond that; at least 1 where there is a PullRate
-	RecordsDir     string             // records of who has pulled what; empty keeps them in memory
-	Verification   pullrecords.Policy // of which images the right to use them must be shown
-	Providers      *providers.Providers
-	LogMaxSize     int64 // bytes after which a container's log file is rotated; 0 is 10 MiB
-	LogFiles       int   // log files kept a container, the present one included; 0 is 5
-	Log            *slog.Logger
+	// Trust says who, other than root, could change what is read at a path: image archives and seccomp profiles that it has an
+	// error for are not used. nil trusts every file.
+	Trust         func(path string) error
+	ImportsImages bool               // ImportDir will be called: images may come from there
+	MaxPulls      int                // how many images may be fetched at once; 0 is no limit
+	PullRate      float64            // how many pulls may begin a second; 0 is no limit
+	PullBurst     int                // how many may do so at once beyond that; at least 1 where there is a PullRate
+	RecordsDir    string             // records of who has pulled what; empty keeps them in memory
+	Verification  pullrecords.Policy // of which images the right to use them must be shown
+	Providers     *providers.Providers
+	LogMaxSize    int64 // bytes after which a container's log file is rotated; 0 is 10 MiB
+	LogFiles      int   // log files kept a container, the present one included; 0 is 5
+	Log           *slog.Logger
 }
 
 // knownContents is of how many images the content is known without reading it again.
@@ -68,6 +71,7 @@ type Runtime struct {
 	uses        imageUses
 	turns       *pullTurns
 	scratch     chan *scratch
+	archives    archives
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
 	contents    *lru.Cache    // digest → Image without its names, immutable facts
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -34,6 +35,7 @@ import (
 	"github.com/podkeeper/podkeeper/runtime/providers"
 	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/server"
+	"github.com/podkeeper/podkeeper/trust"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -51,6 +53,7 @@ type flags struct {
 	handlers                                                                   []string
 	handler                                                                    string
 	providers, providersBin                                                    string
+	allowUnsafe                                                                bool
 	labels                                                                     cliflag.ConfigurationMap
 	resources                                                                  cliflag.ConfigurationMap
 	maxEnded                                                                   int
@@ -87,6 +90,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
 	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
 	fs.IntVar(&f.maxEnded, "terminated-pod-gc-threshold", defaultMaxEnded, "how many Pods that were made through the API and have ended are kept, the oldest go first; 0 for all")
+	fs.BoolVar(&f.allowUnsafe, "allow-unsafe-permissions", false, "use manifests, configuration, images and profiles that others than root may write: each of them is root by that")
 	f.resources = cliflag.ConfigurationMap{}
 	fs.Var(&f.resources, "extended-resources", "NAME=COUNT,…: what else the node has that Pods may request, such as example.com/dongle=4; it is counted, nothing more")
 	f.labels = cliflag.ConfigurationMap{}
@@ -118,12 +122,71 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 	}
 }
 
+// trust says who, other than root, could change what is read at a path, unless that is allowed.
+func (f *flags) trust(path string) error {
+	if f.allowUnsafe {
+		return nil
+	}
+	return trust.Path(path)
+}
+
+// places are the folders that the agent keeps things in that it believes, by the flags that name them.
+func (f *flags) places() map[string]string {
+	return map[string]string{"root-dir": f.rootDir, "run-dir": f.runDir}
+}
+
+// checkPlaces refuses folders of the agent's own that others could put something into.
+func (f *flags) checkPlaces() error {
+	var errs []error
+	for name, dir := range f.places() {
+		if err := f.trust(dir); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %s is not trusted: %w", name, dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// permissions says what of all that the agent follows others than root may write, whether that is allowed or not.
+func (f *flags) permissions() (faults []error) {
+	told := map[string]bool{}
+	look := func(path string) {
+		if err := trust.Path(path); err != nil && !told[err.Error()] {
+			told[err.Error()] = true
+			faults = append(faults, err)
+		}
+	}
+	for _, dir := range []string{f.manifests, f.imageDir, filepath.Join(f.rootDir, "seccomp"), f.cniConf, f.cniBin, f.providers, f.providersBin} {
+		if dir == "" {
+			continue
+		}
+		look(dir)
+		// What cannot be listed is no folder, or told of elsewhere.
+		_ = filepath.WalkDir(dir+"/", func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				look(path)
+			}
+			return nil
+		})
+	}
+	return faults
+}
+
+// readConfig reads the configuration, unless others than root may change it.
+func (f *flags) readConfig() (*kubeletconfig.KubeletConfiguration, error) {
+	if f.config != "" {
+		if err := f.trust(f.config); err != nil {
+			return nil, fmt.Errorf("--config: %s is not trusted: %w", f.config, err)
+		}
+	}
+	return readConfig(f.config)
+}
+
 // agentConfig is what the agent is told by flags and configuration.
 func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger) agent.Config {
 	return agent.Config{
 		Manifests: manifests.Config{
 			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"),
-			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
+			Trust: f.trust, Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
 		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
@@ -137,11 +200,14 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return fmt.Errorf("set log level: %w", err)
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // as Kubernetes' do, of streams
-	cfg, err := readConfig(f.config)
+	cfg, err := f.readConfig()
 	if err != nil {
 		return err
 	}
 	f.apply(cmd, cfg)
+	if err := f.checkPlaces(); err != nil {
+		return err
+	}
 	_, resourcesErr := extendedResources(f.resources)
 	if err := errors.Join(checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
@@ -162,7 +228,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go onReload(ctx, func() {
-		if _, err := readConfig(f.config); err != nil {
+		if _, err := f.readConfig(); err != nil {
 			log.Error("the new configuration is refused, the old one stays", "error", err)
 			return
 		}
@@ -278,7 +344,7 @@ func openRuntime(f *flags, cfg *kubeletconfig.KubeletConfiguration, tree *cgroup
 		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, DefaultHandler: handler, MaxPulls: maxPulls(cfg),
 		PullRate: float64(ptr.Deref(cfg.RegistryPullQPS, 0)), PullBurst: cmp.Or(int(cfg.RegistryBurst), defaultBurst),
 		RecordsDir: filepath.Join(f.rootDir, "image_manager"), Verification: pullPolicy(cfg), Providers: credentialProviders,
-		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
+		Trust: f.trust, ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
 	})
 }
 
