@@ -180,6 +180,9 @@ func (r *Runtime) Import(ctx context.Context, file string) ([]string, error) {
 		return nil, fmt.Errorf("import images: %w", err)
 	}
 	defer f.Close()
+	if err := checkArchive(f); err != nil {
+		return nil, fmt.Errorf("import images from %s: %w", file, err)
+	}
 	// An OCI layout without a full name gets one from the file's: demo.tar holds podkeeper.local/demo:TAG.
 	base, _, _ := strings.Cut(filepath.Base(file), ".")
 	found, err := r.client.Import(ctx, f, client.WithImageRefTranslator(importName("podkeeper.local/"+base)))

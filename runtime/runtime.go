@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	contentproxy "github.com/containerd/containerd/v2/core/content/proxy"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -41,19 +42,20 @@ type Config struct {
 	HostsDir       string             // folder of <registry>/hosts.toml; /etc/containerd/certs.d when empty
 	Handlers       map[string]Handler // by name; Runc is always known
 	DefaultHandler string             // of containers that ask for none; empty is Runc
+	ImportsImages  bool               // ImportDir will be called: images may come from there
+	MaxPulls       int                // how many images may be fetched at once; 0 is no limit
+	PullRate       float64            // how many pulls may begin a second; 0 is no limit
+	PullBurst      int                // how many may do so at once beyond that; at least 1 where there is a PullRate
+	RecordsDir     string             // records of who has pulled what; empty keeps them in memory
+	Verification   pullrecords.Policy // of which images the right to use them must be shown
+	Providers      *providers.Providers
+	LogMaxSize     int64 // bytes after which a container's log file is rotated; 0 is 10 MiB
+	LogFiles       int   // log files kept a container, the present one included; 0 is 5
+	Log            *slog.Logger
+
 	// Trust says who, other than root, could change what is read at a path: image archives and seccomp profiles that it has an
 	// error for are not used. nil trusts every file.
-	Trust         func(path string) error
-	ImportsImages bool               // ImportDir will be called: images may come from there
-	MaxPulls      int                // how many images may be fetched at once; 0 is no limit
-	PullRate      float64            // how many pulls may begin a second; 0 is no limit
-	PullBurst     int                // how many may do so at once beyond that; at least 1 where there is a PullRate
-	RecordsDir    string             // records of who has pulled what; empty keeps them in memory
-	Verification  pullrecords.Policy // of which images the right to use them must be shown
-	Providers     *providers.Providers
-	LogMaxSize    int64 // bytes after which a container's log file is rotated; 0 is 10 MiB
-	LogFiles      int   // log files kept a container, the present one included; 0 is 5
-	Log           *slog.Logger
+	Trust func(path string) error
 }
 
 // knownContents is of how many images the content is known without reading it again.
@@ -116,11 +118,13 @@ func Open(cfg Config) (*Runtime, error) {
 		return nil, err
 	}
 	address := strings.TrimPrefix(cfg.Endpoint, "unix://")
-	c, err := client.New(address, client.WithDefaultNamespace(cfg.Namespace),
+	small := &blobs{}
+	c, err := client.New(address, client.WithDefaultNamespace(cfg.Namespace), client.WithServices(client.WithContentStore(small)),
 		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithConnectParams(reconnect)}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
+	small.Store = contentproxy.NewContentStore(c.Conn())
 	r := &Runtime{
 		cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls),
 		rate: rate.NewLimiter(rate.Inf, 0), records: records, contents: lru.New(knownContents),
