@@ -18,9 +18,10 @@ help: ## list the targets
 build: setup ## build bin/podkeeper and bin/podkeeper-api
 	$(BUILD) -ldflags '-s -w -X main.version=$(VERSION) -X k8s.io/component-base/version.gitVersion=$(KUBERNETES)' -o bin/ ./cmd/...
 
-check: setup ## run the linters
+check: setup ## run the linters, and ask for known vulnerabilities where their database can be reached
 	$(GO) vet -tags docs,profile ./...
 	$(GO) run $(LINT) run --allow-parallel-runners ./...
+	hack/vuln
 
 test: check test-unit test-integration test-containerd2 test-service ## install what is missing, and run every test
 
@@ -43,6 +44,13 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 	hack/nodetest/run -integration cgroupfs -test.parallel 2
 	hack/nodetest/run -integration systemd -test.parallel 2
 	hack/nodetest/run -long
+
+fuzz: setup ## fuzz every parser of what comes from outside, each for FUZZTIME=30s; ONLY=Decode for some of them
+	hack/fuzz '$(or $(FUZZTIME),30s)' $(if $(ONLY),'$(ONLY)')
+
+licenses: setup ## list what is linked and its licences, with their texts: bin/licenses.txt
+	@mkdir -p bin
+	$(GO) run ./hack/licenses -o bin/licenses.txt
 
 bench: setup ## measure podkeeper against a floor and podman; ONLY=one,many PODS= ROUNDS= IDLE= SOAK= JSON=FILE BINARY=FILE PROFILE=DIR
 	$(GO) run ./hack/bench $(if $(ONLY),-only '$(ONLY)') $(if $(PODS),-pods $(PODS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(IDLE),-idle $(IDLE)) $(if $(SOAK),-soak $(SOAK)) \
@@ -91,4 +99,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration test-service test-vm bench run test-containerd2 down docs install uninstall pause clean setup
+.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm bench run test-containerd2 down docs install uninstall pause clean setup
