@@ -69,4 +69,3 @@ func FuzzConfigurations(f *testing.F) {
 		n.isBuiltIn(list)
 	})
 }
-
