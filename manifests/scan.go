@@ -214,12 +214,14 @@ var (
 func (s *scanner) read(f *tracked, now time.Time) {
 	overdue := !f.writing.IsZero() && now.Sub(f.writing) >= writeWait
 	data, seen, err := readWhole(f.path, overdue)
-	if fault := s.distrust(f.path); err == nil && fault != nil {
-		s.accept(f, nil, stamp{}, refuseFile(f.path, "is not trusted: "+fault.Error()))
-		return
-	}
-	if err == nil && s.trust != nil && replaced(f.path, seen) { // what is trusted is another file than the one that was read
-		err = errWriting
+	if err == nil && s.trust != nil {
+		if fault := s.trust(f.path); fault != nil {
+			s.accept(f, nil, stamp{}, refuseFile(f.path, "is not trusted: "+fault.Error()))
+			return
+		}
+		if replaced(f.path, seen) { // what is trusted is another file than the one that was read
+			err = errWriting
+		}
 	}
 	if errors.Is(err, errWriting) {
 		if f.writing.IsZero() {
@@ -253,13 +255,7 @@ func (s *scanner) read(f *tracked, now time.Time) {
 	s.accept(f, data, seen, docs)
 }
 
-func (s *scanner) distrust(path string) error {
-	if s.trust == nil {
-		return nil
-	}
-	return s.trust(path)
-}
-
+// replaced says whether a path leads to another file, or another content, than was read.
 func replaced(path string, read stamp) bool {
 	info, err := os.Stat(path)
 	return err != nil || !unchanged(read, info)

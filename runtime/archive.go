@@ -38,9 +38,10 @@ func checkArchive(archive io.ReadSeeker) error {
 		if n == maxArchived {
 			return fmt.Errorf("it has more than %d files", maxArchived)
 		}
-		if sum += h.Size; h.Size < 0 || sum > size {
+		if h.Size < 0 || h.Size > size-sum {
 			return fmt.Errorf("%q has %d bytes, and the whole archive %d: it must be whole, and not sparse", h.Name, h.Size, size)
 		}
+		sum += h.Size
 		switch path.Clean(h.Name) {
 		case ocispec.ImageIndexFile, ocispec.ImageLayoutFile, "manifest.json":
 			if h.Size > maxDocument {

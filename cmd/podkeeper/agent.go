@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -35,7 +34,6 @@ import (
 	"github.com/podkeeper/podkeeper/runtime/providers"
 	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/server"
-	"github.com/podkeeper/podkeeper/trust"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -120,65 +118,6 @@ func (f *flags) apply(cmd *cobra.Command, cfg *kubeletconfig.KubeletConfiguratio
 	if hostname, err := os.Hostname(); err == nil && f.nodeName == "" {
 		f.nodeName = strings.ToLower(hostname)
 	}
-}
-
-// trust says who, other than root, could change what is read at a path, unless that is allowed.
-func (f *flags) trust(path string) error {
-	if f.allowUnsafe {
-		return nil
-	}
-	return trust.Path(path)
-}
-
-// places are the folders that the agent keeps things in that it believes, by the flags that name them.
-func (f *flags) places() map[string]string {
-	return map[string]string{"root-dir": f.rootDir, "run-dir": f.runDir}
-}
-
-// checkPlaces refuses folders of the agent's own that others could put something into.
-func (f *flags) checkPlaces() error {
-	var errs []error
-	for name, dir := range f.places() {
-		if err := f.trust(dir); err != nil {
-			errs = append(errs, fmt.Errorf("--%s: %s is not trusted: %w", name, dir, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// permissions says what of all that the agent follows others than root may write, whether that is allowed or not.
-func (f *flags) permissions() (faults []error) {
-	told := map[string]bool{}
-	look := func(path string) {
-		if err := trust.Path(path); err != nil && !told[err.Error()] {
-			told[err.Error()] = true
-			faults = append(faults, err)
-		}
-	}
-	for _, dir := range []string{f.manifests, f.imageDir, filepath.Join(f.rootDir, "seccomp"), f.cniConf, f.cniBin, f.providers, f.providersBin} {
-		if dir == "" {
-			continue
-		}
-		look(dir)
-		// What cannot be listed is no folder, or told of elsewhere.
-		_ = filepath.WalkDir(dir+"/", func(path string, _ fs.DirEntry, err error) error {
-			if err == nil {
-				look(path)
-			}
-			return nil
-		})
-	}
-	return faults
-}
-
-// readConfig reads the configuration, unless others than root may change it.
-func (f *flags) readConfig() (*kubeletconfig.KubeletConfiguration, error) {
-	if f.config != "" {
-		if err := f.trust(f.config); err != nil {
-			return nil, fmt.Errorf("--config: %s is not trusted: %w", f.config, err)
-		}
-	}
-	return readConfig(f.config)
 }
 
 // agentConfig is what the agent is told by flags and configuration.

@@ -92,7 +92,7 @@ func TestImagesThatAttack(t *testing.T) {
 	)
 	content, err := os.ReadFile("/bin/busybox")
 	if err != nil {
-		t.Fatal(err)
+		t.Skip("there is no shell for an image: ", err)
 	}
 	var layer bytes.Buffer
 	layer.Write(rootfs[:len(rootfs)-1024]) // without the end of the archive
@@ -135,7 +135,7 @@ func TestImagesThatAttack(t *testing.T) {
 	if took := n.peak() - before; took > 64*mib {
 		t.Errorf("that took %d MiB of memory", took/mib)
 	}
-	n.apply("hostile.yaml", strings.Replace(simple("hostile", "for d in disk mem; do dd if=/$d of=/tmp count=1 2>/dev/null && echo reads $d; read -r x </$d && echo opens $d; done; echo "+tried+"; while :; do sleep 1; done"), image, "podkeeper.local/hostile:v1", 1)+"    imagePullPolicy: Never\n")
+	n.apply("hostile.yaml", strings.Replace(simple("hostile", "for d in disk mem; do (dd if=/$d of=/dev/null count=1) 2>/dev/null && echo reads $d; (exec 3</$d) 2>/dev/null && echo opens $d; done; echo "+tried+"; while :; do sleep 1; done"), image, "podkeeper.local/hostile:v1", 1)+"    imagePullPolicy: Never\n")
 	n.winsNothing(n.awaitReady("hostile"), "app")
 	if files, err := os.ReadDir(host); err != nil || len(files) > 0 {
 		t.Errorf("on the host there are %v, %v", files, err)
