@@ -113,21 +113,14 @@ const atOnce = 512
 // measure adds up what a folder takes, with all below it on the same file system, as far as ctx allows. Containers change it
 // meanwhile: nothing in it leads out of it.
 func measure(ctx context.Context, dir string) (Taken, error) {
-	root, err := os.OpenRoot(dir)
+	w, err := newWalk(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Taken{}, nil
 	}
 	if err != nil {
 		return Taken{}, err
 	}
-	w := newWalk(root)
 	defer w.close()
-	var top unix.Stat_t
-	if err := unix.Stat(dir, &top); err != nil {
-		return Taken{}, err
-	}
-	w.count(&top)
-	w.device = top.Dev
 	for len(w.pending) > 0 && ctx.Err() == nil {
 		if err := w.step(ctx); err != nil {
 			return w.taken, err
@@ -165,8 +158,19 @@ type walk struct {
 	taken   Taken
 }
 
-func newWalk(root *os.Root) *walk {
-	return &walk{linked: map[uint64]bool{}, pending: []place{{from: &base{root: root, wanted: 1}, path: "."}}, open: 1}
+// newWalk begins a walk at a folder, which is counted. It is to be closed.
+func newWalk(dir string) (*walk, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	var top unix.Stat_t
+	if err := unix.Stat(dir, &top); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	w := &walk{device: top.Dev, linked: map[uint64]bool{}, pending: []place{{from: &base{root: root, wanted: 1}, path: "."}}, open: 1}
+	w.count(&top)
+	return w, nil
 }
 
 // step counts what is in the next folder. What is gone is nothing.

@@ -34,11 +34,10 @@ func TestMeasureReachesWhatIsDeep(t *testing.T) {
 	if err != nil || got.Inodes != 2*depth+1 {
 		t.Errorf("it takes %d inodes, %v, want %d", got.Inodes, err, 2*depth+1)
 	}
-	root, err := os.OpenRoot(dir)
+	w, err := newWalk(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWalk(root)
 	for steps := 0; len(w.pending) > 0 && steps < depth; steps++ { // and then it is cut off
 		if last := w.pending[len(w.pending)-1]; strings.Count(last.path, "/") > 100 {
 			t.Fatalf("after %d steps %d folders are on the way to the next", steps, strings.Count(last.path, "/"))
