@@ -32,9 +32,10 @@ help: ## list the targets
 build: setup ## build bin/podkeeper and bin/podkeeper-api
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
-check: setup ## run the linters
+check: setup ## run the linters, and ask for known vulnerabilities where their database can be reached
 	$(GO) vet -tags docs,profile ./...
 	$(GO) run $(LINT) run --allow-parallel-runners ./...
+	hack/vuln
 
 test: check test-unit test-integration test-containerd2 test-service ## install what is missing, and run every test
 
@@ -60,6 +61,13 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 
 chaos: setup ## have faults befall a node by chance, beside edits, and check it after each few; FAULTS=200 SEED=N (a run once more) FAULT='NAME|NAME'
 	PODKEEPER_TEST_DIR=/var/tmp/podkeeper-chaos $(GO) test -count=1 -v -timeout 5h -run '^TestChaos$$' ./cmd/podkeeper -chaos.faults $(or $(FAULTS),200) $(if $(SEED),-chaos.seed $(SEED)) $(if $(FAULT),-chaos.only '$(FAULT)')
+
+fuzz: setup ## fuzz every parser of what comes from outside, each for FUZZTIME=30s; ONLY=Decode for some of them
+	hack/fuzz '$(or $(FUZZTIME),30s)' $(if $(ONLY),'$(ONLY)')
+
+licenses: setup ## list what is linked and its licences, with their texts: bin/licenses.txt
+	@mkdir -p bin
+	$(GO) run ./hack/licenses -o bin/licenses.txt
 
 bench: setup ## measure podkeeper against a floor and podman; ONLY=one,many PODS= ROUNDS= IDLE= SOAK= JSON=FILE BINARY=FILE PROFILE=DIR
 	$(GO) run ./hack/bench $(if $(ONLY),-only '$(ONLY)') $(if $(PODS),-pods $(PODS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(IDLE),-idle $(IDLE)) $(if $(SOAK),-soak $(SOAK)) \
@@ -128,7 +136,7 @@ release: setup ## build what a release has, and its checksums, of a tagged commi
 
 # What a package of an architecture holds: bin/stage/ARCHITECTURE/root.
 stage-%: VERSION = $(PACKAGE_VERSION)
-stage-%: setup docs
+stage-%: setup docs licenses
 	rm -rf bin/stage/$*
 	GOARCH=$* $(BUILD) -ldflags '$(LDFLAGS)' -o bin/stage/$*/bin/ ./cmd/...
 	@$(MAKE) --no-print-directory lay BINARIES=bin/stage/$*/bin DESTDIR=$(CURDIR)/bin/stage/$*/root PREFIX=/usr UNIT_DIR=/usr/lib/systemd/system
@@ -147,4 +155,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check test test-unit test-integration test-service test-vm chaos bench run test-containerd2 down docs install lay uninstall deb rpm sbom release test-package pause clean setup
+.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm chaos bench run test-containerd2 down docs install lay uninstall deb rpm sbom release test-package pause clean setup

@@ -373,7 +373,7 @@ func (e *evictor) storage(ctx context.Context, pod *v1.Pod) (*evict.Usage, time.
 		return nil, s.Cost, err
 	}
 	amount := func(t node.Taken) evict.Amount { return evict.Amount{Bytes: int64(t.Bytes), Inodes: int64(t.Inodes)} }
-	u := &evict.Usage{Containers: map[string]evict.Container{}, Volumes: map[string]evict.Amount{}}
+	u := &evict.Usage{Containers: map[string]evict.Container{}, Volumes: map[string]evict.Amount{}, Files: amount(s.Files)}
 	for name := range s.Logs {
 		u.Containers[name] = evict.Container{Layer: amount(s.Layers[name]), Logs: amount(s.Logs[name])}
 	}

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -111,6 +114,24 @@ func newInstance(podsDir string, pod *v1.Pod, revision string) *instance {
 }
 
 func recordFile(podsDir, uid string) string { return filepath.Join(podsDir, uid, node.RecordFile) }
+
+// plain says whether all names that become part of a path name one entry of a folder, and which one does not.
+func (i *instance) plain() (name string, plain bool) {
+	names := []string{i.Pod.Namespace, i.Pod.Name, string(i.Pod.UID)}
+	for _, c := range plan.Containers(i.Pod) {
+		names = append(names, c.Name)
+	}
+	for _, v := range i.Pod.Spec.Volumes {
+		names = append(names, v.Name)
+	}
+	names = slices.AppendSeq(names, maps.Keys(i.Containers))
+	for _, name := range names {
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+			return name, false
+		}
+	}
+	return "", true
+}
 
 // complete gives every container of the Pod a record.
 func (i *instance) complete() {
@@ -228,7 +249,11 @@ func loadInstance(file, uid string) (*instance, error) {
 	case inst.Pod == nil || string(inst.Pod.UID) != uid:
 		return nil, fmt.Errorf("read record %s: it is not that of pod %s", file, uid)
 	}
+	if name, plain := inst.plain(); !plain {
+		return nil, fmt.Errorf("read record %s: %q cannot name a file", file, name)
+	}
 	inst.written = content
+	maps.DeleteFunc(inst.Containers, func(_ string, rec *record) bool { return rec == nil })
 	for _, c := range plan.Containers(inst.Pod) {
 		if rec := inst.Containers[c.Name]; rec != nil && rec.Launched && rec.Given == nil && inst.Resizing == nil {
 			rec.Given = c.Resources.DeepCopy() // of an agent that could not resize, nor give anything to a Pod

@@ -68,6 +68,7 @@ type Agent struct {
 	Containerd    func(ctx context.Context, endpoint string) (Containerd, error)
 	Cgroups       func() (Cgroups, error)
 	Network       func(ctx context.Context) (Network, error)
+	Permissions   func() []error // of what the agent follows, and others than root may write
 }
 
 // Examine runs every check.
@@ -84,6 +85,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 	findings = append(findings, h.handlers(ctx, a.Handlers, daemon)...)
 	findings = append(findings, h.network(ctx, a)...)
 	findings = append(findings, h.manifests(a.Manifests))
+	findings = append(findings, permissions(a.Permissions())...)
 	if a.APIProgram != "" {
 		findings = append(findings, h.api(a.APIProgram))
 	}

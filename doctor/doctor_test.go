@@ -73,6 +73,8 @@ func healthy(t *testing.T) *world {
 		Containerd: func(context.Context, string) (Containerd, error) { return w.d, nil },
 		Cgroups:    func() (Cgroups, error) { return w.c, nil },
 		Network:    func(context.Context) (Network, error) { return w.n, nil },
+
+		Permissions: func() []error { return nil },
 	}
 	return w
 }
@@ -179,7 +181,7 @@ func TestAHealthyHostIsFineInEveryLine(t *testing.T) {
 	}
 	want := []string{
 		"root", "capabilities", "kernel", "namespaces", "overlay", "seccomp", "AppArmor", "inotify", "cgroups", "containerd", "snapshotter",
-		"handler runc", "shim", "network", "CNI plugins", "iptables", "kernel network", "forwarding", "manifests", "disk", "systemd",
+		"handler runc", "shim", "network", "CNI plugins", "iptables", "kernel network", "forwarding", "manifests", "permissions", "disk", "systemd",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("checked %q", names)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -109,6 +110,20 @@ func TestFoldersDiskAndSystemd(t *testing.T) {
 		"what should be above the manifest folder is a file": {
 			func(w *world) { w.remove("/etc/podkeeper"); w.write("/etc/podkeeper", "") },
 			[]Finding{{"manifests", Fail, "cannot be read"}},
+		},
+		"others may write a manifest": {
+			func(w *world) {
+				w.a.Permissions = func() []error {
+					return []error{errors.New("/etc/podkeeper/manifests/web.yaml can be written by others")}
+				}
+			},
+			[]Finding{{"permissions", Warn, "/etc/podkeeper/manifests/web.yaml can be written by others"}},
+		},
+		"others may write many files": {
+			func(w *world) {
+				w.a.Permissions = func() []error { return slices.Repeat([]error{errors.New("it can be written by others")}, 7) }
+			},
+			append(slices.Repeat([]Finding{{"permissions", Warn, "it can be written"}}, 5), Finding{"permissions", Warn, "and 2 more"}),
 		},
 		"what answers kubectl is not there": {
 			func(w *world) { w.a.APIProgram = "/usr/local/bin/podkeeper-api" },

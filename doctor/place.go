@@ -22,6 +22,9 @@ const (
 	leastFiles      = 1000
 )
 
+// mostFaults is of how many files the permissions are told in full.
+const mostFaults = 5
+
 // manifests need not be there: the agent waits for the folder.
 func (h Host) manifests(dir string) Finding {
 	const name = "manifests"
@@ -38,6 +41,22 @@ func (h Host) manifests(dir string) Finding {
 		return fail(name, "%s cannot be read: %v", dir, err)
 	}
 	return ok(name, "%s", dir)
+}
+
+// permissions tells of what is not followed because others than root may write it.
+func permissions(faults []error) []Finding {
+	const name = "permissions"
+	if len(faults) == 0 {
+		return []Finding{ok(name, "only root may write what podkeeper follows")}
+	}
+	var findings []Finding
+	for i, fault := range faults {
+		if i == mostFaults {
+			return append(findings, warn(name, "and %d more", len(faults)-i))
+		}
+		findings = append(findings, warn(name, "%v", fault))
+	}
+	return findings
 }
 
 // api is what answers kubectl. Pods run without.

@@ -52,6 +52,7 @@ func TestAccepted(t *testing.T) {
 		"a list of Pods that need no kind":        {"apiVersion: v1\nkind: PodList\nitems:\n- {metadata: {name: a}, spec: {containers: [{name: a, image: b}]}}\n", []string{"default/a"}},
 		"JSON":                                    {"{\n\t\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n\t\"metadata\": {\"name\": \"a\"},\n\t\"spec\": {\"containers\": [{\"name\": \"a\", \"image\": \"b\"}]}\n}\n", []string{"default/a"}},
 		"anchors and merges":                      {manifest("a") + "    resources: &r {limits: {cpu: 1}}\n  - name: two\n    image: demo\n    resources:\n      <<: *r\n", []string{"default/a"}},
+		"a privileged container":                  {manifest("a") + "    securityContext: {privileged: true}\n", []string{"default/a"}},
 		"YAML 1.1 booleans":                       {manifest("a") + "  hostNetwork: yes\n", []string{"default/a"}},
 		"a date is text":                          {manifest("a") + "    workingDir: 2024-01-01\n", []string{"default/a"}},
 		"quantities as numbers":                   {manifest("a") + "    resources: {limits: {cpu: 0.5, memory: 128974848}}\n", []string{"default/a"}},

@@ -34,6 +34,10 @@ type Config struct {
 	SecretDir string
 	Rescan    time.Duration // how often the directory is looked at without any event, a safety net; 0 means 20 s
 	Log       *slog.Logger  // for trouble with watching and keeping, which no manifest is to blame for; nil is silent
+
+	// Trust says who, other than root, could change what is read at a path. A file that it has an error for is refused with that;
+	// nil trusts every file.
+	Trust func(path string) error
 }
 
 // Set is everything that is wanted on this node at one moment. Receivers must not change what it points to.

@@ -46,7 +46,7 @@ func (o *observer) start() Set {
 	sets, ended := make(chan Set, 1000), make(chan error, 1)
 	o.sets = sets
 	go func() {
-		ended <- Watch(ctx, Config{Dir: o.dir, KeepDir: o.keep, SecretDir: o.secrets, Rescan: time.Minute}, func(s Set) { sets <- s })
+		ended <- Watch(ctx, Config{Dir: o.dir, KeepDir: o.keep, SecretDir: o.secrets, Rescan: time.Minute, Trust: notOthers}, func(s Set) { sets <- s })
 	}()
 	stopped := false
 	o.stop = func() {
@@ -57,6 +57,14 @@ func (o *observer) start() Set {
 	}
 	o.Cleanup(o.stop)
 	return o.next()
+}
+
+// notOthers trusts what others may not write.
+func notOthers(path string) error {
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o002 == 0 {
+		return err
+	}
+	return errors.New("others may write it")
 }
 
 func (o *observer) next() Set {
@@ -295,6 +303,10 @@ func TestABrokenFileKeepsItsPod(t *testing.T) {
 		"no YAML":       {func(o *observer) { o.put("web.yaml", "{") }, "web=old kept web.yaml:"},
 		"an empty file": {func(o *observer) { o.write("web.yaml", "") }, "web=old kept web.yaml:"},
 		"binary junk":   {func(o *observer) { o.put("web.yaml", "\x00") }, "web=old kept web.yaml:"},
+		"a file that others may write": {func(o *observer) {
+			o.must(os.Chmod(o.path("web.yaml"), 0o666))
+			o.write("web.yaml", manifest("web", "theirs"))
+		}, "web=old kept web.yaml:"},
 		"a dangling link": {func(o *observer) {
 			o.must(os.Remove(o.path("web.yaml")))
 			o.must(os.Symlink("nowhere", o.path("web.yaml")))

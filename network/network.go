@@ -368,7 +368,10 @@ func addresses(result cnitypes.Result) ([]netip.Addr, error) {
 	}
 	var out []netip.Addr
 	for _, ip := range r.IPs {
-		if ip.Interface != nil && *ip.Interface < len(r.Interfaces) && r.Interfaces[*ip.Interface].Sandbox == "" {
+		if ip == nil {
+			continue
+		}
+		if at := ip.Interface; at != nil && *at >= 0 && *at < len(r.Interfaces) && (r.Interfaces[*at] == nil || r.Interfaces[*at].Sandbox == "") {
 			continue // an interface of the host
 		}
 		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {

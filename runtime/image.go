@@ -86,13 +86,14 @@ func (r *Runtime) EnsureImage(ctx context.Context, req Request) (Pull, error) {
 		}
 		if req.Policy == v1.PullNever {
 			const text = "%w: Container image %q is not present with pull policy of Never"
-			return Pull{}, fmt.Errorf(text, ErrImageNeverPull, req.Image)
+			return Pull{}, r.archives.explain(fmt.Errorf(text, ErrImageNeverPull, req.Image))
 		}
 	}
 	if req.Pulling != nil {
 		req.Pulling()
 	}
-	return r.sharedPull(ctx, named, has, req.Progress)
+	pull, err := r.sharedPull(ctx, named, has, req.Progress)
+	return pull, r.archives.explain(err)
 }
 
 // usableImage finds a present image that a Pod with these credentials may use without asking the registry.
@@ -179,6 +180,9 @@ func (r *Runtime) Import(ctx context.Context, file string) ([]string, error) {
 		return nil, fmt.Errorf("import images: %w", err)
 	}
 	defer f.Close()
+	if err := checkArchive(f); err != nil {
+		return nil, fmt.Errorf("import images from %s: %w", file, err)
+	}
 	// An OCI layout without a full name gets one from the file's: demo.tar holds podkeeper.local/demo:TAG.
 	base, _, _ := strings.Cut(filepath.Base(file), ".")
 	found, err := r.client.Import(ctx, f, client.WithImageRefTranslator(importName("podkeeper.local/"+base)))

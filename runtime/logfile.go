@@ -53,7 +53,7 @@ func openLogFile(path string, maxSize int64, maxFiles int) (*logFile, error) {
 }
 
 func (l *logFile) open() error {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	f, err := openLog(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -233,13 +233,13 @@ func globEscape(path string) string {
 
 // compress replaces a file by its gzip, unless it is stopped.
 func compress(path string, stop *atomic.Bool) error {
-	in, err := os.Open(path)
+	in, err := openLog(path, os.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("compress log: %w", err)
 	}
 	defer in.Close()
 	tmp := path + gzSuffix + tmpSuffix
-	out, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	out, err := openLog(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("compress log: %w", err)
 	}

@@ -78,7 +78,7 @@ const tailPiece = 16 << 10
 // limit bytes. A line that was written in pieces is put together again; each piece counts as a line. What is not in the
 // format is left out.
 func LastLines(file string, lines, limit int) (string, error) {
-	f, err := os.Open(file)
+	f, err := openLog(file, os.O_RDONLY)
 	if err != nil {
 		return "", fmt.Errorf("read log: %w", err)
 	}

@@ -59,6 +59,9 @@ var errEnough = errors.New("enough")
 // readPiece is how much of a log is read and written at once, in bytes.
 const readPiece = 256 << 10
 
+// maxReadLine is how long a line of a log file may be, in bytes, whoever has written it. A longer one is left out.
+const maxReadLine = 4 * readPiece
+
 // timeOut is how times are told, always of one width (k8s.io/cri-client pkg/logs, RFC3339NanoFixed).
 const timeOut = "2006-01-02T15:04:05.000000000Z07:00"
 
@@ -69,16 +72,17 @@ type logReader struct {
 	stdout, stderr io.Writer
 	left           int64 // of the limit
 
-	older   []oldLog
-	current *os.File
-	reading io.Reader // one of older, or current
-	closes  func() error
-	buffer  []byte
-	partial int   // bytes in the buffer that are no whole line yet
-	skip    int64 // lines that are not wanted
-	out     []byte
-	to      io.Writer // whose out is
-	streams [2]logSink
+	older    []oldLog
+	current  *os.File
+	reading  io.Reader // one of older, or current
+	closes   func() error
+	buffer   []byte
+	partial  int   // bytes in the buffer that are no whole line yet
+	overlong bool  // the line goes on that is too long, and left out
+	skip     int64 // lines that are not wanted
+	out      []byte
+	to       io.Writer // whose out is
+	streams  [2]logSink
 }
 
 // logSink is one of the two streams.
@@ -96,7 +100,7 @@ type oldLog struct {
 // begin finds out where to begin.
 func (r *logReader) begin() error {
 	var err error
-	if r.current, err = os.Open(r.path); err != nil {
+	if r.current, err = openLog(r.path, os.O_RDONLY); err != nil {
 		return err
 	}
 	r.buffer, r.out = make([]byte, readPiece), make([]byte, 0, readPiece)
@@ -244,6 +248,14 @@ func size(f *os.File) int64 {
 // take writes the whole lines that are in the first n bytes of the buffer, and keeps the rest for the next.
 func (r *logReader) take(n int) error {
 	rest := r.buffer[:n]
+	if r.overlong {
+		_, after, whole := bytes.Cut(rest, []byte("\n"))
+		if !whole {
+			r.partial = 0
+			return nil
+		}
+		r.overlong, rest = false, after
+	}
 	for {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
 		if !whole {
@@ -255,8 +267,12 @@ func (r *logReader) take(n int) error {
 		rest = after
 	}
 	r.partial = copy(r.buffer, rest)
-	if r.partial == len(r.buffer) {
+	switch {
+	case r.partial < len(r.buffer):
+	case r.partial < maxReadLine:
 		r.buffer = append(r.buffer, make([]byte, len(r.buffer))...)
+	default:
+		r.partial, r.overlong = 0, true
 	}
 	return r.flush()
 }
@@ -332,11 +348,11 @@ func (r *logReader) flush() error {
 // openRotated opens a rotated file, compressed or not.
 func openRotated(name string) (io.Reader, func() error, error) {
 	for range 2 { // it may be compressed between two looks
-		f, err := os.Open(name)
+		f, err := openLog(name, os.O_RDONLY)
 		if err == nil {
 			return f, f.Close, nil
 		}
-		f, err = os.Open(name + gzSuffix)
+		f, err = openLog(name+gzSuffix, os.O_RDONLY)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	contentproxy "github.com/containerd/containerd/v2/core/content/proxy"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -51,6 +52,10 @@ type Config struct {
 	LogMaxSize     int64 // bytes after which a container's log file is rotated; 0 is 10 MiB
 	LogFiles       int   // log files kept a container, the present one included; 0 is 5
 	Log            *slog.Logger
+
+	// Trust says who, other than root, could change what is read at a path: image archives and seccomp profiles that it has an
+	// error for are not used. nil trusts every file.
+	Trust func(path string) error
 }
 
 // knownContents is of how many images the content is known without reading it again.
@@ -68,6 +73,7 @@ type Runtime struct {
 	uses        imageUses
 	turns       *pullTurns
 	scratch     chan *scratch
+	archives    archives
 	importing   chan struct{} // closed once the image directory was read; closed from the start where there is none
 	contents    *lru.Cache    // digest → Image without its names, immutable facts
 	users       sync.Map      // (image config digest, user) → specs.User, immutable facts
@@ -112,11 +118,13 @@ func Open(cfg Config) (*Runtime, error) {
 		return nil, err
 	}
 	address := strings.TrimPrefix(cfg.Endpoint, "unix://")
-	c, err := client.New(address, client.WithDefaultNamespace(cfg.Namespace),
+	small := &blobs{}
+	c, err := client.New(address, client.WithDefaultNamespace(cfg.Namespace), client.WithServices(client.WithContentStore(small)),
 		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithConnectParams(reconnect)}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
 	}
+	small.Store = contentproxy.NewContentStore(c.Conn())
 	r := &Runtime{
 		cfg: cfg, client: c, snapshotter: defaults.DefaultSnapshotter, scratch: scratch, turns: newPullTurns(cfg.MaxPulls),
 		rate: rate.NewLimiter(rate.Inf, 0), records: records, contents: lru.New(knownContents),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,7 @@ type ContainerConfig struct {
 
 	unified  bool  // the host has cgroup v2 only
 	appArmor error // why no AppArmor profile can be set here
+	trust    func(path string) error
 }
 
 // Namespaces are what a container has of its sandbox's namespaces, or of another container's, as paths. Empty is the host's, or
@@ -77,7 +79,7 @@ func (r *Runtime) containerSpec(ctx context.Context, cfg *ContainerConfig) (*spe
 		return nil, fmt.Errorf("make default OCI spec: %w", err)
 	}
 	spec.Version = specVersion
-	cfg.unified, cfg.appArmor = cgroups.Mode() == cgroups.Unified, AppArmor()
+	cfg.unified, cfg.appArmor, cfg.trust = cgroups.Mode() == cgroups.Unified, AppArmor(), r.trust
 	for _, write := range sections {
 		if err := write(spec, cfg); err != nil {
 			return nil, err
@@ -230,20 +232,25 @@ func withSeccomp(s *specs.Spec, cfg *ContainerConfig) error {
 	case v1.SeccompProfileTypeRuntimeDefault:
 		s.Linux.Seccomp = seccomp.DefaultProfile(s)
 	case v1.SeccompProfileTypeLocalhost:
-		return localhostSeccomp(s, cfg.SeccompDir, ptr.Deref(profile.LocalhostProfile, ""))
+		return localhostSeccomp(s, cfg, ptr.Deref(profile.LocalhostProfile, ""))
 	case v1.SeccompProfileTypeUnconfined:
 	}
 	return nil
 }
 
-// localhostSeccomp reads a filter from a file below dir: seccomp in the terms of the OCI spec, in JSON. A path that leads out of
-// dir is none.
-func localhostSeccomp(s *specs.Spec, dir, profile string) error {
-	file, err := os.OpenInRoot(dir, profile)
+// localhostSeccomp reads a filter from a file below SeccompDir: seccomp in the terms of the OCI spec, in JSON. A path that leads
+// out of it is none.
+func localhostSeccomp(s *specs.Spec, cfg *ContainerConfig, profile string) error {
+	file, err := os.OpenInRoot(cfg.SeccompDir, profile)
 	if err != nil {
 		return fmt.Errorf("read seccomp profile %s: %w", profile, err)
 	}
 	defer file.Close()
+	if cfg.trust != nil {
+		if err := cfg.trust(filepath.Join(cfg.SeccompDir, profile)); err != nil {
+			return fmt.Errorf("seccomp profile %s is not trusted: %w", profile, err)
+		}
+	}
 	filter := new(specs.LinuxSeccomp)
 	if err := json.NewDecoder(file).Decode(filter); err != nil {
 		return fmt.Errorf("read seccomp profile %s: %w", profile, err)

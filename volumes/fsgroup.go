@@ -19,6 +19,9 @@ type grouping struct {
 	readOnly bool
 }
 
+// nameShown is how much of a path that is too long is told, in bytes.
+const nameShown = 200
+
 // bits are the permissions that a file of this mode gets.
 func (g grouping) bits(mode uint32) uint32 {
 	bits := uint32(0o660)
@@ -91,6 +94,9 @@ func (g grouping) walk(ctx context.Context, folder *os.File) error {
 func (g grouping) visit(ctx context.Context, folder *os.File, name string) error {
 	var st unix.Stat_t
 	path := filepath.Join(folder.Name(), name)
+	if len(path) >= unix.PathMax { // under the kubelet, too; each folder of the way is open, and its name in memory
+		return &fs.PathError{Op: "open", Path: path[:nameShown] + "…", Err: unix.ENAMETOOLONG}
+	}
 	if err := unix.Fstatat(int(folder.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return passed("stat", path, err)
 	}

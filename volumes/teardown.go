@@ -99,11 +99,27 @@ func unmount(path string) error {
 
 func notMounted(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) }
 
-// deleteIn deletes an entry of a folder and all below it. What is mounted there is unmounted first. That is seen when
-// the kernel stops the deletion, and not looked for: the mount table of a host with many Pods is long.
+// mostOpen is how many folders, each in the one before it, a deletion has open at once. Containers nest them as deep as they
+// like.
+const mostOpen = 64
+
+// deletion deletes an entry of a folder. What lies deeper than mostOpen is moved to its top folder, whose turn comes again.
+type deletion struct {
+	top   *os.File
+	depth int // of folders that are open
+	moved int
+}
+
+// deleteIn deletes an entry of a folder and all below it.
 func deleteIn(ctx context.Context, parent *os.File, name string) error {
+	return (&deletion{}).in(ctx, parent, name)
+}
+
+// in deletes an entry of a folder and all below it. What is mounted there is unmounted first. That is seen when
+// the kernel stops the deletion, and not looked for: the mount table of a host with many Pods is long.
+func (d *deletion) in(ctx context.Context, parent *os.File, name string) error {
 	for range unmountRounds {
-		err := deleteUnmounted(ctx, parent, name)
+		err := d.unmounted(ctx, parent, name)
 		if !errors.Is(err, errMounted) {
 			return err
 		}
@@ -141,9 +157,9 @@ func isVolume(kind, path string) bool {
 	}
 }
 
-// deleteUnmounted deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the
+// unmounted deletes an entry of a folder and all below it. The kernel stops it at every mount, bind mounts of the
 // same file system too.
-func deleteUnmounted(ctx context.Context, parent *os.File, name string) error {
+func (d *deletion) unmounted(ctx context.Context, parent *os.File, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -160,6 +176,15 @@ func deleteUnmounted(ctx context.Context, parent *os.File, name string) error {
 	if !errors.Is(err, unix.EISDIR) {
 		return failed("delete", err)
 	}
+	if d.depth >= mostOpen {
+		err := d.lift(parent, name)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EXDEV) { // which quotas of projects answer, too
+			return failed("move", err)
+		}
+	}
 	fd, err := unix.Openat2(int(parent.Fd()), name, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
@@ -169,7 +194,13 @@ func deleteUnmounted(ctx context.Context, parent *os.File, name string) error {
 	}
 	folder := os.NewFile(uintptr(fd), filepath.Join(parent.Name(), name))
 	defer folder.Close()
-	if err := deleteContent(ctx, folder); err != nil {
+	if d.depth == 0 {
+		d.top = folder
+	}
+	d.depth++
+	err = d.content(ctx, folder)
+	d.depth--
+	if err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -178,8 +209,19 @@ func deleteUnmounted(ctx context.Context, parent *os.File, name string) error {
 	return nil
 }
 
-// deleteContent deletes what is in a folder, some at a time: there may be more than memory has room for.
-func deleteContent(ctx context.Context, folder *os.File) error {
+// lift moves a folder to the top folder, by a name that nothing there has.
+func (d *deletion) lift(parent *os.File, name string) error {
+	for {
+		d.moved++
+		err := unix.Renameat2(int(parent.Fd()), name, int(d.top.Fd()), fmt.Sprintf(".deleted-%d", d.moved), unix.RENAME_NOREPLACE)
+		if !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+}
+
+// content deletes what is in a folder, some at a time: there may be more than memory has room for.
+func (d *deletion) content(ctx context.Context, folder *os.File) error {
 	const some = 1000
 	for {
 		names, err := folder.Readdirnames(some)
@@ -190,7 +232,7 @@ func deleteContent(ctx context.Context, folder *os.File) error {
 			return err
 		}
 		for _, name := range names {
-			if err := deleteIn(ctx, folder, name); err != nil {
+			if err := d.in(ctx, folder, name); err != nil {
 				return err
 			}
 		}

@@ -88,7 +88,7 @@ func TestDeletingStopsAtAMount(t *testing.T) {
 	parent, err := os.Open(folder)
 	must(t, err)
 	defer parent.Close()
-	if err := deleteUnmounted(t.Context(), parent, "a/b"); !errors.Is(err, errMounted) {
+	if err := (&deletion{}).unmounted(t.Context(), parent, "a/b"); !errors.Is(err, errMounted) {
 		t.Errorf("got %v, want a refusal to cross the mount", err)
 	}
 	wantFile(t, filepath.Join(host, "file"), "host's")

@@ -153,7 +153,9 @@ func TestRank(t *testing.T) {
 		c.Usage.Volumes = map[string]Amount{"data": {volume, volume}}
 		return c
 	}
-	parts := []Candidate{many("layer", 3, 0, 0), many("logs", 0, 4, 0), many("volume", 1, 0, 5)}
+	files := many("files", 0, 0, 0)
+	files.Usage.Files = Amount{9, 9}
+	parts := []Candidate{many("layer", 3, 0, 0), many("logs", 0, 4, 0), many("volume", 1, 0, 5), files}
 	for sentence, r := range map[string]struct {
 		signal Signal
 		layout Layout
@@ -182,13 +184,13 @@ func TestRank(t *testing.T) {
 			[]Candidate{candidate("few", 0, "1k", ""), candidate("many", 0, "2k", "1Gi"), candidate("high", 1, "9k", "")}, "many few high"},
 		"processes by priority, then by their number": {PIDAvailable, Layout{},
 			[]Candidate{candidate("high", 1, "900", ""), candidate("few", 0, "3", ""), candidate("many", 0, "30", "")}, "many few high"},
-		"on one file system everything counts":                    {NodeFSAvailable, Layout{}, parts, "volume logs layer"},
-		"of images as well":                                       {ImageFSAvailable, Layout{}, parts, "volume logs layer"},
-		"of writable layers as well":                              {ContainerFSInodesFree, Layout{}, parts, "volume logs layer"},
-		"layers are on another one: the node's has the rest":      {NodeFSAvailable, Layout{true, true}, parts, "volume logs layer"},
-		"and theirs has them":                                     {ImageFSAvailable, Layout{true, true}, parts, "layer volume logs"},
-		"by whatever name":                                        {ContainerFSAvailable, Layout{true, true}, parts, "layer volume logs"},
-		"only images are apart: of them no Pod has anything":      {ImageFSAvailable, Layout{ImagesApart: true}, parts, "layer logs volume"},
+		"on one file system everything counts":                    {NodeFSAvailable, Layout{}, parts, "files volume logs layer"},
+		"of images as well":                                       {ImageFSAvailable, Layout{}, parts, "files volume logs layer"},
+		"of writable layers as well":                              {ContainerFSInodesFree, Layout{}, parts, "files volume logs layer"},
+		"layers are on another one: the node's has the rest":      {NodeFSAvailable, Layout{true, true}, parts, "files volume logs layer"},
+		"and theirs has them":                                     {ImageFSAvailable, Layout{true, true}, parts, "layer volume files logs"},
+		"by whatever name":                                        {ContainerFSAvailable, Layout{true, true}, parts, "layer volume files logs"},
+		"only images are apart: of them no Pod has anything":      {ImageFSAvailable, Layout{ImagesApart: true}, parts, "files layer logs volume"},
 		"only images are apart: layers are on the node's as ever": {NodeFSAvailable, Layout{ImagesApart: true}, []Candidate{many("layer", 9, 0, 0), many("logs", 0, 4, 0)}, "layer logs"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -335,7 +337,7 @@ func TestLimits(t *testing.T) {
 	for sentence, r := range map[string]struct {
 		pod          *v1.Pod
 		layers, logs used
-		volumes      used
+		volumes      used // and of "/etc", which every container may write to
 		limited      bool
 		signal       Signal
 		want         string
@@ -352,6 +354,8 @@ func TestLimits(t *testing.T) {
 			"Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "},
 		"who has no limit of its own counts for the Pod": {pod("app=1Mi free", ""), used{"free": mib + 1}, nil, nil, true, PodLimit,
 			"Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "},
+		"what is written to /etc/hosts counts for the Pod": {pod("app=1Mi", ""), used{"app": mib / 2}, nil, used{"/etc": mib/2 + 1}, true, PodLimit,
+			"Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "},
 		"what is wrong with an emptyDir is told first": {pod("app=1Mi", "data=1Mi"), used{"app": mib}, nil, used{"data": 2 * mib}, true, EmptyDirLimit, `Usage of EmptyDir volume "data" exceeds the limit "1Mi". `},
 		"a sidecar":         {pod("app=1Mi **side=1Mi", ""), used{"side": mib + 1}, nil, nil, true, ContainerLimit, `Container side exceeded its local ephemeral storage limit "1Mi". `},
 		"an init container": {pod("app=1Mi *init=4Mi", ""), used{"init": 4*mib + 1}, nil, nil, true, PodLimit, "Pod ephemeral local storage usage exceeds the total limit of containers 4Mi. "},
@@ -367,6 +371,8 @@ func TestLimits(t *testing.T) {
 			for name, bytes := range r.volumes {
 				u.Volumes[name] = Amount{Bytes: bytes}
 			}
+			u.Files = u.Volumes["/etc"]
+			delete(u.Volumes, "/etc")
 			if got := Limited(r.pod); got != r.limited {
 				t.Errorf("it has limits: %v", got)
 			}

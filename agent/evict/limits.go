@@ -37,7 +37,7 @@ func sizeLimit(v *v1.Volume) *resource.Quantity {
 
 // Over says what a Pod has too much of on disk, and tells of it in Kubernetes' words; "" where nothing is over its limit: an
 // emptyDir, all of the Pod together, or a container (eviction_manager.go, localStorageEviction). Writable layers count wherever
-// they are.
+// they are, and so do files that every container may write to: the kubelet counts /etc/hosts since CVE-2020-8557.
 func Over(pod *v1.Pod, u *Usage) (of Signal, message string) {
 	if Critical(pod) {
 		return "", ""
@@ -47,7 +47,7 @@ func Over(pod *v1.Pod, u *Usage) (of Signal, message string) {
 			return EmptyDirLimit, fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, limit)
 		}
 	}
-	var sum int64
+	sum := u.Files.Bytes
 	for _, c := range u.Containers {
 		sum += c.Layer.Bytes + c.Logs.Bytes
 	}

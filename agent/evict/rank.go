@@ -59,6 +59,7 @@ type Usage struct {
 	Processes  int64
 	Containers map[string]Container // by name
 	Volumes    map[string]Amount    // emptyDirs on disk, by name
+	Files      Amount               // that its containers are given and may write to, /etc/hosts among them
 }
 
 // Candidate is a Pod that may have to go.
@@ -110,6 +111,9 @@ func (l Layout) uses(s Signal, u *Usage) int64 {
 		if rest {
 			sum += v.of(s.Resource())
 		}
+	}
+	if rest {
+		sum += u.Files.of(s.Resource())
 	}
 	return sum
 }

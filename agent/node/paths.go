@@ -23,8 +23,10 @@ func (n *Node) logFile(t Target) string {
 	return filepath.Join(n.logDir(t.Pod), t.Container.Name, fmt.Sprintf("%d.log", t.Attempt))
 }
 
+func (n *Node) terminationDir(pod *v1.Pod) string { return filepath.Join(n.podDir(pod), "termination") }
+
 func (n *Node) terminationLog(t Target) string {
-	return filepath.Join(n.podDir(t.Pod), "termination", fmt.Sprintf("%s.%d", t.Container.Name, t.Attempt))
+	return filepath.Join(n.terminationDir(t.Pod), fmt.Sprintf("%s.%d", t.Container.Name, t.Attempt))
 }
 
 func (n *Node) etcFile(pod *v1.Pod, name string) string {

@@ -371,3 +371,41 @@ func TestAPodHasTheGenerationThatIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesLeadNowhere has clients name objects as nobody should, in the path and in the object alike: nothing is written, in
+// the folder or outside of it.
+func TestNamesLeadNowhere(t *testing.T) {
+	t.Parallel()
+	outside := t.TempDir()
+	dir := filepath.Join(outside, "objects")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, time.UnixMicro(1_000_000), nil)
+	for _, name := range []string{"", ".", "..", "../escaped", "/escaped", "a/../../escaped", "a\x00", "a\n", strings.Repeat("a", 300)} {
+		for _, r := range []struct{ resource, kind, version, rest string }{
+			{"configmaps", "ConfigMap", "v1", ""}, {"roles", "Role", "rbac.authorization.k8s.io/v1", `, "rules": []`},
+		} {
+			for _, id := range []ID{named(r.resource, name), {r.resource, types.NamespacedName{Namespace: name, Name: "a"}}} {
+				body := fmt.Appendf(nil, `{"apiVersion": %q, "kind": %q, "metadata": {"namespace": %q, "name": %q}%s}`, r.version, r.kind, id.Namespace, id.Name, r.rest)
+				if _, err := s.Put(id, body, Condition{}); !errors.Is(err, ErrInvalid) {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
+		}
+		if _, err := s.Put(ID{name, types.NamespacedName{Namespace: "shop", Name: "a"}}, configMap("a", "1"), Condition{}); err == nil {
+			t.Errorf("a resource of the name %q is taken", name)
+		}
+	}
+	for _, folder := range []string{outside, dir} {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name() != "objects" && e.Name() != revisionFile {
+				t.Errorf("there is %s", filepath.Join(folder, e.Name()))
+			}
+		}
+	}
+}

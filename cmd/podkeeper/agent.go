@@ -51,6 +51,7 @@ type flags struct {
 	handlers                                                                   []string
 	handler                                                                    string
 	providers, providersBin                                                    string
+	allowUnsafe                                                                bool
 	labels                                                                     cliflag.ConfigurationMap
 	resources                                                                  cliflag.ConfigurationMap
 	maxEnded                                                                   int
@@ -87,6 +88,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
 	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
 	fs.IntVar(&f.maxEnded, "terminated-pod-gc-threshold", defaultMaxEnded, "how many Pods that were made through the API and have ended are kept, the oldest go first; 0 for all")
+	fs.BoolVar(&f.allowUnsafe, "allow-unsafe-permissions", false, "use manifests, configuration, images and profiles that others than root may write: each of them is root by that")
 	f.resources = cliflag.ConfigurationMap{}
 	fs.Var(&f.resources, "extended-resources", "NAME=COUNT,…: what else the node has that Pods may request, such as example.com/dongle=4; it is counted, nothing more")
 	f.labels = cliflag.ConfigurationMap{}
@@ -123,7 +125,7 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 	return agent.Config{
 		Manifests: manifests.Config{
 			Dir: f.manifests, KeepDir: filepath.Join(f.rootDir, "manifests"), SecretDir: filepath.Join(f.runDir, "manifests"),
-			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
+			Trust: f.trust, Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
 		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
@@ -137,11 +139,14 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return fmt.Errorf("set log level: %w", err)
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // as Kubernetes' do, of streams
-	cfg, err := readConfig(f.config)
+	cfg, err := f.readConfig()
 	if err != nil {
 		return err
 	}
 	f.apply(cmd, cfg)
+	if err := f.checkPlaces(); err != nil {
+		return err
+	}
 	_, resourcesErr := extendedResources(f.resources)
 	if err := errors.Join(checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
@@ -162,7 +167,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go onReload(ctx, func() {
-		if _, err := readConfig(f.config); err != nil {
+		if _, err := f.readConfig(); err != nil {
 			log.Error("the new configuration is refused, the old one stays", "error", err)
 			return
 		}
@@ -278,7 +283,7 @@ func openRuntime(f *flags, cfg *kubeletconfig.KubeletConfiguration, tree *cgroup
 		Endpoint: f.endpoint, Namespace: f.namespace, Handlers: handlers, DefaultHandler: handler, MaxPulls: maxPulls(cfg),
 		PullRate: float64(ptr.Deref(cfg.RegistryPullQPS, 0)), PullBurst: cmp.Or(int(cfg.RegistryBurst), defaultBurst),
 		RecordsDir: filepath.Join(f.rootDir, "image_manager"), Verification: pullPolicy(cfg), Providers: credentialProviders,
-		ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
+		Trust: f.trust, ImportsImages: f.imageDir != "", LogMaxSize: logMaxSize, LogFiles: int(ptr.Deref(cfg.ContainerLogMaxFiles, 0)), Log: log,
 	})
 }
 

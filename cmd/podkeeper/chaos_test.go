@@ -134,7 +134,7 @@ func (c *chaos) settleIn() {
 		c.havePlugins()
 	}
 	c.restart()
-	first := c.add() // with whose network come rules that stay
+	first := c.addOf(kindOf("web")) // with whose ports come rules that stay
 	c.settle(time.Now())
 	c.drop(first.name)
 	c.settle(time.Now())
@@ -489,7 +489,7 @@ func (c *chaos) clear() {
 	err := wait(func() error {
 		now := c.measure()
 		if now.descriptors > c.size.descriptors+more || now.goroutines > c.size.goroutines+more || now.rules > c.size.rules+more {
-			return fmt.Errorf("without Pods the agent has %+v, at first it had %+v", now, c.size)
+			return fmt.Errorf("without Pods the agent has %+v, at first it had %+v; rules:\n%s", now, c.size, firewall(c.t))
 		}
 		return nil
 	})

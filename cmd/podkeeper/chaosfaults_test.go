@@ -111,7 +111,9 @@ func (c *chaos) renew(s *subject) {
 }
 
 // signal sends the agent a signal, if it runs.
-func (c *chaos) signal(s syscall.Signal) bool { return c.agentRuns() && c.agent.Process.Signal(s) == nil }
+func (c *chaos) signal(s syscall.Signal) bool {
+	return c.agentRuns() && c.agent.Process.Signal(s) == nil
+}
 
 func (c *chaos) killAgent() (string, func()) {
 	if !c.signal(syscall.SIGKILL) {

@@ -190,9 +190,15 @@ func (c *chaos) ranOnce(s *subject, _ *v1.Pod) error {
 	return nil
 }
 
+func kindOf(name string) *kind {
+	return kinds[slices.IndexFunc(kinds, func(k *kind) bool { return k.name == name })]
+}
+
 // add wants one more Pod.
-func (c *chaos) add() *subject {
-	of := kinds[c.made%len(kinds)]
+func (c *chaos) add() *subject { return c.addOf(kinds[c.made%len(kinds)]) }
+
+// addOf wants one more Pod of a kind.
+func (c *chaos) addOf(of *kind) *subject {
 	c.made++
 	s := &subject{name: fmt.Sprintf("%s%d", of.name, c.made), kind: of, version: 1, cpu: 100, api: !of.inFile && c.random.IntN(3) == 0}
 	c.pods[s.name] = s

@@ -37,7 +37,7 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 	if err := containerdlog.SetLevel("panic"); err != nil {
 		return fmt.Errorf("set log level: %w", err)
 	}
-	cfg, err := readConfig(f.config)
+	cfg, err := f.readConfig()
 	if cfg == nil {
 		cfg = &kubeletconfig.KubeletConfiguration{}
 	}
@@ -45,15 +45,17 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
 	handlers, handlersErr := doctorHandlers(f, cfg)
 	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
-		Config: f.config, ConfigErr: errors.Join(err, sizeErr, handlersErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
+		Config: f.config, ConfigErr: errors.Join(err, f.checkPlaces(), sizeErr, handlersErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
 		APIProgram: f.apiProgram(), CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
 		Containerd: doctor.Ask,
 		Cgroups:    func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },
 		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
+
+		Permissions: f.permissions,
 	})
-	healthy, err := doctor.Print(cmd.OutOrStdout(), findings)
+	healthy, err := doctor.Print(terminal{cmd.OutOrStdout()}, findings)
 	if err == nil && !healthy {
 		err = errReported
 	}

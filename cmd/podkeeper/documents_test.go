@@ -64,7 +64,7 @@ func TestEveryMetricIsToldOf(t *testing.T) {
 	}
 }
 
-// Every test that docs/met-elsewhere.md relies on is there.
+// Every test that docs/met-elsewhere.md and SECURITY.md rely on is there.
 func TestWhatOthersMetIsHeldByTests(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
@@ -73,7 +73,7 @@ func TestWhatOthersMetIsHeldByTests(t *testing.T) {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		for _, found := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(content), -1) {
+		for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(string(content), -1) {
 			names[found[1]] = true
 		}
 		return err
@@ -84,9 +84,11 @@ func TestWhatOthersMetIsHeldByTests(t *testing.T) {
 	if len(names) < 10 {
 		t.Skip("the sources of the tests are not here")
 	}
-	for _, found := range regexp.MustCompile(`\bTest\w+`).FindAllString(document(t, "met-elsewhere.md"), -1) {
-		if !names[found] {
-			t.Errorf("docs/met-elsewhere.md relies on %s, which is not there", found)
+	for _, name := range []string{"met-elsewhere.md", "../SECURITY.md"} {
+		for _, found := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(document(t, name), -1) {
+			if !names[found] {
+				t.Errorf("docs/%s relies on %s, which is not there", name, found)
+			}
 		}
 	}
 }

@@ -71,6 +71,7 @@ spec:
 		pod("log", "yes 'a line that is told again and again' | head -c 2m"),
 		pod("volume", fmt.Sprintf(write, 3, "/some/file")),
 		pod("all", fmt.Sprintf(write, 8, "/any/file")),
+		pod("hosts", fmt.Sprintf(write, 5, "/etc/hosts")+"; "+fmt.Sprintf(write, 5, "/dev/termination-log")),
 		pod("modest", fmt.Sprintf(write+"; "+write+"; "+write, 1, "/tmp/file", 1, "/some/file", 3, "/any/file")),
 		pod("sparse", "truncate -s 1G /some/file; ln /some/file /some/name; ln -s /proc/kcore /some/kcore"),
 	}, "---\n"))
@@ -79,6 +80,7 @@ spec:
 		"layer":  `Container app exceeded its local ephemeral storage limit "3Mi". `,
 		"log":    `Container app exceeded its local ephemeral storage limit "3Mi". `,
 		"volume": `Usage of EmptyDir volume "some" exceeds the limit "2Mi". `,
+		"hosts":  "Pod ephemeral local storage usage exceeds the total limit of containers 7Mi. ",
 		"all":    "Pod ephemeral local storage usage exceeds the total limit of containers 7Mi. ",
 	} {
 		pod := n.evictedFor(name, message)

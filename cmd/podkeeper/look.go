@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -23,20 +24,28 @@ error stream, every fault that keeps a manifest from being used.`,
 			if err != nil {
 				return err
 			}
-			if err := server.PrintPods(cmd.OutOrStdout(), list, output, namespace, time.Now()); err != nil {
+			if err := server.PrintPods(printer(cmd, output), list, output, namespace, time.Now()); err != nil {
 				return err
 			}
 			refused, err := client.Manifests(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return server.PrintRefused(cmd.ErrOrStderr(), refused)
+			return server.PrintRefused(terminal{cmd.ErrOrStderr()}, refused)
 		},
 	}
 	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir, "the agent's run directory, where its socket is")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "wide, json, yaml, name or jsonpath=…")
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "only Pods of this namespace; all of them by default")
 	return cmd
+}
+
+// printer is where an output format goes: what programs read they get as it is.
+func printer(cmd *cobra.Command, output string) io.Writer {
+	if output != "" && output != "wide" {
+		return cmd.OutOrStdout()
+	}
+	return terminal{cmd.OutOrStdout()}
 }
 
 func nodeCommand() *cobra.Command {
@@ -56,7 +65,7 @@ limited to.`,
 			if err != nil {
 				return err
 			}
-			return server.PrintNode(cmd.OutOrStdout(), node, pods.Items, output, time.Now())
+			return server.PrintNode(printer(cmd, output), node, pods.Items, output, time.Now())
 		},
 	}
 	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir, "the agent's run directory, where its socket is")
@@ -78,7 +87,7 @@ and the exit status is 1 if there is one.`,
 				}
 				refused := manifests.Decode(file, data).Refused
 				for _, r := range refused {
-					fmt.Fprintln(cmd.OutOrStdout(), r.Error())
+					fmt.Fprintln(terminal{cmd.OutOrStdout()}, r.Error())
 				}
 				faults += len(refused)
 			}

@@ -22,7 +22,7 @@ func main() {
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errReported) {
-			fmt.Fprintln(os.Stderr, "podkeeper:", err)
+			fmt.Fprintln(terminal{os.Stderr}, "podkeeper:", err)
 		}
 		stop()
 		os.Exit(1) //nolint:gocritic // stop was called

@@ -56,7 +56,7 @@ func purge(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return fmt.Errorf("set log level: %w", err)
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	cfg, err := readConfig(f.config)
+	cfg, err := f.readConfig()
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,8 @@ func containerd() (string, error) {
 func podkeeper(command, socket string, more ...string) *exec.Cmd {
 	args := []string{command, "--config", "hack/demo/config.yaml", "--pod-manifest-path", "manifests/examples", "--root-dir", rootDir, "--run-dir", runDir,
 		"--pod-logs-dir", filepath.Join(rootDir, "logs"), "--container-runtime-endpoint", "unix://" + socket,
-		"--containerd-namespace", namespace, "--image-dir", filepath.Join(rootDir, "images"), "--cni-conf-dir", filepath.Join(rootDir, "net.d")}
+		"--containerd-namespace", namespace, "--image-dir", filepath.Join(rootDir, "images"), "--cni-conf-dir", filepath.Join(rootDir, "net.d"),
+		"--allow-unsafe-permissions"} // the examples are those of whoever has fetched the repository
 	cmd := exec.Command("bin/podkeeper", append(args, more...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd

@@ -75,6 +75,11 @@ func (p *program) learn(ctx context.Context, image string) ([]credentials.Creden
 	if err != nil {
 		return nil, err
 	}
+	return p.take(response, image)
+}
+
+// take takes the credentials out of an answer, and remembers them.
+func (p *program) take(response *credentialprovider.CredentialProviderResponse, image string) ([]credentials.Credential, error) {
 	auths := make(map[string][2]string, len(response.Auth))
 	for pattern, auth := range response.Auth {
 		auths[pattern] = [2]string{auth.Username, auth.Password}
@@ -124,8 +129,13 @@ func (p *program) ask(ctx context.Context, image string) (*credentialprovider.Cr
 		}
 		return nil, err
 	}
+	return p.read(answer.kept.Bytes())
+}
+
+// read reads what the program has answered.
+func (p *program) read(answer []byte) (*credentialprovider.CredentialProviderResponse, error) {
 	response := &credentialprovider.CredentialProviderResponse{}
-	decoder := json.NewDecoder(bytes.NewReader(answer.kept.Bytes()))
+	decoder := json.NewDecoder(bytes.NewReader(answer))
 	decoder.DisallowUnknownFields()
 	if decoder.Decode(response) != nil || decoder.More() {
 		return nil, errors.New("its answer is not the JSON of a CredentialProviderResponse")
