@@ -380,7 +380,7 @@ func TestTheCopyIsTheFileByteForByte(t *testing.T) {
 	}
 	o.must(os.Remove(o.path("x.yaml")))
 	o.until("")
-	left, err := os.ReadDir(o.keep)
+	left, err := list(o.keep)
 	o.must(err)
 	if len(left) > 0 {
 		t.Errorf("still kept: %v", left)
