@@ -687,6 +687,18 @@ func TestAStartThatWasCutOffIsMadeAgain(t *testing.T) {
 	})
 }
 
+func TestWhatTheRuntimeHasMadeAndDoesNotKnowIsTriedAgainInPeace(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.forgets = true
+		a.want("1", "app")
+		a.pass(3)
+		a.expect("create", "0 create app 0", "1 create app 0", "2 create app 0", "3 create app 0")
+		a.host.set(func() { a.host.forgets = false })
+		a.pass(5)
+		a.expect("start", "4 start app 0")
+	})
+}
+
 func TestSweepThatFailsHoldsUpNoSuccessor(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.host.sweeps = errors.New("device or resource busy")
