@@ -126,7 +126,7 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 			Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
-		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
+		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), Shutdown: shutdownGroups(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
 	}
 }
 
@@ -161,7 +161,12 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	shutdowns := watchesShutdowns(ctx, a, shutdownGroups(cfg, unchecked), log)
 	go onReload(ctx, func() {
+		if a.ShuttingDown() {
+			log.Error("the configuration is not read anew: the host shuts down")
+			return
+		}
 		if _, err := readConfig(f.config); err != nil {
 			log.Error("the new configuration is refused, the old one stays", "error", err)
 			return
@@ -177,6 +182,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
 			answers := server.Handler(a, a.Metrics())
 			work.Go(func() error { return server.Serve(ctx, listener, answers) })
+			if shutdowns != nil {
+				work.Go(func() error { shutdowns.run(ctx); return nil })
+			}
 			work.Go(func() error { (&kubeAPI{flags: f, node: n, log: log}).run(ctx, answers); return nil })
 		})
 	})
