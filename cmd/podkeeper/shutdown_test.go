@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -86,6 +87,8 @@ func TestShutdown(t *testing.T) {
 	if got := l.Asked(); !slices.Equal(got, []string{"shutdown: podkeeper: Pods end by their priority, each in its own time: delay"}) {
 		t.Errorf("it was asked for %q", got)
 	}
+
+	n.examined("logind waits for 1h0m0s, and Pods have 4m0s")
 
 	n.apply("critical.yaml", leaving(n, "critical", 0, "  priorityClassName: system-node-critical"))
 	n.apply("web.yaml", leaving(n, "web", 1))
@@ -180,6 +183,21 @@ func TestThereIsNoLogind(t *testing.T) {
 	n.env = []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + n.path("nothing")}
 	n.restart()
 	n.hasLogged("pods may have no time of their own when the host shuts down (shutdownGracePeriod): logind is not to be had, and is tried again")
+	n.examined("systemd-logind is not to be had")
 	n.apply("web.yaml", simple("web", forever))
 	n.awaitReady("web")
+}
+
+// examined fails the test unless the doctor says something of shutdowns.
+func (n *node) examined(want string) {
+	n.t.Helper()
+	cmd := exec.Command(lab.podkeeper, "doctor", "--config", n.path("config.yaml"), "--container-runtime-endpoint", "unix://"+lab.containerd.Socket())
+	cmd.Env = append(os.Environ(), n.env...)
+	out, _ := cmd.CombinedOutput() // whatever else this host lacks
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "  shutdown  ") && strings.Contains(line, want) {
+			return
+		}
+	}
+	n.t.Errorf("the doctor says %s", out)
 }
