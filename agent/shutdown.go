@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,6 +150,9 @@ func (a *Agent) endGroup(ctx context.Context, index int, records *sync.WaitGroup
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return
+			}
 			a.log.Warn("node shuts down before all pods have ended", "priority", group.Priority, "period", group.Period, "left", len(left))
 			return
 		case <-ticker.C:

@@ -30,6 +30,7 @@ type closing struct {
 	groups []ShutdownGroup
 	files  manifests.Set
 	made   manifests.Set // through the API
+	turns  *turns        // of the next agent; nil is no limit
 	stop   context.CancelFunc
 }
 
@@ -56,7 +57,7 @@ func (c *closing) wake(id string) {
 func (c *closing) begin(shutsDown bool) {
 	around := &surroundings{
 		roster: newRoster(node.NewObject("here", nil)), host: c.host, podsDir: c.dir, hostIPs: func() []string { return nil }, timeout: time.Minute,
-		events: newEvents("here"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
+		turns: c.turns, events: newEvents("here"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
@@ -402,6 +403,38 @@ func TestWhoIsBackAfterAShutdown(t *testing.T) {
 			}, ordinaryAndCritical...)
 		})
 	}
+}
+
+// TestWhoIsBackFirst has a crowd begin at once after a boot, when somebody else still has the only turn.
+func TestWhoIsBackFirst(t *testing.T) {
+	shuttingDown(t, func(c *closing) {
+		c.want(SourceAPI, "low", ordinary)
+		c.want(SourceDirectory, "high", "system-cluster-critical")
+		c.want(SourceDirectory, "equal", ordinary)
+		c.want(SourceDirectory, "highest", "system-node-critical")
+		c.speak()
+		c.pass(5)
+		c.a.ShutsDown(c.a.ctx, true)
+		c.a.EndPods(c.a.ctx)
+		c.turns = newTurns(1)
+		give, err := c.turns.take(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := len(c.host.noted("start"))
+		c.reboot()
+		c.speak()
+		c.pass(handOn.Seconds() / 2)
+		give()
+		c.pass(5)
+		var order []string
+		for _, line := range c.host.noted("start")[before:] {
+			order = append(order, strings.Fields(line)[2])
+		}
+		if len(order) != 4 || order[0] != "highest" || order[1] != "high" {
+			t.Errorf("they begin as %q", order)
+		}
+	}, ordinaryAndCritical...)
 }
 
 // TestAnAgentIsKilledBetweenGroups has the next agent go on with the shutdown, or find the host booted anew.
