@@ -41,7 +41,7 @@ func (c *Conn) Allow(ctx context.Context, root string, delay time.Duration) erro
 	if err := writeDropIn(filepath.Join(root, DropIn), delay); err != nil {
 		return fmt.Errorf("have logind wait for %s, not %s: %w", delay, now, err)
 	}
-	if err := c.call(ctx, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.KillUnit", []any{unit, "main", int32(syscall.SIGHUP)}); err != nil {
+	if err := call(ctx, c.bus.Object(systemd, systemdObject), systemd+".Manager.KillUnit", []any{unit, "main", int32(syscall.SIGHUP)}); err != nil {
 		return fmt.Errorf("have logind read %s: %w", DropIn, err)
 	}
 	for end := time.Now().Add(reloadPatience); time.Now().Before(end); {
@@ -84,7 +84,7 @@ func writeDropIn(file string, delay time.Duration) error {
 		return err
 	}
 	defer f.Close()
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // where it has not got its name
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Chmod(0o644)); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)

@@ -22,6 +22,9 @@ const (
 	object  = "/org/freedesktop/login1"
 	manager = service + ".Manager"
 	unit    = "systemd-logind.service"
+
+	systemd       = "org.freedesktop.systemd1"
+	systemdObject = "/org/freedesktop/systemd1"
 )
 
 // patience is how long one call may take.
@@ -80,7 +83,7 @@ func (c *Conn) MaxDelay(ctx context.Context) (time.Duration, error) {
 
 func (c *Conn) property(ctx context.Context, name string, to any) error {
 	var value dbus.Variant
-	err := c.call(ctx, service, object, "org.freedesktop.DBus.Properties.Get", []any{manager, name}, &value)
+	err := call(ctx, c.bus.Object(service, object), "org.freedesktop.DBus.Properties.Get", []any{manager, name}, &value)
 	if err == nil {
 		err = value.Store(to)
 	}
@@ -93,14 +96,14 @@ func (c *Conn) property(ctx context.Context, name string, to any) error {
 // Inhibit has the next shutdown wait until the lock is closed, or the time is up. There is none any more once a shutdown has begun.
 func (c *Conn) Inhibit(ctx context.Context, who, why string) (io.Closer, error) {
 	var fd dbus.UnixFD
-	if err := c.call(ctx, service, object, manager+".Inhibit", []any{"shutdown", who, why, "delay"}, &fd); err != nil {
+	if err := call(ctx, c.bus.Object(service, object), manager+".Inhibit", []any{"shutdown", who, why, "delay"}, &fd); err != nil {
 		return nil, fmt.Errorf("take an inhibitor of logind: %w", err)
 	}
 	return os.NewFile(uintptr(fd), "inhibitor"), nil
 }
 
-func (c *Conn) call(ctx context.Context, service, object, method string, args []any, to ...any) error {
+func call(ctx context.Context, of dbus.BusObject, method string, args []any, to ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return c.bus.Object(service, dbus.ObjectPath(object)).CallWithContext(ctx, method, 0, args...).Store(to...)
+	return of.CallWithContext(ctx, method, 0, args...).Store(to...)
 }

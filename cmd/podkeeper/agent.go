@@ -163,11 +163,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	defer stop()
 	shutdowns := watchesShutdowns(ctx, a, shutdownGroups(cfg, unchecked), log)
 	go onReload(ctx, func() {
-		if a.ShuttingDown() {
-			log.Error("the configuration is not read anew: the host shuts down")
-			return
-		}
-		if _, err := readConfig(f.config); err != nil {
+		if err := mayReload(f, a); err != nil {
 			log.Error("the new configuration is refused, the old one stays", "error", err)
 			return
 		}
@@ -182,9 +178,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
 			answers := server.Handler(a, a.Metrics())
 			work.Go(func() error { return server.Serve(ctx, listener, answers) })
-			if shutdowns != nil {
-				work.Go(func() error { shutdowns.run(ctx); return nil })
-			}
+			work.Go(func() error { shutdowns.run(ctx); return nil })
 			work.Go(func() error { (&kubeAPI{flags: f, node: n, log: log}).run(ctx, answers); return nil })
 		})
 	})
@@ -196,6 +190,15 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	}
 	notify(daemon.SdNotifyStopping)
 	log.Info("agent stops; Pods run on")
+	return err
+}
+
+// mayReload says why the agent does not start anew with the configuration as it is now.
+func mayReload(f *flags, a *agent.Agent) error {
+	if a.ShuttingDown() { // which waits for this agent
+		return errors.New("the host shuts down")
+	}
+	_, err := readConfig(f.config)
 	return err
 }
 

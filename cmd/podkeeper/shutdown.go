@@ -59,7 +59,7 @@ func shutdownPeriod(groups []agent.ShutdownGroup) (sum time.Duration) {
 	return sum
 }
 
-// How soon logind is tried again that was not to be had, the longest time between tries.
+// How soon logind is tried again that was not to be had, and the longest time between tries.
 const (
 	logindRetry    = time.Second
 	logindMaxRetry = time.Minute
@@ -68,6 +68,7 @@ const (
 // shutdowns has Pods end before the host shuts down: logind tells of that, and waits with it.
 type shutdowns struct {
 	agent  *agent.Agent
+	off    bool // it is not configured
 	period time.Duration
 	log    *slog.Logger
 
@@ -76,13 +77,12 @@ type shutdowns struct {
 	short  string    // why logind waits for less than the period, as was told last
 }
 
-// watchesShutdowns is what watches for shutdowns, nil where that is not configured. A host that shuts down by now has the agent begin
-// nothing.
+// watchesShutdowns is what watches for shutdowns. A host that shuts down by now has the agent begin nothing.
 func watchesShutdowns(ctx context.Context, a *agent.Agent, groups []agent.ShutdownGroup, log *slog.Logger) *shutdowns {
-	if len(groups) == 0 {
-		return nil
+	s := &shutdowns{agent: a, off: len(groups) == 0, period: shutdownPeriod(groups), log: log}
+	if s.off {
+		return s
 	}
-	s := &shutdowns{agent: a, period: shutdownPeriod(groups), log: log}
 	if conn, err := logind.Connect(ctx); err == nil { // else run tells of it
 		defer conn.Close()
 		if preparing, err := conn.Preparing(ctx); err == nil {
@@ -94,6 +94,9 @@ func watchesShutdowns(ctx context.Context, a *agent.Agent, groups []agent.Shutdo
 
 // run watches until ctx ends. It begins once the agent knows of all that runs.
 func (s *shutdowns) run(ctx context.Context) {
+	if s.off {
+		return
+	}
 	defer func() {
 		s.giveUp()
 		s.release()
@@ -108,7 +111,7 @@ func (s *shutdowns) run(ctx context.Context) {
 		if time.Since(begin) > logindMaxRetry { // it was there for a while
 			wait, told = logindRetry, ""
 		}
-		if err.Error() != told {
+		if err.Error() != told && !s.agent.ShuttingDown() { // else the bus goes as everything does
 			told = err.Error()
 			s.log.Error("pods may have no time of their own when the host shuts down (shutdownGracePeriod): logind is not to be had, and is tried again", "error", err)
 		}
@@ -129,7 +132,6 @@ func (s *shutdowns) watch(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	s.allow(ctx, conn)
 	for waits := false; ; {
 		preparing, err := conn.Preparing(ctx)
 		if err != nil {
@@ -143,6 +145,7 @@ func (s *shutdowns) watch(ctx context.Context) error {
 				return err
 			}
 			waits = true
+			s.allow(ctx, conn)
 			s.log.Info("shutdowns of the host wait for pods", "period", s.period)
 		}
 		select {

@@ -118,7 +118,7 @@ func TestShutdown(t *testing.T) {
 	if err := n.agent.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	n.hasLogged("the configuration is not read anew: the host shuts down")
+	n.hasLogged(`the old one stays" error="the host shuts down"`)
 
 	n.kill()
 	n.restart() // amid the shutdown
