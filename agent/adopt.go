@@ -39,6 +39,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	instances = append(instances, a.rebuild(items, instances)...)
 	strays := strays(items, instances)
 	endExecs := a.node.LeftExecs() // before a worker runs any
+	a.turns.gather(gathering)
 	for _, all := range inOrder(byKey(instances)) {
 		w := a.takeOver(all)
 		a.running.Go(func() { w.run(ctx) })

@@ -11,6 +11,9 @@ import (
 // handOn is after what time a Pod gives its turn to the next, done or not: one that hangs delays nobody for longer.
 const handOn = time.Second
 
+// gathering is how long the Pods that begin with the agent, as after a boot, are waited for.
+const gathering = 100 * time.Millisecond
+
 // turns paces the Pods that start something: so many at once that every CPU has work, and not so many that all are slow
 // because all of them have begun. What was begun is finished first. Of those that wait the one of the highest priority is next, as
 // when all of them are back after a reboot; of equals, the one that has waited longest.
@@ -44,6 +47,19 @@ func (t *turns) take(ctx context.Context, priority int32) (give func(), err erro
 		timer.Stop()
 		once()
 	}, nil
+}
+
+// gather has nobody begin for a moment, so that of a crowd that comes meanwhile the most important ones do first.
+func (t *turns) gather(moment time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held := t.free
+	t.free = 0
+	time.AfterFunc(moment, func() {
+		for range held {
+			t.pass()
+		}
+	})
 }
 
 // enter takes a turn that is free, or answers what to wait for.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,19 +34,24 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// TestTurnsGoByPriority has a crowd wait for one turn, of whom one goes away.
+// TestTurnsGoByPriority has a crowd gather for one turn, of whom one goes away.
 func TestTurnsGoByPriority(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1)
-		give, err := turns.take(t.Context(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		turns.gather(gathering)
+		var mu sync.Mutex
 		var order []string
+		begun := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return strings.Join(order, " ")
+		}
 		crowd := func(ctx context.Context, name string, priority int32) {
 			go func() {
 				if give, err := turns.take(ctx, priority); err == nil {
+					mu.Lock()
 					order = append(order, name)
+					mu.Unlock()
 					give()
 				}
 			}()
@@ -60,12 +66,16 @@ func TestTurnsGoByPriority(t *testing.T) {
 		crowd(t.Context(), "below", -1)
 		leave()
 		synctest.Wait()
-		give()
+		if got := begun(); got != "" {
+			t.Errorf("%s did not wait for the others", got)
+		}
+		time.Sleep(gathering)
 		synctest.Wait()
-		if got := strings.Join(order, " "); got != "higher high low later below" {
+		if got := begun(); got != "higher high low later below" {
 			t.Errorf("they begin as %s", got)
 		}
-		if give, err = turns.take(t.Context(), 0); err != nil {
+		give, err := turns.take(t.Context(), 0)
+		if err != nil {
 			t.Fatal(err)
 		}
 		give() // the turn was not lost
