@@ -80,6 +80,7 @@ func (a *Agent) ShutsDown(ctx context.Context, on bool) {
 		a.bringBack()
 	}
 	a.events.addNode(v1.EventTypeNormal, shutDown.Reason, "Shutdown manager detected shutdown "+what)
+	a.heart.hasten() // also for who asks once
 	a.notePressure(ctx)
 }
 

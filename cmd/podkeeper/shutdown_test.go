@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -109,6 +110,7 @@ func TestShutdown(t *testing.T) {
 	for _, name := range everybody {
 		n.terminated(name)
 	}
+	n.isReady(`False KubeletNotReady: node is shutting down`)
 	if got := n.order(); got != "web leaves, web left, critical leaves, critical left" {
 		t.Errorf("they ended as %s", got)
 	}
@@ -161,6 +163,21 @@ func (n *node) back(l *logindtest.Logind) {
 	n.terminated("once")
 	n.awaitPhase("done", v1.PodSucceeded)
 	n.inhibits(l, 1)
+	n.isReady("True KubeletReady: kubelet is posting ready status")
+}
+
+// isReady fails the test unless the node says that of being ready.
+func (n *node) isReady(want string) {
+	n.t.Helper()
+	told, err := n.client().Node(context.Background())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, c := range told.Status.Conditions {
+		if got := fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message); c.Type == v1.NodeReady && got != want {
+			n.t.Errorf("of being ready the node says %s", got)
+		}
+	}
 }
 
 // hasLogged waits until the agent has said something.
