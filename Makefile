@@ -49,7 +49,7 @@ test-integration: setup ## run the tests on a real containerd, CNI and cgroups, 
 test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
 	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies|IsUpgraded'
 
-test-service: setup ## run the systemd service and its Pods in a VM, over kills and one reboot; skips where there can be no VM
+test-service: setup ## run the systemd service and its Pods in a VM, over kills and two reboots; skips where there can be no VM
 	hack/nodetest/run
 
 test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, the service, ten reboots; takes more than an hour

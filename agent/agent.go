@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1"
 
 	"github.com/podkeeper/podkeeper/agent/evict"
 	"github.com/podkeeper/podkeeper/agent/node"
@@ -33,6 +36,7 @@ type Config struct {
 	MaxBackoff time.Duration          // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
 	Images     reclaim.Policy         // which images go
 	Evictions  evict.Policy           // when Pods go that the node has no room for
+	Shutdown   []ShutdownGroup        // how long Pods have when the host shuts down, the lowest priority first; none is that nobody tells of it
 	MaxEnded   int                    // how many Pods that were made through an API and have ended are kept; 0 is all
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
@@ -55,6 +59,7 @@ type Agent struct {
 	meter    *usage.Meter
 	images   *images
 	drain    *drain
+	shutdown *shutdown
 	evictor  *evictor
 	endings  chan struct{} // of size 1: a Pod has ended
 	offering sync.Mutex    // held while objects are handed out
@@ -101,6 +106,8 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.evictor = newEvictor(n, cfg.Evictions, a.events, cfg.Log)
 	a.evictor.workers, a.evictor.rule, a.evictor.changed, a.evictor.reclaim = a.all, a.Rule, a.notePressure, a.makeRoom
 	a.heart.under = a.evictor.conditions
+	a.shutdown = &shutdown{groups: cfg.Shutdown}
+	a.heart.ends = a.ShuttingDown
 	a.drain = openDrain(filepath.Join(n.RootDir, "drained"))
 	a.pressed, a.sources.drained = a.mayBegin, a.mayStay
 	a.registry.MustRegister(a.images.counted, a.evictor.counted)
@@ -241,7 +248,11 @@ func (a *Agent) handOut() {
 			w.want(nil)
 		}
 	}
-	for key, wish := range wishes {
+	byPriority := func(x, y types.NamespacedName) int { // of a crowd the most important ones begin first
+		return cmp.Compare(corev1.PodPriority(wishes[y].Pod.Pod), corev1.PodPriority(wishes[x].Pod.Pod))
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(wishes), byPriority) {
+		wish := wishes[key]
 		if hired := a.hand(key, wish, func() *worker { return newWorker(key, a.surroundings) }); hired != nil {
 			a.running.Go(func() { hired.run(a.ctx) })
 		}

@@ -37,6 +37,7 @@
 //	housekeep.go the search for what belongs to no Pod, from time to time
 //	images.go    images that nobody needs
 //	drain.go     the end of all Pods for maintenance
+//	shutdown.go  the end of all Pods because the host shuts down
 //	eviction.go  Pods that have to go because they, or the node, have run out of something
 //	pressure.go  how the node tells that it has run out of something, and what is removed before Pods are
 //	ended.go     Pods of an API that have ended, when there are too many

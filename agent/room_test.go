@@ -339,7 +339,7 @@ func TestWhatIsLostUnderNeverHasFailed(t *testing.T) {
 func TestDeadlineDoesNotCountTheWaitForATurn(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.w.turn.turns = newTurns(1)
-		give, err := a.w.turn.turns.take(context.Background())
+		give, err := a.w.turn.turns.take(context.Background(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/component-helpers/scheduling/corev1"
 
 	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/agent/inputs"
@@ -658,9 +659,13 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	w.log.Info("act", "pod", w.key.String(), "action", d.action.String())
 	ctx, cancel := context.WithCancel(ctx)
 	w.flights[d.lane] = flight{deed: d, cancel: cancel}
+	var priority int32
+	if w.inst != nil {
+		priority = corev1.PodPriority(w.inst.Pod)
+	}
 	go func() {
 		defer cancel()
-		r := result{deed: d, err: w.inTurn(ctx, d)}
+		r := result{deed: d, err: w.inTurn(ctx, d, priority)}
 		select {
 		case w.results <- r:
 		case <-w.gone:
@@ -668,15 +673,16 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	}()
 }
 
-// inTurn does a deed when the Pod's turn comes, where it starts something or ends the Pod. Its deadline counts from there.
-func (w *worker) inTurn(ctx context.Context, d deed) error {
+// inTurn does a deed when the turn of the Pod, which has this priority, comes, where it starts something or ends the Pod. Its deadline
+// counts from there.
+func (w *worker) inTurn(ctx context.Context, d deed, priority int32) error {
 	switch {
 	case d.starts:
-		if err := w.turn.take(ctx); err != nil {
+		if err := w.turn.take(ctx, priority); err != nil {
 			return err
 		}
 	case d.action.Verb == plan.Teardown && w.exits != nil:
-		give, err := w.exits.take(ctx)
+		give, err := w.exits.take(ctx, priority)
 		if err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 			Trust: f.trust, Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
-		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
+		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), Shutdown: shutdownGroups(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
 	}
 }
 
@@ -166,8 +166,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	shutdowns := watchesShutdowns(ctx, a, shutdownGroups(cfg, unchecked), log)
 	go onReload(ctx, func() {
-		if _, err := f.readConfig(); err != nil {
+		if err := mayReload(f, a); err != nil {
 			log.Error("the new configuration is refused, the old one stays", "error", err)
 			return
 		}
@@ -182,6 +183,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
 			answers := server.Handler(a, a.Metrics())
 			work.Go(func() error { return server.Serve(ctx, listener, answers) })
+			work.Go(func() error { shutdowns.run(ctx); return nil })
 			work.Go(func() error { (&kubeAPI{flags: f, node: n, log: log}).run(ctx, answers); return nil })
 		})
 	})
@@ -193,6 +195,15 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	}
 	notify(daemon.SdNotifyStopping)
 	log.Info("agent stops; Pods run on")
+	return err
+}
+
+// mayReload says why the agent does not start anew with the configuration as it is now.
+func mayReload(f *flags, a *agent.Agent) error {
+	if a.ShuttingDown() { // which waits for this agent
+		return errors.New("the host shuts down")
+	}
+	_, err := f.readConfig()
 	return err
 }
 

@@ -32,6 +32,7 @@ var supported = []string{
 	"maxPods", "systemReserved", "kubeReserved", "enforceNodeAllocatable", "registerWithTaints",
 	"evictionHard", "evictionSoft", "evictionSoftGracePeriod", "evictionMinimumReclaim", "evictionMaxPodGracePeriod",
 	"evictionPressureTransitionPeriod", "mergeDefaultEvictionSettings",
+	"shutdownGracePeriod", "shutdownGracePeriodCriticalPods", "shutdownGracePeriodByPodPriority",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -105,6 +106,7 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	checkRoom(cfg, wrong)
 	checkTaints(cfg.RegisterWithTaints, wrong)
 	evictions(cfg, wrong)
+	shutdownGroups(cfg, wrong)
 	return errors.Join(errs...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	containerdlog "github.com/containerd/log"
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/doctor"
+	"github.com/podkeeper/podkeeper/logind"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
 )
@@ -20,8 +22,9 @@ func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Check whether Pods can run on this host, and say what to install or change", Args: cobra.NoArgs,
 		Long: `Check whether Pods can run on this host: containerd, the OCI runtime, CNI, cgroups,
-the kernel, disk and systemd. It takes the agent's flags, and checks what an agent with
-them would use; the agent need not run. Nothing is changed. Each line says
+the kernel, disk, systemd and, for a shutdownGracePeriod, logind. It takes the agent's
+flags, and checks what an agent with them would use; the agent need not run. Nothing is
+changed. Each line says
 
   ok     what is there
   warn   Pods run, but something is missing: what, and what to do
@@ -54,6 +57,8 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
 
 		Permissions: f.permissions,
+		Shutdown:    shutdownPeriod(shutdownGroups(cfg, unchecked)),
+		Logind:      doctorLogind,
 	})
 	healthy, err := doctor.Print(terminal{cmd.OutOrStdout()}, findings)
 	if err == nil && !healthy {
@@ -79,6 +84,19 @@ func doctorHandlers(f *flags, cfg *kubeletconfig.KubeletConfiguration) (map[stri
 		handlers[standard] = h
 	}
 	return handlers, errors.Join(err, chooseErr)
+}
+
+func doctorLogind(ctx context.Context) (delay time.Duration, rivals []string, err error) {
+	conn, err := logind.Connect(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer conn.Close()
+	if delay, err = conn.MaxDelay(ctx); err != nil {
+		return 0, nil, err
+	}
+	rivals, err = logind.Rivals("/")
+	return delay, rivals, err
 }
 
 func doctorCgroups(cfg *kubeletconfig.KubeletConfiguration) (doctor.Cgroups, error) {

@@ -240,6 +240,7 @@ type node struct {
 	config    string // lines of KubeletConfiguration
 	flags     []string
 	own       *daemon.Daemon // its containerd, where that is not the lab's
+	env       []string       // of the agent, besides ours
 	agent     *exec.Cmd
 	ended     chan error
 	log       *syncBuffer
@@ -331,7 +332,7 @@ func (n *node) begin() error {
 		"--cni-conf-dir", n.path("net.d"), "--node-name", "testnode",
 	}, n.flags...)
 	n.agent = exec.Command(lab.podkeeper, args...)
-	n.agent.Stdout, n.agent.Stderr = n.log, n.log
+	n.agent.Stdout, n.agent.Stderr, n.agent.Env = n.log, n.log, append(os.Environ(), n.env...)
 	n.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := n.agent.Start(); err != nil {
 		return err
