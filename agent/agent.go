@@ -34,6 +34,7 @@ type Config struct {
 	Images     reclaim.Policy         // which images go
 	Evictions  evict.Policy           // when Pods go that the node has no room for
 	MaxEnded   int                    // how many Pods that were made through an API and have ended are kept; 0 is all
+	Version    string                 // of this build
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }

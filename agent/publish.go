@@ -110,5 +110,6 @@ func (w *worker) measure() {
 		}
 	}
 	w.metrics.podStart.Observe(time.Since(w.seenAt).Seconds())
+	w.metrics.lastStart.SetToCurrentTime()
 	w.seenAt = time.Time{}
 }
