@@ -68,6 +68,7 @@ install: build docs ## install podkeeper as a systemd service, and start it
 	install -D -m 644 -t $(SHARE)/fish/vendor_completions.d bin/completions/podkeeper.fish
 	install -D -m 644 -t $(DESTDIR)/etc/systemd/system packaging/podkeeper.service packaging/podkeeper-api.socket packaging/podkeeper-api.service
 	install -D -m 644 packaging/podkeeper.sysusers $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
+	install -D -m 644 -t $(SHARE)/podkeeper packaging/prometheus-alerts.yaml packaging/grafana-dashboard.json
 	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
 	[ -e $(DESTDIR)/etc/podkeeper/config.yaml ] || install -m 644 packaging/config.yaml $(DESTDIR)/etc/podkeeper/config.yaml
 	[ -e $(DESTDIR)/etc/podkeeper/kubeconfig ] || ln -sfn /var/lib/podkeeper/kubeconfig $(DESTDIR)/etc/podkeeper/kubeconfig
@@ -80,6 +81,7 @@ uninstall: ## stop the service and remove it; Pods run on, and manifests and dat
 	[ ! -L $(DESTDIR)/etc/podkeeper/kubeconfig ] || rm $(DESTDIR)/etc/podkeeper/kubeconfig
 	rm -f $(SHARE)/man/man1/podkeeper.1 $(SHARE)/man/man1/podkeeper-*.1 $(SHARE)/fish/vendor_completions.d/podkeeper.fish
 	rm -f $(SHARE)/bash-completion/completions/podkeeper $(SHARE)/zsh/site-functions/_podkeeper
+	rm -rf $(SHARE)/podkeeper
 	[ -n "$(DESTDIR)" ] || systemctl daemon-reload
 
 pause: ## build the pause process anew from its sources
