@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,7 @@ type Config struct {
 	Evictions  evict.Policy           // when Pods go that the node has no room for
 	MaxEnded   int                    // how many Pods that were made through an API and have ended are kept; 0 is all
 	Version    string                 // of this build
+	Tracer     trace.Tracer           // of the starts of Pods; nil where nobody wants traces
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }
@@ -80,7 +82,7 @@ func New(cfg Config, n *node.Node) *Agent {
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
 		events: newEvents(n.Name), log: cfg.Log, recursiveReadOnly: node.RecursiveReadOnly(), appArmor: node.AppArmor(),
-		allocatable: n.Allocatable,
+		allocatable: n.Allocatable, tracer: cfg.Tracer,
 	}
 	a.rule = func(pod types.NamespacedName, revision string, ruling Ruling) {
 		a.sources.rule(pod, revision, ruling)

@@ -58,6 +58,8 @@
 //	logs.go      which log is meant
 //	streams.go   who may talk to which container
 //	publish.go   what is reported of a Pod
+//	tracing.go   spans of the start of a Pod, where somebody wants them
+//	metrics.go   what is counted
 //	events.go    v1.Events, a share of them a Pod
 //	clientevents.go those that clients of an API make
 //	report.go    what server tells

@@ -51,6 +51,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	after := withStatus(w.inst)
 	w.changed(w.show(after), after)
 	w.measure()
+	w.noteStart(&w.inst.Status, now)
 }
 
 // show makes a Pod what is reported, nil where there is none, and answers the one before.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -67,6 +69,7 @@ type surroundings struct {
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics
+	tracer            trace.Tracer // of starts; nil where nobody wants traces
 	log               *slog.Logger
 	rest              *time.Timer            // strikes when nothing was done for a while; may be nil
 	recursiveReadOnly bool                   // the node can make all that is mounted below a mount read-only
@@ -121,6 +124,7 @@ type worker struct {
 	renewAt  time.Time      // when tokens in volumes are to be others; zero is never
 	told     Ruling         // why nothing begins, as people were told last
 	seenAt   time.Time      // when the wish was first seen, zero once the start was measured
+	traced   *tracedStart   // nil once the start is over, and where it is not traced
 }
 
 // forgiveness is which failures are forgotten.
@@ -282,6 +286,7 @@ func (w *worker) run(ctx context.Context) {
 // leave ends the worker but not the Pod: deeds are cancelled and awaited, their results still recorded. A sweep is not
 // awaited: the next agent makes it again.
 func (w *worker) leave(ctx context.Context) {
+	w.endTrace(errors.New("the agent stops"))
 	for name := range w.probing {
 		w.endProbes(name)
 	}
@@ -494,6 +499,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
 			w.pending, w.widened = status.Fault{}, false
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
+			w.traceStart(wantedAt)
 			return
 		}
 	}
@@ -584,6 +590,7 @@ func (w *worker) recognise(wanted *Wish) {
 // end begins the end of the instance. Starts that are under way are given up, stops are not.
 func (w *worker) end(reason string, ruling Ruling) {
 	w.inst.Ending, w.inst.Ruling = &plan.Ending{Since: time.Now(), Reason: reason}, ruling
+	w.endTrace(errors.New("the Pod ends: " + reason))
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
 		if f.deed.starts || isBeside(f.deed) {
@@ -658,9 +665,11 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	w.log.Info("act", "pod", w.key.String(), "action", d.action.String())
 	ctx, cancel := context.WithCancel(ctx)
 	w.flights[d.lane] = flight{deed: d, cancel: cancel}
+	ctx, span := w.traceDeed(ctx, d)
 	go func() {
 		defer cancel()
 		r := result{deed: d, err: w.inTurn(ctx, d)}
+		node.EndPart(span, r.err)
 		select {
 		case w.results <- r:
 		case <-w.gone:
@@ -675,6 +684,7 @@ func (w *worker) inTurn(ctx context.Context, d deed) error {
 		if err := w.turn.take(ctx); err != nil {
 			return err
 		}
+		trace.SpanFromContext(ctx).AddEvent("turn taken")
 	case d.action.Verb == plan.Teardown && w.exits != nil:
 		give, err := w.exits.take(ctx)
 		if err != nil {

@@ -34,6 +34,7 @@ import (
 	"github.com/podkeeper/podkeeper/runtime/providers"
 	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/server"
+	"github.com/podkeeper/podkeeper/traces"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -156,7 +157,13 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer n.Runtime.Close()
-	a := agent.New(agentConfig(f, cfg, log), n)
+	spans, err := traces.Open(ctx, traces.Config{Version: versionString(), Node: f.nodeName, Log: log})
+	if err != nil { // no reason to keep no Pods
+		log.Error("no traces are sent", "error", err)
+	}
+	config := agentConfig(f, cfg, log)
+	config.Tracer = spans.Tracer(podnode.Tracer)
+	a := agent.New(config, n)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", n.Network.Describe(), "cgroups", n.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
@@ -181,6 +188,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		})
 	})
 	err = work.Wait()
+	spans.Close()
 	if err == nil && outer.Err() == nil {
 		log.Info("agent starts anew with a new configuration")
 		notify(daemon.SdNotifyReloading)

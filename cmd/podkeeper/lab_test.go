@@ -230,9 +230,11 @@ type node struct {
 	namespace string
 	config    string // lines of KubeletConfiguration
 	flags     []string
-	agent     *exec.Cmd
-	ended     chan error
-	log       *syncBuffer
+
+	environment []string // of the agent; nil is that of the test
+	agent       *exec.Cmd
+	ended       chan error
+	log         *syncBuffer
 }
 
 var notName = regexp.MustCompile(`[^a-z0-9]+`)
@@ -301,7 +303,7 @@ func (n *node) start() error {
 		"--cni-conf-dir", n.path("net.d"), "--node-name", "testnode",
 	}, n.flags...)
 	n.agent = exec.Command(lab.podkeeper, args...)
-	n.agent.Stdout, n.agent.Stderr = n.log, n.log
+	n.agent.Stdout, n.agent.Stderr, n.agent.Env = n.log, n.log, n.environment
 	n.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := n.agent.Start(); err != nil {
 		return err
