@@ -166,6 +166,7 @@ func (e *evictor) memoryStarved() []evict.Threshold {
 // pass is one look at the node, with what follows from it. It answers who was evicted, of whom there is at most one.
 func (e *evictor) pass(ctx context.Context) (gone *worker) {
 	readings := e.look(ctx)
+	e.logPass(readings)
 	e.bringBack()
 	if len(e.state.Starved) == 0 {
 		return nil
@@ -318,7 +319,9 @@ func (e *evictor) evictOne(ctx context.Context, t evict.Threshold, reading evict
 		of[r.pod] = r
 		candidates = append(candidates, evict.Candidate{Pod: r.pod, Usage: e.usage(ctx, t.Signal, r.pod)})
 	}
-	for _, c := range layout.Rank(t.Signal, candidates) {
+	ranked := layout.Rank(t.Signal, candidates)
+	e.logRank(t, ranked)
+	for _, c := range ranked {
 		ruling := Ruling{Message: evict.Message(t, reading, c), Grace: e.policy.Grace(t, c.Pod), Disrupts: true}
 		if r := of[c.Pod]; e.evict(r, t.Signal, ruling) {
 			return r.worker

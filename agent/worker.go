@@ -336,6 +336,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	p := plan.Plan{}
 	if !w.inst.rebuilt || w.inst.Ending != nil {
 		p = plan.Next(w.inst.Pod, seen, now)
+		w.logPlan(p, seen)
 		w.tellBackoff(seen, now)
 	}
 	w.publish(seen, now) // before the records are those of the next instances
@@ -485,6 +486,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		ruling = w.pressed(pod)
 	}
 	if ruling.Verdict != Admitted {
+		w.logAdmission(pod, ruling)
 		w.stepAside(w.key)
 	} else {
 		if pod.UID == "" {
@@ -493,7 +495,9 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		pod.CreationTimestamp = metav1.NewTime(time.Now())
 		pod.Status = v1.PodStatus{}
 		var ok bool
-		if ruling, ok = w.claim(w, pod, w.room()); ok { // from here on others read it
+		ruling, ok = w.claim(w, pod, w.room()) // from here on others read it
+		w.logAdmission(pod, ruling)
+		if ok {
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source, w.inst.Asked, w.inst.Handler = wanted.Source, wanted.Asked, wanted.Handler
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
@@ -537,6 +541,7 @@ func (w *worker) follow(wanted *Wish) {
 	running := manifests.Normalise(w.inst.asked())
 	running.Spec.EphemeralContainers = nil // which no source knows of
 	change := difference(running, wanted.asked())
+	w.logEdit(change, wanted)
 	if wanted.Wait.Verdict != Admitted && (change == recreate || isResized(wanted.asked(), running)) { // nothing would follow, or what may not be
 		return
 	}

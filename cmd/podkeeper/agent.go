@@ -55,6 +55,7 @@ type flags struct {
 	labels                                                                     cliflag.ConfigurationMap
 	resources                                                                  cliflag.ConfigurationMap
 	maxEnded                                                                   int
+	logLevel                                                                   string
 }
 
 func agentCommand() *cobra.Command {
@@ -87,6 +88,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
 	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
+	fs.StringVar(&f.logLevel, "log-level", "", "what is logged: debug (every decision, with what was seen), info, warn or error (default: info, or debug where logging.verbosity of the file is 4 or more)")
 	fs.IntVar(&f.maxEnded, "terminated-pod-gc-threshold", defaultMaxEnded, "how many Pods that were made through the API and have ended are kept, the oldest go first; 0 for all")
 	f.resources = cliflag.ConfigurationMap{}
 	fs.Var(&f.resources, "extended-resources", "NAME=COUNT,…: what else the node has that Pods may request, such as example.com/dongle=4; it is counted, nothing more")
@@ -132,7 +134,8 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 }
 
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
-	log := newLog()
+	level := &slog.LevelVar{} // until it is known, that of information
+	log := newLog(level)
 	// containerd's libraries log what they also answer as errors.
 	if err := containerdlog.SetLevel("error"); err != nil {
 		return fmt.Errorf("set log level: %w", err)
@@ -143,8 +146,10 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
+	chosen, levelErr := logLevel(f.logLevel, cfg)
+	level.Set(chosen)
 	_, resourcesErr := extendedResources(f.resources)
-	if err := errors.Join(checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
+	if err := errors.Join(levelErr, checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
 	}
 	listener, lock, err := claim(f)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -31,7 +32,7 @@ var supported = []string{
 	"podPidsLimit", "memoryThrottlingFactor", "memoryReservationPolicy", "memorySwap", "failSwapOn", "cpuManagerPolicy",
 	"maxPods", "systemReserved", "kubeReserved", "enforceNodeAllocatable", "registerWithTaints",
 	"evictionHard", "evictionSoft", "evictionSoftGracePeriod", "evictionMinimumReclaim", "evictionMaxPodGracePeriod",
-	"evictionPressureTransitionPeriod", "mergeDefaultEvictionSettings",
+	"evictionPressureTransitionPeriod", "mergeDefaultEvictionSettings", "logging",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -64,6 +65,13 @@ func checkFields(file string, data []byte) error {
 	for field := range fields {
 		if !slices.Contains(supported, field) {
 			errs = append(errs, refuse(file, data, field, "not supported: remove it"))
+		}
+	}
+	if logging, is := fields["logging"].(map[string]any); is {
+		for field := range logging {
+			if field != "verbosity" {
+				errs = append(errs, refuse(file, data, "logging."+field, "not supported: remove it"))
+			}
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -106,6 +114,25 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	checkTaints(cfg.RegisterWithTaints, wrong)
 	evictions(cfg, wrong)
 	return errors.Join(errs...)
+}
+
+// debugVerbosity is the verbosity from which on decisions are logged, the kubelet's for debugging
+// (kubernetes.io/docs/reference/kubectl/quick-reference, "Kubectl output verbosity and debugging").
+const debugVerbosity = 4
+
+// logLevel is what is logged: as the flag says or, where it says nothing, the file.
+func logLevel(flag string, cfg *kubeletconfig.KubeletConfiguration) (slog.Level, error) {
+	level := slog.LevelInfo
+	switch {
+	case flag == "" && cfg.Logging.Verbosity >= debugVerbosity:
+		level = slog.LevelDebug
+	case flag == "":
+	case !slices.Contains([]string{"debug", "info", "warn", "error"}, flag):
+		return level, fmt.Errorf("--log-level: %q: must be debug, info, warn or error", flag)
+	default:
+		return level, level.UnmarshalText([]byte(flag))
+	}
+	return level, nil
 }
 
 // unchecked takes values for granted that were checked when they were read.
