@@ -69,6 +69,7 @@ type Agent struct {
 	*surroundings
 
 	handing sync.Mutex
+	laps    laps
 	running sync.WaitGroup
 	ctx     context.Context // of Run; nil before
 }
@@ -102,6 +103,7 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.pulled, a.ended = a.images.notePull, a.noteEnded
 	a.metrics = newMetrics(a.registry, a)
 	a.evictor = newEvictor(n, cfg.Evictions, a.events, cfg.Log)
+	a.evictor.lap = &a.laps.evictions
 	a.evictor.workers, a.evictor.rule, a.evictor.changed, a.evictor.reclaim = a.all, a.Rule, a.notePressure, a.makeRoom
 	a.heart.under = a.evictor.conditions
 	a.drain = openDrain(filepath.Join(n.RootDir, "drained"))
@@ -151,15 +153,20 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.keepFewEnded(ctx) })
 	a.running.Go(func() { a.keepDrained(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
-	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
-		a.offer(SourceDirectory, set)
-		a.provideForTokens()
-	})
+	err := manifests.Watch(ctx, a.cfg.Manifests, a.offerManifests)
 	a.running.Wait()
 	if err != nil {
 		return fmt.Errorf("watch manifests: %w", err)
 	}
 	return a.node.Close()
+}
+
+// offerManifests takes over what stands in the manifest directory.
+func (a *Agent) offerManifests(set manifests.Set) {
+	a.laps.manifests.begin()
+	defer a.laps.manifests.end()
+	a.offer(SourceDirectory, set)
+	a.provideForTokens()
 }
 
 // runtimeRetry is how soon a containerd that does not answer is asked again, and how long it may think.
@@ -237,6 +244,8 @@ func (a *Agent) Retry(pod types.NamespacedName) error {
 func (a *Agent) handOut() {
 	a.handing.Lock()
 	defer a.handing.Unlock()
+	a.laps.handing.begin()
+	defer a.laps.handing.end()
 	wishes := a.sources.wishes()
 	a.expect(wishes, a.sources.counted(), time.Now())
 	for _, w := range a.all() {
@@ -262,6 +271,8 @@ func (a *Agent) tellRefusal(r manifests.Refusal) {
 
 // notice wakes who has to look again.
 func (a *Agent) notice(n node.Notice) {
+	a.laps.notices.begin()
+	defer a.laps.notices.end()
 	switch w := a.of(n.ID); {
 	case n.ID == "": // containerd is back, or has just been met
 		a.forgive(forgiveAway)

@@ -101,8 +101,8 @@ type worker struct {
 	published atomic.Pointer[v1.Pod]
 	complaint atomic.Pointer[manifests.Refusal] // why what is wanted may not begin, where that is for its manifest to mend
 	unswept   atomic.Bool                       // something of an instance before is still to be removed
-	stepping  atomic.Int64                      // when the present step began, in nanoseconds since 1970; 0 between steps
-	wake      chan struct{}                     // of size 1, carries no data
+	stepping  lap
+	wake      chan struct{} // of size 1, carries no data
 
 	requests chan request
 	results  chan result
@@ -303,8 +303,8 @@ func (w *worker) leave(ctx context.Context) {
 
 // step is one round: take what is wanted, look, plan, act. It answers when to look again even if nothing happens.
 func (w *worker) step(ctx context.Context) time.Time {
-	w.stepping.Store(time.Now().UnixNano())
-	defer w.stepping.Store(0)
+	w.stepping.begin()
+	defer w.stepping.end()
 	for settled := true; settled; {
 		select {
 		case r := <-w.results:
