@@ -78,7 +78,7 @@ func (c *Client) PID(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, c.unreachable(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return 0, fmt.Errorf("ask who listens at %s: %w", c.path, err)

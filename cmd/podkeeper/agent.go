@@ -162,10 +162,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer n.Runtime.Close()
-	spans, err := traces.Open(ctx, traces.Config{Version: versionString(), Node: f.nodeName, Log: log})
-	if err != nil { // no reason to keep no Pods
-		log.Error("no traces are sent", "error", err)
-	}
+	spans := openTraces(ctx, f, log)
 	config := agentConfig(f, cfg, log)
 	config.Tracer = spans.Tracer(podnode.Tracer)
 	a := agent.New(config, n)
@@ -202,6 +199,15 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	notify(daemon.SdNotifyStopping)
 	log.Info("agent stops; Pods run on")
 	return err
+}
+
+// openTraces has spans be sent where somebody wants them. That it cannot be is no reason to keep no Pods.
+func openTraces(ctx context.Context, f *flags, log *slog.Logger) *traces.Traces {
+	spans, err := traces.Open(ctx, traces.Config{Version: versionString(), Node: f.nodeName, Log: log})
+	if err != nil {
+		log.Error("no traces are sent", "error", err)
+	}
+	return spans
 }
 
 // claim takes what only one agent at a time may have: the run directory and the namespace in containerd.

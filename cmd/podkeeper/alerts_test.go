@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -59,7 +58,7 @@ func checkQuery(t *testing.T, where, query string, known map[string][]string) {
 	for _, matchers := range selectors {
 		name, asked := "", []string{}
 		for _, m := range matchers {
-			if m.Name == labels.MetricName {
+			if m.Name == model.MetricNameLabel {
 				name = m.Value
 			} else {
 				asked = append(asked, m.Name)
@@ -181,7 +180,7 @@ func TestTheDashboardAsksForMetricsThatThereAre(t *testing.T) {
 			continue
 		}
 		checkQuery(t, v.Name, found[1], known)
-		if has := append(known[strings.Split(found[1], "{")[0]], "instance", "job"); !slices.Contains(has, found[2]) {
+		if has := slices.Concat(known[strings.Split(found[1], "{")[0]], []string{"instance", "job"}); !slices.Contains(has, found[2]) {
 			t.Errorf("variable %s: %s has no label %s", v.Name, found[1], found[2])
 		}
 	}

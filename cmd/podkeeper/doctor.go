@@ -53,8 +53,9 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 func examine(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConfiguration, configErr error) []doctor.Finding {
 	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
 	handlers, handlersErr := doctorHandlers(f, cfg)
+	_, levelErr := logLevel(f.logLevel, cfg)
 	return doctor.Examine(ctx, doctor.This(), doctor.Agent{
-		Config: f.config, ConfigErr: errors.Join(configErr, sizeErr, handlersErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
+		Config: f.config, ConfigErr: errors.Join(configErr, sizeErr, handlersErr, levelErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
 		APIProgram: f.apiProgram(), CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
