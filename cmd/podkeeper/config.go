@@ -122,17 +122,18 @@ const debugVerbosity = 4
 
 // logLevel is what is logged: as the flag says or, where it says nothing, the file.
 func logLevel(flag string, cfg *kubeletconfig.KubeletConfiguration) (slog.Level, error) {
-	level := slog.LevelInfo
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, known := levels[flag]
 	switch {
-	case flag == "" && cfg.Logging.Verbosity >= debugVerbosity:
-		level = slog.LevelDebug
-	case flag == "":
-	case !slices.Contains([]string{"debug", "info", "warn", "error"}, flag):
-		return level, fmt.Errorf("--log-level: %q: must be debug, info, warn or error", flag)
+	case known:
+		return level, nil
+	case flag != "":
+		return slog.LevelInfo, fmt.Errorf("--log-level: %q: must be debug, info, warn or error", flag)
+	case cfg.Logging.Verbosity >= debugVerbosity:
+		return slog.LevelDebug, nil
 	default:
-		return level, level.UnmarshalText([]byte(flag))
+		return slog.LevelInfo, nil
 	}
-	return level, nil
 }
 
 // unchecked takes values for granted that were checked when they were read.
