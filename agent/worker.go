@@ -101,8 +101,8 @@ type worker struct {
 	published atomic.Pointer[v1.Pod]
 	complaint atomic.Pointer[manifests.Refusal] // why what is wanted may not begin, where that is for its manifest to mend
 	unswept   atomic.Bool                       // something of an instance before is still to be removed
-	stepping  lap           // of a step
-	wake      chan struct{} // of size 1, carries no data
+	stepping  lap                               // of a step
+	wake      chan struct{}                     // of size 1, carries no data
 
 	requests chan request
 	results  chan result

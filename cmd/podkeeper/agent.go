@@ -146,8 +146,7 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	f.apply(cmd, cfg)
-	chosen, levelErr := logLevel(f.logLevel, cfg)
-	level.Set(chosen)
+	levelErr := setLogLevel(level, f.logLevel, cfg)
 	_, resourcesErr := extendedResources(f.resources)
 	if err := errors.Join(levelErr, checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
@@ -163,9 +162,9 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	}
 	defer n.Runtime.Close()
 	spans := openTraces(ctx, f, log)
-	config := agentConfig(f, cfg, log)
-	config.Tracer = spans.Tracer(podnode.Tracer)
-	a := agent.New(config, n)
+	told := agentConfig(f, cfg, log)
+	told.Tracer = spans.Tracer(podnode.Tracer)
+	a := agent.New(told, n)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", n.Network.Describe(), "cgroups", n.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)

@@ -136,6 +136,13 @@ func logLevel(flag string, cfg *kubeletconfig.KubeletConfiguration) (slog.Level,
 	}
 }
 
+// setLogLevel has that be logged, from now on.
+func setLogLevel(level *slog.LevelVar, flag string, cfg *kubeletconfig.KubeletConfiguration) error {
+	chosen, err := logLevel(flag, cfg)
+	level.Set(chosen)
+	return err
+}
+
 // unchecked takes values for granted that were checked when they were read.
 func unchecked(string, string, ...any) {}
 
