@@ -59,6 +59,10 @@
 //	logs.go      which log is meant
 //	streams.go   who may talk to which container
 //	publish.go   what is reported of a Pod
+//	tracing.go   spans of the start of a Pod, where somebody wants them
+//	metrics.go   what is counted
+//	alive.go     whether all loops without which no Pod is kept go round
+//	debug.go     decisions, as they are logged for who looks for a defect
 //	events.go    v1.Events, a share of them a Pod
 //	clientevents.go those that clients of an API make
 //	report.go    what server tells

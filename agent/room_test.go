@@ -266,7 +266,7 @@ func TestASweepThatHangsHoldsUpNobody(t *testing.T) {
 		a.want("2", "app")
 		a.pass(400)
 		a.expect("start", "0 start app 0", "10 start app 0")
-		if a.w.stepping.Load() != 0 {
+		if a.w.stepping.lasts() != 0 {
 			t.Error("the worker hangs")
 		}
 	})

@@ -36,7 +36,10 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Volumes.Setup(ctx, t.Pod, given); err != nil {
+	part, span := Part(ctx, "set up volumes")
+	err = n.Volumes.Setup(part, t.Pod, given)
+	EndPart(span, err)
+	if err != nil {
 		return nil, &Fault{FailedMount, err}
 	}
 	if err := n.Cgroups.Ensure(t.Room); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	logsapi "k8s.io/component-base/logs/api/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/podkeeper/podkeeper/agent/evict"
@@ -33,6 +35,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"CPUs of a container's own":                   {configHead + "cpuManagerPolicy: static\n", `:3: cpuManagerPolicy: "static" is not supported: must be none: no container has CPUs of its own`},
 		"a taint that ends what runs":                 {configHead + "registerWithTaints:\n- {key: dedicated, effect: NoExecute}\n", ":4: registerWithTaints[0].effect: "},
 		"a taint without a key":                       {configHead + "registerWithTaints:\n- {effect: NoSchedule}\n", ":4: registerWithTaints[0].key: "},
+		"a form of the log":                           {configHead + "logging:\n  verbosity: 4\n  format: json\n", ":5: logging.format: not supported: remove it"},
 		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
@@ -265,5 +268,38 @@ func TestGroupsOfPodsAtAShutdown(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+func TestWhatIsLogged(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		flag      string
+		verbosity int
+		want      slog.Level
+		refused   bool
+	}{
+		"nothing is said":                {"", 0, slog.LevelInfo, false},
+		"a little more than nothing":     {"", 3, slog.LevelInfo, false},
+		"the file asks for decisions":    {"", 4, slog.LevelDebug, false},
+		"the flag does":                  {"debug", 0, slog.LevelDebug, false},
+		"the flag wins over the file":    {"warn", 9, slog.LevelWarn, false},
+		"a level that there is not":      {"trace", 0, slog.LevelInfo, true},
+		"one that slog would understand": {"INFO+2", 0, slog.LevelInfo, true},
+	} {
+		cfg := &kubeletconfig.KubeletConfiguration{}
+		cfg.Logging.Verbosity = logsapi.VerbosityLevel(c.verbosity)
+		got, err := logLevel(c.flag, cfg)
+		if got != c.want || (err != nil) != c.refused {
+			t.Errorf("%s: %s, %v", what, got, err)
+		}
+	}
+	level := &slog.LevelVar{}
+	journal := (&journalHandler{level: level}).WithAttrs(nil)
+	if journal.Enabled(t.Context(), slog.LevelDebug) || !journal.Enabled(t.Context(), slog.LevelInfo) {
+		t.Error("the journal is told of decisions, or of nothing")
+	}
+	if level.Set(slog.LevelDebug); !journal.Enabled(t.Context(), slog.LevelDebug) {
+		t.Error("the journal is not told of decisions")
 	}
 }

@@ -45,10 +45,20 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 		cfg = &kubeletconfig.KubeletConfiguration{}
 	}
 	f.apply(cmd, cfg)
+	healthy, err := doctor.Print(terminal{cmd.OutOrStdout()}, examine(cmd.Context(), f, cfg, err))
+	if err == nil && !healthy {
+		err = errReported
+	}
+	return err
+}
+
+// examine runs every check for an agent with these flags; configErr is why its configuration is refused.
+func examine(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConfiguration, configErr error) []doctor.Finding {
 	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
 	handlers, handlersErr := doctorHandlers(f, cfg)
-	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
-		Config: f.config, ConfigErr: errors.Join(err, f.checkPlaces(), sizeErr, handlersErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
+	_, levelErr := logLevel(f.logLevel, cfg)
+	return doctor.Examine(ctx, doctor.This(), doctor.Agent{
+		Config: f.config, ConfigErr: errors.Join(configErr, f.checkPlaces(), sizeErr, handlersErr, levelErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
 		APIProgram: f.apiProgram(), CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
@@ -60,11 +70,6 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 		Shutdown:    shutdownPeriod(shutdownGroups(cfg, unchecked)),
 		Logind:      doctorLogind,
 	})
-	healthy, err := doctor.Print(terminal{cmd.OutOrStdout()}, findings)
-	if err == nil && !healthy {
-		err = errReported
-	}
-	return err
 }
 
 // doctorHandlers are those that the flags name, and those that are known without.
