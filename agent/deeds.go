@@ -147,6 +147,9 @@ func (w *worker) removeSandbox(d *deed) {
 	}
 	d.done = func() {
 		w.inst.Sandbox.Made, w.inst.Sandbox.Attached, w.inst.Sandbox.IPs = false, false, nil
+		for _, t := range made {
+			w.inst.Containers[t.Container.Name].created = false
+		}
 		if left != nil {
 			w.event("", v1.EventTypeWarning, "FailedCleanup", left.Error())
 		}

@@ -564,6 +564,7 @@ func (n *node) down() error {
 		<-n.ended
 	}
 	_ = unix.Unmount(n.path("manifests"), unix.MNT_DETACH) // of a run that was killed
+	_ = os.Remove(n.path("root", "manifests", "mountpoint"))
 	if err := errors.Join(os.RemoveAll(n.path("manifests")), os.MkdirAll(n.path("manifests"), 0o755), os.RemoveAll(n.path("root", "objects"))); err != nil {
 		return err
 	}
