@@ -135,6 +135,17 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 	}
 }
 
+// configured reads and checks what the agent is told by its flags and its configuration, and sets what is logged.
+func (f *flags) configured(cmd *cobra.Command, level *slog.LevelVar) (*kubeletconfig.KubeletConfiguration, error) {
+	cfg, err := f.readConfig()
+	if err != nil {
+		return nil, err
+	}
+	f.apply(cmd, cfg)
+	_, resourcesErr := extendedResources(f.resources)
+	return cfg, errors.Join(f.checkPlaces(), setLogLevel(level, f.logLevel, cfg), checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress))
+}
+
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	level := &slog.LevelVar{} // until it is known, that of information
 	log := newLog(level)
@@ -143,17 +154,8 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return fmt.Errorf("set log level: %w", err)
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // as Kubernetes' do, of streams
-	cfg, err := f.readConfig()
+	cfg, err := f.configured(cmd, level)
 	if err != nil {
-		return err
-	}
-	f.apply(cmd, cfg)
-	if err := f.checkPlaces(); err != nil {
-		return err
-	}
-	levelErr := setLogLevel(level, f.logLevel, cfg)
-	_, resourcesErr := extendedResources(f.resources)
-	if err := errors.Join(levelErr, checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
 	}
 	listener, lock, err := claim(f)

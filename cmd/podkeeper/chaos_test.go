@@ -91,7 +91,7 @@ func noCauses() causes {
 }
 
 func newChaos(t *testing.T) *chaos {
-	n := prepare(t, "crashLoopBackOff: {maxContainerRestartPeriod: 1s}", "evictionHard: {memory.available: 0%}")
+	n := prepare(t, "crashLoopBackOff: {maxContainerRestartPeriod: 1s}", "runtimeRequestTimeout: 15s", "evictionHard: {memory.available: 0%}")
 	seed := cmp.Or(*chaosSeed, uint64(time.Now().UnixNano()))
 	t.Logf("seed %d, which make chaos SEED=%d has once more", seed, seed)
 	c := &chaos{
