@@ -472,6 +472,9 @@ func (c *chaos) measure() (s size) {
 		}
 	}
 	s.descriptors, s.rules = len(descriptors), strings.Count(firewall(c.t), "\n")
+	if c.plugins { // one that is killed, or asked about a namespace that is gone, leaves rules about an address that nobody has
+		s.rules = strings.Count(firewall(c.t), " DNAT ")
+	}
 	return s
 }
 
