@@ -28,7 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pretended is a host in memory, with the clock of a synctest bubble. What its fields say may be changed by a test.
 type pretended struct {
-	forgets bool // what it has made
+	forgets bool  // what it has made
+	leaves  error // of a removal of a sandbox
 	begin   time.Time
 	wake    func(id string)
 
@@ -241,7 +242,7 @@ func (h *pretended) RemoveSandbox(_ context.Context, t node.Target, made ...node
 		delete(h.tasks, of.ID())
 	}
 	delete(h.sandboxes, t.SandboxID())
-	return nil
+	return h.leaves
 }
 
 func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pulling) (node.Pull, error) {

@@ -151,12 +151,12 @@ func (n *Node) removePause(ctx context.Context, t Target) error {
 
 // Leftover is an error of a removal after which nothing runs any more and nothing is in the way of a successor, and yet
 // something is left, which Release removes.
-type Leftover struct{ err error }
+type Leftover struct{ Err error }
 
-func (l *Leftover) Error() string { return l.err.Error() }
+func (l *Leftover) Error() string { return l.Err.Error() }
 
 // Unwrap answers what is behind it.
-func (l *Leftover) Unwrap() error { return l.err }
+func (l *Leftover) Unwrap() error { return l.Err }
 
 // detach takes the sandbox off the network. A plugin that hangs is given up.
 func (n *Node) detach(ctx context.Context, t Target) error {
