@@ -25,11 +25,16 @@ import (
 // went, unless it took care to give up both its parents and its environment.
 var ErrExecTimeout = errors.New("command timed out")
 
+// ErrExecUnanswered says that the runtime did not start a command in time, or did not tell that it had ended. So nothing is known of it
+// but that it is no more.
+var ErrExecUnanswered = errors.New("the runtime did not answer in time")
+
 // execCleanup bounds what is done after a command that was given up.
 const execCleanup = 10 * time.Second
 
 // Exec runs a command in a container that runs and answers its exit code and the first limit bytes of what it wrote to
-// stdout and stderr. When ctx ends first, the command and what it has started are killed and the error is ErrExecTimeout.
+// stdout and stderr. When ctx ends first, the command and what it has started are killed and the error is ErrExecTimeout, or
+// ErrExecUnanswered.
 // dir is a folder for the pipe of the output.
 func (r *Runtime) Exec(ctx context.Context, id, dir string, command []string, limit int64) (int, []byte, error) {
 	e := newExecution(id)
@@ -131,7 +136,7 @@ func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(
 	defer cancel()
 	service := r.client.TaskService()
 	started, err := service.Start(lasting, &tasks.StartRequest{ContainerID: e.container, ExecID: e.id})
-	late := ctx.Err() != nil // the command has had no time
+	unanswered := ctx.Err() != nil // the command has had no time
 	if err == nil {
 		main, gone := hold(int(started.Pid))
 		output := begun(waiting)
@@ -139,9 +144,12 @@ func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(
 		ended, err = service.Wait(waiting, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
 		if gone == nil {
 			if err != nil {
+				unanswered = unanswered || main.ended()
 				main.killTree()
 			}
 			main.release()
+		} else if err != nil {
+			unanswered = true
 		}
 		if err == nil {
 			select { // what it has left behind may write on
@@ -152,8 +160,8 @@ func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(
 		}
 	}
 	switch {
-	case late:
-		err = fmt.Errorf("exec %s: the runtime took too long to start it", e.id)
+	case unanswered && ctx.Err() != nil:
+		err = fmt.Errorf("exec %s: %w", e.id, ErrExecUnanswered)
 	case ctx.Err() != nil:
 		err = ErrExecTimeout
 	default:

@@ -47,6 +47,13 @@ func (p process) release() { _ = unix.Close(p.fd) }
 
 func (p process) signal(sig unix.Signal) error { return unix.PidfdSendSignal(p.fd, sig, nil, 0) }
 
+// ended says whether it has ended, be it that nobody has buried it.
+func (p process) ended() bool {
+	polled := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(polled, 0)
+	return err == nil && n == 1
+}
+
 // killTree kills a process and all its descendants. Each is stopped before its children are read, so that none is missed.
 func (p process) killTree() {
 	if p.signal(unix.SIGSTOP) != nil {
