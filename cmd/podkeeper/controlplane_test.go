@@ -64,6 +64,7 @@ func TestStaticPodsOfAControlPlane(t *testing.T) {
 	}
 	p.begins()
 	p.isAsWritten()
+	p.probesAreHeeded()
 	p.etcdDies()
 	if text, err := os.ReadFile("/var/lib/etcd/started"); err != nil || string(text) != "started\nstarted\n" {
 		t.Errorf("etcd's folder on the host says %q, %v", text, err)
@@ -86,9 +87,13 @@ func TestKubeadmsControlPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, phase := range []string{"certs all", "kubeconfig all", "etcd local", "control-plane all"} {
-		kubeadm(append(append([]string{"init", "phase"}, strings.Fields(phase)...), "--config", config)...)
+	phases := func(all ...string) {
+		t.Helper()
+		for _, phase := range all {
+			kubeadm(append(append([]string{"init", "phase"}, strings.Fields(phase)...), "--config", config)...)
+		}
 	}
+	phases("certs all", "kubeconfig all", "etcd local", "control-plane all")
 	p.read(kubeadmManifests)
 	known := maps.Clone(p.manifests)
 	p.read("/etc/kubernetes/manifests")
@@ -100,6 +105,10 @@ func TestKubeadmsControlPlane(t *testing.T) {
 	}
 	p.begins()
 	p.isAsWritten()
+	phases("upload-config kubeadm", "bootstrap-token") // who joins is told of it
+	if out, err := p.kubectl("get configmap cluster-info -n kube-public -o jsonpath={.data.kubeconfig}"); err != nil || !strings.Contains(out, planeAddress) {
+		t.Errorf("cluster-info says %q, %v", out, err)
+	}
 	p.controls(2)
 	p.etcdDies()
 	p.controls(3)
@@ -256,10 +265,7 @@ func (p *plane) begins() {
 		p.apply(name+".yaml", text)
 	}
 	p.allReady(func(string, *v1.Pod) bool { return true })
-	p.t.Logf("ready %v after the manifests were dropped", time.Since(dropped).Round(100*time.Millisecond))
-	for name, pod := range p.pods {
-		p.t.Logf("%s was started anew %d times", name, containerStatus(pod, name).RestartCount)
-	}
+	p.t.Logf("ready %v after the manifests were dropped; started anew: %v", time.Since(dropped).Round(100*time.Millisecond), p.restarts())
 }
 
 // allReady waits until all Pods are ready and as wanted, and notes them. Real ones may take as long as kubeadm lets them: its
@@ -314,8 +320,8 @@ func (p *plane) isAsWritten() {
 		if status.Started == nil || !*status.Started || pod.Status.QOSClass != v1.PodQOSBurstable {
 			p.t.Errorf("%s is %+v", name, pod.Status)
 		}
-		// Startup probes come first, and each has an initialDelaySeconds of 10. Times are told in seconds.
-		if ready := readySince(pod); status.State.Running == nil || ready.Sub(status.State.Running.StartedAt.Time) < 9*time.Second {
+		// Startup probes come first, and each has an initialDelaySeconds of 10, from the second of the start.
+		if ready := readySince(pod); status.State.Running == nil || ready.Sub(status.State.Running.StartedAt.Time) < 10*time.Second {
 			p.t.Errorf("%s is ready since %v: %+v", name, ready, status.State)
 		}
 		p.kernelSays(p.pid(pod, name), own)
@@ -335,6 +341,22 @@ func (p *plane) kernelSays(pid int, network string) {
 	if in, err := os.Readlink(proc + "/ns/net"); err != nil || in != network {
 		p.t.Errorf("%s is in %s, %v, not in the host's %s", proc, in, err, network)
 	}
+}
+
+// probesAreHeeded has a stand-in say, by HTTPS, that it is not ready, and then that it is.
+func (p *plane) probesAreHeeded() {
+	p.t.Helper()
+	const name = "kube-scheduler"
+	for _, ready := range []bool{false, true} {
+		if err := syscall.Kill(p.pid(p.pods[name], name), syscall.SIGUSR1); err != nil {
+			p.t.Fatal(err)
+		}
+		p.await(name, fmt.Sprintf("has ready %v", ready), func(pod *v1.Pod) bool { return isReady(pod) == ready })
+	}
+	if said := p.events("Unhealthy"); !slices.Contains(said, "Readiness probe failed: HTTP probe failed with statuscode: 500") {
+		p.t.Errorf("events say %q", said)
+	}
+	p.allReady(func(name string, pod *v1.Pod) bool { return containerStatus(pod, name).RestartCount == 0 })
 }
 
 // etcdDies kills etcd. It alone is started anew, but for who lost his lease meanwhile, and ends for that.

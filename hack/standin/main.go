@@ -5,7 +5,7 @@
 //	kube-scheduler --bind-address=127.0.0.1 --kubeconfig=/etc/kubernetes/scheduler.conf …
 //
 // Each file that a flag names has to say nothing but its own name, so that it is known to be the one that was meant. In the data
-// directory there is a file "started" with a line for each start.
+// directory there is a file "started" with a line for each start. A SIGUSR1 has it be no longer ready, and the next one ready again.
 package main
 
 import (
@@ -26,6 +26,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -75,16 +76,36 @@ func run(ctx context.Context, program string, flags map[string]string) error {
 		}
 		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
 	}
-	mux := http.NewServeMux()
-	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
-	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: health(), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// health says that the program is well, and until it is told otherwise, that it is ready.
+func health() http.Handler {
+	var unready atomic.Bool
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGUSR1)
+	go func() {
+		for range told {
+			unready.Store(!unready.Load())
+		}
+	}()
+	mux := http.NewServeMux()
+	for _, path := range []string{"/healthz", "/livez"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	}
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if unready.Load() {
+			http.Error(w, "not ready", http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprint(w, "ok")
+	})
+	return mux
 }
 
 // note writes down that the program has started, where it has a directory for its data.
