@@ -32,20 +32,20 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	flags := map[string]string{}
 	for _, arg := range os.Args[1:] {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		flags[name] = value
 	}
-	if err := run(ctx, filepath.Base(os.Args[0]), flags); err != nil {
+	if err := run(filepath.Base(os.Args[0]), flags); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// run answers until ctx ends.
-func run(ctx context.Context, program string, flags map[string]string) error {
+// run answers until it is told to end.
+func run(program string, flags map[string]string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	for name, value := range flags {
 		if name == "data-dir" || !filepath.IsAbs(value) {
 			continue
@@ -96,14 +96,14 @@ func health() http.Handler {
 	}()
 	mux := http.NewServeMux()
 	for _, path := range []string{"/healthz", "/livez"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if unready.Load() {
 			http.Error(w, "not ready", http.StatusInternalServerError)
 			return
 		}
-		fmt.Fprint(w, "ok")
+		fmt.Fprintln(w, "ok")
 	})
 	return mux
 }
