@@ -59,7 +59,7 @@ test-controlplane: setup ## build etcd and Kubernetes' control plane, and run th
 		$(addprefix k8s.io/kubernetes/cmd/,kubeadm kube-apiserver kube-controller-manager kube-scheduler)
 	PODKEEPER_TEST_CONTROLPLANE=$(CONTROLPLANE) $(GO) test -count=1 -v -timeout 30m -run 'ControlPlane' ./cmd/podkeeper
 
-test-service: setup ## run the systemd service and its Pods in a VM, over kills and one reboot; skips where there can be no VM
+test-service: setup ## run the systemd service and its Pods in a VM, over kills and two reboots; skips where there can be no VM
 	hack/nodetest/run
 
 test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, the service, ten reboots; takes more than an hour
@@ -111,6 +111,7 @@ lay:
 	install -D -m 644 -t $(DESTDIR)$(UNIT_DIR) packaging/podkeeper.service packaging/podkeeper-api.socket packaging/podkeeper-api.service
 	sed -i 's|^ExecStart=/usr/local/|ExecStart=$(PREFIX)/|' $(DESTDIR)$(UNIT_DIR)/podkeeper.service $(DESTDIR)$(UNIT_DIR)/podkeeper-api.service
 	install -D -m 644 packaging/podkeeper.sysusers $(DESTDIR)/usr/lib/sysusers.d/podkeeper.conf
+	install -D -m 644 -t $(SHARE)/podkeeper packaging/prometheus-alerts.yaml packaging/grafana-dashboard.json
 	install -d -m 755 $(DESTDIR)/etc/podkeeper/manifests
 
 uninstall: ## stop the service and remove it; Pods run on, and manifests and data stay
@@ -120,6 +121,7 @@ uninstall: ## stop the service and remove it; Pods run on, and manifests and dat
 	[ ! -L $(DESTDIR)/etc/podkeeper/kubeconfig ] || rm $(DESTDIR)/etc/podkeeper/kubeconfig
 	rm -f $(SHARE)/man/man1/podkeeper.1 $(SHARE)/man/man1/podkeeper-*.1 $(SHARE)/fish/vendor_completions.d/podkeeper.fish
 	rm -f $(SHARE)/bash-completion/completions/podkeeper $(SHARE)/zsh/site-functions/_podkeeper
+	rm -rf $(SHARE)/podkeeper
 	[ -n "$(DESTDIR)" ] || systemctl daemon-reload
 
 deb: $(addprefix deb-,$(ARCHITECTURES)) ## build packages for Debian and Ubuntu, amd64 and arm64, into bin/dist (DIST, PACKAGE_VERSION)

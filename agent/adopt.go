@@ -3,12 +3,14 @@ package agent
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1"
 
 	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
@@ -37,18 +39,9 @@ func (a *Agent) adopt(ctx context.Context) error {
 	instances = append(instances, a.rebuild(items, instances)...)
 	strays := strays(items, instances)
 	endExecs := a.node.LeftExecs() // before a worker runs any
-	for _, all := range byKey(instances) {
-		w := newWorker(key(all[0].Pod), a.surroundings)
-		for _, old := range all[1:] { // successors came before their last leftovers could be removed
-			a.take(w.key, old.Pod)
-			a.freePorts(old.Pod)
-			w.remains = append(w.remains, &remains{target: old.target(""), attempts: old.attempts()})
-		}
-		w.adopt(all[0]) // after them: the place is its own
-		if all[0].Ruling.Verdict != Admitted {
-			a.sources.rule(w.key, all[0].Revision, all[0].Ruling)
-		}
-		a.enlist(w)
+	a.turns.gather(gathering)
+	for _, all := range inOrder(byKey(instances)) {
+		w := a.takeOver(all)
 		a.running.Go(func() { w.run(ctx) })
 	}
 	for _, inst := range instances {
@@ -63,6 +56,22 @@ func (a *Agent) adopt(ctx context.Context) error {
 		a.collectNetworks(ctx)
 	})
 	return nil
+}
+
+// takeOver gives a Pod of which there are instances its worker, with what was ruled about it. The first one goes on.
+func (a *Agent) takeOver(all []*instance) *worker {
+	w := newWorker(key(all[0].Pod), a.surroundings)
+	for _, old := range all[1:] { // successors came before their last leftovers could be removed
+		a.take(w.key, old.Pod)
+		a.freePorts(old.Pod)
+		w.remains = append(w.remains, &remains{target: old.target(""), attempts: old.attempts()})
+	}
+	w.adopt(all[0]) // after them: the place is its own
+	if r := a.shutdown.inherited(all[0]); r.Verdict != Admitted {
+		a.sources.rule(w.key, all[0].Revision, r)
+	}
+	a.enlist(w)
+	return w
 }
 
 // ours leaves out what was made for another root directory, and tells of it: another agent may run it, or the root
@@ -112,6 +121,13 @@ func byKey(instances []*instance) map[types.NamespacedName][]*instance {
 		})
 	}
 	return out
+}
+
+// inOrder puts Pods into the order in which they begin where all of them have to: those of the highest priority first.
+func inOrder(pods map[types.NamespacedName][]*instance) [][]*instance {
+	return slices.SortedFunc(maps.Values(pods), func(x, y []*instance) int {
+		return cmp.Compare(corev1.PodPriority(y[0].Pod), corev1.PodPriority(x[0].Pod))
+	})
 }
 
 // rebuild makes instances of what containerd has of Pods that have no record. Nothing is done to them until their source

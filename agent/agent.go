@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
@@ -11,9 +13,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1"
 
 	"github.com/podkeeper/podkeeper/agent/evict"
 	"github.com/podkeeper/podkeeper/agent/node"
@@ -33,7 +37,10 @@ type Config struct {
 	MaxBackoff time.Duration          // between restarts of a container (crashLoopBackOff.maxContainerRestartPeriod); 0 is five minutes
 	Images     reclaim.Policy         // which images go
 	Evictions  evict.Policy           // when Pods go that the node has no room for
+	Shutdown   []ShutdownGroup        // how long Pods have when the host shuts down, the lowest priority first; none is that nobody tells of it
 	MaxEnded   int                    // how many Pods that were made through an API and have ended are kept; 0 is all
+	Version    string                 // of this build
+	Tracer     trace.Tracer           // of the starts of Pods; nil where nobody wants traces
 	Log        *slog.Logger
 	AtRest     func() // called while nothing is done for a while, such as to give memory back; may be nil
 }
@@ -55,6 +62,7 @@ type Agent struct {
 	meter    *usage.Meter
 	images   *images
 	drain    *drain
+	shutdown *shutdown
 	evictor  *evictor
 	endings  chan struct{} // of size 1: a Pod has ended
 	offering sync.Mutex    // held while objects are handed out
@@ -66,6 +74,7 @@ type Agent struct {
 	*surroundings
 
 	handing sync.Mutex
+	laps    laps
 	running sync.WaitGroup
 	ctx     context.Context // of Run; nil before
 }
@@ -79,7 +88,7 @@ func New(cfg Config, n *node.Node) *Agent {
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
 		events: newEvents(n.Name), log: cfg.Log, recursiveReadOnly: node.RecursiveReadOnly(), appArmor: node.AppArmor(),
-		allocatable: n.Allocatable,
+		allocatable: n.Allocatable, tracer: cfg.Tracer,
 	}
 	a.rule = func(pod types.NamespacedName, revision string, ruling Ruling) {
 		a.sources.rule(pod, revision, ruling)
@@ -99,8 +108,11 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.pulled, a.ended = a.images.notePull, a.noteEnded
 	a.metrics = newMetrics(a.registry, a)
 	a.evictor = newEvictor(n, cfg.Evictions, a.events, cfg.Log)
+	a.evictor.lap = &a.laps.evictions
 	a.evictor.workers, a.evictor.rule, a.evictor.changed, a.evictor.reclaim = a.all, a.Rule, a.notePressure, a.makeRoom
 	a.heart.under = a.evictor.conditions
+	a.shutdown = &shutdown{groups: cfg.Shutdown}
+	a.heart.ends = a.ShuttingDown
 	a.drain = openDrain(filepath.Join(n.RootDir, "drained"))
 	a.pressed, a.sources.drained = a.mayBegin, a.mayStay
 	a.registry.MustRegister(a.images.counted, a.evictor.counted)
@@ -148,15 +160,20 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.keepFewEnded(ctx) })
 	a.running.Go(func() { a.keepDrained(ctx) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
-	err := manifests.Watch(ctx, a.cfg.Manifests, func(set manifests.Set) {
-		a.offer(SourceDirectory, set)
-		a.provideForTokens()
-	})
+	err := manifests.Watch(ctx, a.cfg.Manifests, a.offerManifests)
 	a.running.Wait()
 	if err != nil {
 		return fmt.Errorf("watch manifests: %w", err)
 	}
 	return a.node.Close()
+}
+
+// offerManifests takes over what stands in the manifest directory.
+func (a *Agent) offerManifests(set manifests.Set) {
+	a.laps.manifests.begin()
+	defer a.laps.manifests.end()
+	a.offer(SourceDirectory, set)
+	a.provideForTokens()
 }
 
 // runtimeRetry is how soon a containerd that does not answer is asked again, and how long it may think.
@@ -234,6 +251,8 @@ func (a *Agent) Retry(pod types.NamespacedName) error {
 func (a *Agent) handOut() {
 	a.handing.Lock()
 	defer a.handing.Unlock()
+	a.laps.handing.begin()
+	defer a.laps.handing.end()
 	wishes := a.sources.wishes()
 	a.expect(wishes, a.sources.counted(), time.Now())
 	for _, w := range a.all() {
@@ -241,7 +260,11 @@ func (a *Agent) handOut() {
 			w.want(nil)
 		}
 	}
-	for key, wish := range wishes {
+	byPriority := func(x, y types.NamespacedName) int { // of a crowd the most important ones begin first
+		return cmp.Compare(corev1.PodPriority(wishes[y].Pod.Pod), corev1.PodPriority(wishes[x].Pod.Pod))
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(wishes), byPriority) {
+		wish := wishes[key]
 		if hired := a.hand(key, wish, func() *worker { return newWorker(key, a.surroundings) }); hired != nil {
 			a.running.Go(func() { hired.run(a.ctx) })
 		}
@@ -259,6 +282,8 @@ func (a *Agent) tellRefusal(r manifests.Refusal) {
 
 // notice wakes who has to look again.
 func (a *Agent) notice(n node.Notice) {
+	a.laps.notices.begin()
+	defer a.laps.notices.end()
 	switch w := a.of(n.ID); {
 	case n.ID == "": // containerd is back, or has just been met
 		a.forgive(forgiveAway)

@@ -137,16 +137,22 @@ func (w *worker) removeSandbox(d *deed) {
 		w.inst.Sandbox.Ready = false
 		return nil
 	}
+	// What is left of a network has no part in the next one, which has another id; but rules of host ports come before those of the
+	// next, and so are waited for, as long as that makes sense.
+	patient := len(hostPorts(t.Pod)) > 0 && (w.faults[""] == nil || w.faults[""].delay < maxRetry)
 	var left *node.Leftover
 	d.do = func(ctx context.Context) error {
 		err := w.host.RemoveSandbox(ctx, t, made...)
-		if errors.As(err, &left) {
-			return nil // the next one has another id
+		if errors.As(err, &left) && !patient {
+			return nil
 		}
 		return err
 	}
 	d.done = func() {
 		w.inst.Sandbox.Made, w.inst.Sandbox.Attached, w.inst.Sandbox.IPs = false, false, nil
+		for _, t := range made {
+			w.inst.Containers[t.Container.Name].created = false
+		}
 		if left != nil {
 			w.event("", v1.EventTypeWarning, "FailedCleanup", left.Error())
 		}

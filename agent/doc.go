@@ -37,6 +37,7 @@
 //	housekeep.go the search for what belongs to no Pod, from time to time
 //	images.go    images that nobody needs
 //	drain.go     the end of all Pods for maintenance
+//	shutdown.go  the end of all Pods because the host shuts down
 //	eviction.go  Pods that have to go because they, or the node, have run out of something
 //	pressure.go  how the node tells that it has run out of something, and what is removed before Pods are
 //	ended.go     Pods of an API that have ended, when there are too many
@@ -58,6 +59,10 @@
 //	logs.go      which log is meant
 //	streams.go   who may talk to which container
 //	publish.go   what is reported of a Pod
+//	tracing.go   spans of the start of a Pod, where somebody wants them
+//	metrics.go   what is counted
+//	alive.go     whether all loops without which no Pod is kept go round
+//	debug.go     decisions, as they are logged for who looks for a defect
 //	events.go    v1.Events, a share of them a Pod
 //	clientevents.go those that clients of an API make
 //	report.go    what server tells

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,8 @@ import (
 	"github.com/podkeeper/podkeeper/agent/node"
 )
 
-// drainPoll is how often is looked whether the Pods of one priority have ended, so that those of the next one may.
+// drainPoll is how often is looked whether the Pods of one priority have ended, so that those of the next one may. A shutdown is a drain
+// in that.
 const drainPoll = 100 * time.Millisecond
 
 // noLevel is below every priority.
@@ -151,7 +153,7 @@ func (a *Agent) keepDrained(ctx context.Context) {
 
 // mayBegin says whether a Pod may begin on the node as it is now.
 func (a *Agent) mayBegin(pod *v1.Pod) Ruling {
-	if r := a.drain.hold(); r.Verdict != Admitted {
+	if r := cmp.Or(a.shutdown.hold(), a.drain.hold()); r.Verdict != Admitted {
 		return r
 	}
 	return a.evictor.hold(pod)

@@ -29,18 +29,22 @@ func (a *Agent) keepFewEnded(ctx context.Context) {
 			return
 		case <-a.endings:
 		}
-		var made []*v1.Pod
-		for _, w := range a.all() {
-			if pod := w.published.Load(); pod != nil && w.source() == SourceAPI {
-				made = append(made, pod)
-			}
-		}
-		for _, pod := range reclaim.Ended(made, a.cfg.MaxEnded) {
+		for _, pod := range reclaim.Ended(a.madeForGood(), a.cfg.MaxEnded) {
 			if err := a.removeEnded(pod); err != nil {
 				a.log.Warn("pod that has ended stays until the next one ends", "pod", key(pod).String(), "error", err)
 			}
 		}
 	}
+}
+
+// madeForGood are the Pods that were made through an API, but for those that have ended for a shutdown only, and are to be back.
+func (a *Agent) madeForGood() (made []*v1.Pod) {
+	for _, w := range a.all() {
+		if pod := w.published.Load(); pod != nil && w.source() == SourceAPI && !returns(pod, w.ruling()) {
+			made = append(made, pod)
+		}
+	}
+	return made
 }
 
 // removeEnded removes the object of a Pod that has ended, unless it is another one by now.

@@ -57,6 +57,7 @@ type evictor struct {
 	changed func(ctx context.Context) // the conditions of the node are others
 	events  *Events
 	counted *prometheus.CounterVec // by signal
+	lap     *lap                   // of looks at the node
 	log     *slog.Logger
 
 	pressure atomic.Pointer[[]v1.NodeConditionType]
@@ -71,7 +72,7 @@ type evictor struct {
 
 func newEvictor(of gauges, policy evict.Policy, events *Events, log *slog.Logger) *evictor {
 	return &evictor{
-		of: of, policy: policy, events: events, log: log, due: map[types.UID]time.Time{}, since: map[types.UID]time.Time{},
+		of: of, policy: policy, events: events, log: log, due: map[types.UID]time.Time{}, since: map[types.UID]time.Time{}, lap: &lap{},
 		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubelet_evictions", Help: "Cumulative number of pod evictions by eviction signal",
 		}, []string{"eviction_signal"}),
@@ -165,7 +166,10 @@ func (e *evictor) memoryStarved() []evict.Threshold {
 
 // pass is one look at the node, with what follows from it. It answers who was evicted, of whom there is at most one.
 func (e *evictor) pass(ctx context.Context) (gone *worker) {
+	e.lap.begin()
+	defer e.lap.end()
 	readings := e.look(ctx)
+	e.logPass(readings)
 	e.bringBack()
 	if len(e.state.Starved) == 0 {
 		return nil
@@ -315,10 +319,13 @@ func (e *evictor) evictOne(ctx context.Context, t evict.Threshold, reading evict
 	of := map[*v1.Pod]resident{}
 	var candidates []evict.Candidate
 	for _, r := range e.residents() {
+		e.lap.begin() // each may take its time, and there may be many
 		of[r.pod] = r
 		candidates = append(candidates, evict.Candidate{Pod: r.pod, Usage: e.usage(ctx, t.Signal, r.pod)})
 	}
-	for _, c := range layout.Rank(t.Signal, candidates) {
+	ranked := layout.Rank(t.Signal, candidates)
+	e.logRank(t, ranked)
+	for _, c := range ranked {
 		ruling := Ruling{Message: evict.Message(t, reading, c), Grace: e.policy.Grace(t, c.Pod), Disrupts: true}
 		if r := of[c.Pod]; e.evict(r, t.Signal, ruling) {
 			return r.worker

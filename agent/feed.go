@@ -163,6 +163,8 @@ func (f *feed) run(ctx context.Context, a *Agent) {
 
 // lookFor looks for followers, where there are any.
 func (f *feed) lookFor(a *Agent) {
+	a.laps.feed.begin()
+	defer a.laps.feed.end()
 	f.mu.Lock()
 	if len(f.followers) == 0 {
 		f.mu.Unlock()

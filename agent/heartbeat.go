@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/utils/ptr"
 
@@ -44,6 +46,7 @@ type heartbeat struct {
 	name  string
 	of    selfReport
 	under func() []v1.NodeConditionType // the pressures that the node is under; may be nil
+	ends  func() bool                   // whether the host is about to shut down; may be nil
 	begun chan struct{}                 // of size 1: somebody follows
 	last  atomic.Pointer[pulse]
 
@@ -90,7 +93,7 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) *pulse {
 	if h.under != nil {
 		under = h.under()
 	}
-	facts.Conditions = conditions(was.status.Conditions, under, away, now)
+	facts.Conditions = conditions(was.status.Conditions, under, h.faults(away), now)
 	next := &pulse{at: now, status: was.status, cidr: h.of.PodCIDR(), lease: was.lease.DeepCopy()}
 	next.lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
 	if now.Sub(h.reported) >= reportEvery || !sameStatus(was.status, &facts) {
@@ -98,6 +101,18 @@ func (h *heartbeat) beat(ctx context.Context, uid types.UID) *pulse {
 	}
 	h.last.Store(next)
 	return next
+}
+
+// faults is why the node is not ready, nil where it is. away is why its runtime does not answer.
+func (h *heartbeat) faults(away error) error {
+	var all []error
+	if away != nil {
+		all = append(all, errors.New("container runtime is down"))
+	}
+	if h.ends != nil && h.ends() {
+		all = append(all, errors.New("node is shutting down"))
+	}
+	return utilerrors.NewAggregate(all)
 }
 
 // hasten has the next beat not wait for its time.
@@ -120,10 +135,10 @@ func (h *heartbeat) newLease(uid types.UID, now time.Time) *coordinationv1.Lease
 }
 
 // conditions are those of the node, in the kubelet's words.
-func conditions(was []v1.NodeCondition, under []v1.NodeConditionType, away error, now time.Time) []v1.NodeCondition {
+func conditions(was []v1.NodeCondition, under []v1.NodeConditionType, faults error, now time.Time) []v1.NodeCondition {
 	ready := v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
-	if away != nil {
-		ready.Status, ready.Reason, ready.Message = v1.ConditionFalse, "KubeletNotReady", "container runtime is down"
+	if faults != nil {
+		ready.Status, ready.Reason, ready.Message = v1.ConditionFalse, "KubeletNotReady", faults.Error()
 	}
 	all := append(pressureConditions(under), ready)
 	for i := range all {

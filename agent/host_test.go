@@ -28,8 +28,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pretended is a host in memory, with the clock of a synctest bubble. What its fields say may be changed by a test.
 type pretended struct {
-	begin time.Time
-	wake  func(id string)
+	forgets bool  // what it has made
+	leaves  error // of a removal of a sandbox
+	begin   time.Time
+	wake    func(id string)
 
 	mu        sync.Mutex
 	sandboxes map[string]bool
@@ -240,7 +242,7 @@ func (h *pretended) RemoveSandbox(_ context.Context, t node.Target, made ...node
 		delete(h.tasks, of.ID())
 	}
 	delete(h.sandboxes, t.SandboxID())
-	return nil
+	return h.leaves
 }
 
 func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pulling) (node.Pull, error) {
@@ -265,7 +267,9 @@ func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) (*v1.
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, made: true, cpu: t.Container.Resources.Limits.Cpu().MilliValue()}
+	if !h.forgets {
+		h.tasks[t.ID()] = &task{name: t.Container.Name, pod: t.Pod.UID, made: true, cpu: t.Container.Resources.Limits.Cpu().MilliValue()}
+	}
 	h.check("create " + t.Container.Name)
 	return &v1.ContainerUser{Linux: &v1.LinuxContainerUser{UID: 7}}, nil
 }

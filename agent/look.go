@@ -155,6 +155,9 @@ func (w *worker) noteContainer(c *v1.Container, found node.Container) {
 		w.exited(c, found)
 	case node.Created, node.Absent:
 		if rec.StartedAt.IsZero() {
+			if rec.created && found.State == node.Absent && !w.busy("") { // else it went with its sandbox
+				w.fail(c.Name, "RuntimeError", errors.New("the container was made, and the runtime does not know it"))
+			}
 			rec.created = rec.created && found.State == node.Created
 			return // it is still to be started, or its start was cut off and is made again
 		}

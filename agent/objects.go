@@ -20,6 +20,8 @@ import (
 func (a *Agent) offerObjects() {
 	a.offering.Lock()
 	defer a.offering.Unlock()
+	a.laps.objects.begin()
+	defer a.laps.objects.end()
 	set := a.objects.Set()
 	a.heed(set)
 	a.offer(SourceAPI, set)

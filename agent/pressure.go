@@ -70,7 +70,7 @@ func pressureConditions(under []v1.NodeConditionType) (all []v1.NodeCondition) {
 	return all
 }
 
-// notePressure has everyone know that the node is under another pressure.
+// notePressure has everyone know that the node is under another pressure, or shuts down.
 func (a *Agent) notePressure(ctx context.Context) {
 	a.wakeAll()
 	if a.feed.followed() {

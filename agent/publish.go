@@ -51,6 +51,7 @@ func (w *worker) publish(seen plan.Seen, now time.Time) {
 	after := withStatus(w.inst)
 	w.changed(w.show(after), after)
 	w.measure()
+	w.noteStart(&w.inst.Status, now)
 }
 
 // show makes a Pod what is reported, nil where there is none, and answers the one before.
@@ -110,5 +111,6 @@ func (w *worker) measure() {
 		}
 	}
 	w.metrics.podStart.Observe(time.Since(w.seenAt).Seconds())
+	w.metrics.lastStart.SetToCurrentTime()
 	w.seenAt = time.Time{}
 }

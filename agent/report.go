@@ -140,16 +140,3 @@ func (a *Agent) Healthy() error {
 	}
 	return nil
 }
-
-// stuckAfter is how long one round of a worker may take. Nothing in it waits for the world for more than seconds.
-const stuckAfter = 2 * time.Minute
-
-// Alive says whether every worker's loop goes round. It waits for no lock for long unless the agent hangs.
-func (a *Agent) Alive() error {
-	for _, w := range a.all() {
-		if since := w.stepping.Load(); since != 0 && time.Since(time.Unix(0, since)) > stuckAfter {
-			return fmt.Errorf("the worker of %s has not come round for %v", w.key, time.Since(time.Unix(0, since)).Round(time.Second))
-		}
-	}
-	return nil
-}

@@ -266,7 +266,7 @@ func TestASweepThatHangsHoldsUpNobody(t *testing.T) {
 		a.want("2", "app")
 		a.pass(400)
 		a.expect("start", "0 start app 0", "10 start app 0")
-		if a.w.stepping.Load() != 0 {
+		if a.w.stepping.lasts() != 0 {
 			t.Error("the worker hangs")
 		}
 	})
@@ -339,7 +339,7 @@ func TestWhatIsLostUnderNeverHasFailed(t *testing.T) {
 func TestDeadlineDoesNotCountTheWaitForATurn(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.w.turn.turns = newTurns(1)
-		give, err := a.w.turn.turns.take(context.Background())
+		give, err := a.w.turn.turns.take(context.Background(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

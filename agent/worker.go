@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -9,10 +10,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/component-helpers/scheduling/corev1"
 
 	"github.com/podkeeper/podkeeper/agent/admit"
 	"github.com/podkeeper/podkeeper/agent/inputs"
@@ -67,6 +70,7 @@ type surroundings struct {
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics
+	tracer            trace.Tracer // of starts; nil where nobody wants traces
 	log               *slog.Logger
 	rest              *time.Timer            // strikes when nothing was done for a while; may be nil
 	recursiveReadOnly bool                   // the node can make all that is mounted below a mount read-only
@@ -98,7 +102,7 @@ type worker struct {
 	published atomic.Pointer[v1.Pod]
 	complaint atomic.Pointer[manifests.Refusal] // why what is wanted may not begin, where that is for its manifest to mend
 	unswept   atomic.Bool                       // something of an instance before is still to be removed
-	stepping  atomic.Int64                      // when the present step began, in nanoseconds since 1970; 0 between steps
+	stepping  lap                               // of a step
 	wake      chan struct{}                     // of size 1, carries no data
 
 	requests chan request
@@ -121,6 +125,7 @@ type worker struct {
 	renewAt  time.Time      // when tokens in volumes are to be others; zero is never
 	told     Ruling         // why nothing begins, as people were told last
 	seenAt   time.Time      // when the wish was first seen, zero once the start was measured
+	traced   *tracedStart   // nil once the start is over, and where it is not traced
 }
 
 // forgiveness is which failures are forgotten.
@@ -282,6 +287,7 @@ func (w *worker) run(ctx context.Context) {
 // leave ends the worker but not the Pod: deeds are cancelled and awaited, their results still recorded. A sweep is not
 // awaited: the next agent makes it again.
 func (w *worker) leave(ctx context.Context) {
+	w.endTrace(errors.New("the agent stops"))
 	for name := range w.probing {
 		w.endProbes(name)
 	}
@@ -298,8 +304,8 @@ func (w *worker) leave(ctx context.Context) {
 
 // step is one round: take what is wanted, look, plan, act. It answers when to look again even if nothing happens.
 func (w *worker) step(ctx context.Context) time.Time {
-	w.stepping.Store(time.Now().UnixNano())
-	defer w.stepping.Store(0)
+	w.stepping.begin()
+	defer w.stepping.end()
 	for settled := true; settled; {
 		select {
 		case r := <-w.results:
@@ -331,6 +337,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	p := plan.Plan{}
 	if !w.inst.rebuilt || w.inst.Ending != nil {
 		p = plan.Next(w.inst.Pod, seen, now)
+		w.logPlan(p, seen)
 		w.tellBackoff(seen, now)
 	}
 	w.publish(seen, now) // before the records are those of the next instances
@@ -480,6 +487,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		ruling = w.pressed(pod)
 	}
 	if ruling.Verdict != Admitted {
+		w.logAdmission(pod, ruling)
 		w.stepAside(w.key)
 	} else {
 		if pod.UID == "" {
@@ -488,12 +496,15 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		pod.CreationTimestamp = metav1.NewTime(time.Now())
 		pod.Status = v1.PodStatus{}
 		var ok bool
-		if ruling, ok = w.claim(w, pod, w.room()); ok { // from here on others read it
+		ruling, ok = w.claim(w, pod, w.room()) // from here on others read it
+		w.logAdmission(pod, ruling)
+		if ok {
 			w.inst = newInstance(w.podsDir, pod, wanted.Pod.Revision)
 			w.inst.Source, w.inst.Asked, w.inst.Handler = wanted.Source, wanted.Asked, wanted.Handler
 			w.told, w.objects, w.offered, w.stale = Ruling{}, nil, nil, false
 			w.pending, w.widened = status.Fault{}, false
 			w.faults, w.prepared, w.seenAt = map[string]*fault{}, map[string]prepared{}, wantedAt
+			w.traceStart(wantedAt)
 			return
 		}
 	}
@@ -531,6 +542,7 @@ func (w *worker) follow(wanted *Wish) {
 	running := manifests.Normalise(w.inst.asked())
 	running.Spec.EphemeralContainers = nil // which no source knows of
 	change := difference(running, wanted.asked())
+	w.logEdit(change, wanted)
 	if wanted.Wait.Verdict != Admitted && (change == recreate || isResized(wanted.asked(), running)) { // nothing would follow, or what may not be
 		return
 	}
@@ -584,6 +596,7 @@ func (w *worker) recognise(wanted *Wish) {
 // end begins the end of the instance. Starts that are under way are given up, stops are not.
 func (w *worker) end(reason string, ruling Ruling) {
 	w.inst.Ending, w.inst.Ruling = &plan.Ending{Since: time.Now(), Reason: reason}, ruling
+	w.endTrace(errors.New("the Pod ends: " + reason))
 	w.log.Info("pod ends", "pod", w.key.String(), "reason", reason)
 	for _, f := range w.flights {
 		if f.deed.starts || isBeside(f.deed) {
@@ -658,9 +671,15 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	w.log.Info("act", "pod", w.key.String(), "action", d.action.String())
 	ctx, cancel := context.WithCancel(ctx)
 	w.flights[d.lane] = flight{deed: d, cancel: cancel}
+	ctx, span := w.traceDeed(ctx, d)
+	var priority int32
+	if w.inst != nil {
+		priority = corev1.PodPriority(w.inst.Pod)
+	}
 	go func() {
 		defer cancel()
-		r := result{deed: d, err: w.inTurn(ctx, d)}
+		r := result{deed: d, err: w.inTurn(ctx, d, priority)}
+		node.EndPart(span, r.err)
 		select {
 		case w.results <- r:
 		case <-w.gone:
@@ -668,15 +687,17 @@ func (w *worker) launch(ctx context.Context, d deed) {
 	}()
 }
 
-// inTurn does a deed when the Pod's turn comes, where it starts something or ends the Pod. Its deadline counts from there.
-func (w *worker) inTurn(ctx context.Context, d deed) error {
+// inTurn does a deed when the turn of the Pod, which has this priority, comes, where it starts something or ends the Pod. Its deadline
+// counts from there.
+func (w *worker) inTurn(ctx context.Context, d deed, priority int32) error {
 	switch {
 	case d.starts:
-		if err := w.turn.take(ctx); err != nil {
+		if err := w.turn.take(ctx, priority); err != nil {
 			return err
 		}
+		trace.SpanFromContext(ctx).AddEvent("turn taken")
 	case d.action.Verb == plan.Teardown && w.exits != nil:
-		give, err := w.exits.take(ctx)
+		give, err := w.exits.take(ctx, priority)
 		if err != nil {
 			return err
 		}

@@ -636,6 +636,33 @@ func TestSandboxLost(t *testing.T) {
 	})
 }
 
+func TestWhatIsLeftOfANetworkIsWaitedForWhereItHasHostPorts(t *testing.T) {
+	for sentence, r := range map[string]struct {
+		port int32
+		want []string // the removals, and then the next sandbox
+	}{
+		"without any, the next is made at once": {0, []string{"5 no sandbox 0", "5 sandbox 1"}},
+		"with some, for a minute":               {8080, []string{"5 no sandbox 0", "6 no sandbox 0", "8 no sandbox 0", "12 no sandbox 0", "20 no sandbox 0", "36 no sandbox 0", "66 no sandbox 0", "66 sandbox 1"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				p := a.pod("app")
+				p.Spec.Containers[0].Ports = []v1.ContainerPort{{ContainerPort: 80, HostPort: r.port}}
+				a.wantPod(p)
+				a.pass(5)
+				a.host.set(func() {
+					clear(a.host.sandboxes)
+					a.host.leaves = &node.Leftover{Err: errors.New("the plugin failed")}
+				})
+				a.w.Wake()
+				a.pass(100)
+				a.expect("no sandbox", r.want[:len(r.want)-1]...)
+				a.expect("sandbox", "0 sandbox 0", r.want[len(r.want)-1])
+			})
+		})
+	}
+}
+
 func TestRuntimeThatDoesNotAnswerChangesNothing(t *testing.T) {
 	inBubble(t, func(a *agency) {
 		a.want("1", "app")
@@ -684,6 +711,18 @@ func TestAStartThatWasCutOffIsMadeAgain(t *testing.T) {
 		a.employ(a.written())
 		a.pass(6)
 		a.expect("start", "0 start app 0", "5 start app 0")
+	})
+}
+
+func TestWhatTheRuntimeHasMadeAndDoesNotKnowIsTriedAgainInPeace(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.forgets = true
+		a.want("1", "app")
+		a.pass(3)
+		a.expect("create", "0 create app 0", "1 create app 0", "2 create app 0", "3 create app 0")
+		a.host.set(func() { a.host.forgets = false })
+		a.pass(5)
+		a.expect("start", "4 start app 0")
 	})
 }
 

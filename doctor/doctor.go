@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Level says what a finding means for Pods.
@@ -69,6 +70,9 @@ type Agent struct {
 	Cgroups       func() (Cgroups, error)
 	Network       func(ctx context.Context) (Network, error)
 	Permissions   func() []error // of what the agent follows, and others than root may write
+	Shutdown      time.Duration  // how long Pods have when the host shuts down; 0 is that they are not waited for
+	// Logind says for how long a shutdown waits at most, and which files the agent cannot overrule on that.
+	Logind func(ctx context.Context) (delay time.Duration, rivals []string, err error)
 }
 
 // Examine runs every check.
@@ -90,6 +94,9 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 		findings = append(findings, h.api(a.APIProgram))
 	}
 	findings = append(findings, h.disks(daemon.rootDir(), a.RootDir, a.LogsDir)...)
+	if a.Shutdown > 0 {
+		findings = append(findings, shutdown(ctx, a))
+	}
 	return append(findings, h.systemd(ctx))
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,6 +92,22 @@ func TestNetworkOfPods(t *testing.T) {
 			func(w *world) { w.remove(forward) },
 			[]Finding{{"forwarding", Fail, "cannot be told"}},
 		},
+	})
+}
+
+func TestTimeForPodsWhenTheHostShutsDown(t *testing.T) {
+	waits := func(delay time.Duration, err error, rivals ...string) func(w *world) {
+		return func(w *world) {
+			w.a.Shutdown = time.Minute
+			w.a.Logind = func(context.Context) (time.Duration, []string, error) { return delay, rivals, err }
+		}
+	}
+	runAll(t, map[string]row{
+		"there is no logind":                {waits(0, errors.New("no such file")), []Finding{{"shutdown", Warn, "systemd-logind is not to be had: start it, and the system bus: no such file"}}},
+		"logind waits for longer":           {waits(time.Hour, nil, "/etc/x.conf"), []Finding{{"shutdown", OK, "logind waits for 1h0m0s, and Pods have 1m0s"}}},
+		"logind is made to by the agent":    {waits(5*time.Second, nil), []Finding{{"shutdown", OK, "logind waits for 5s, which the agent makes 1m0s"}}},
+		"another file has the last word":    {waits(5*time.Second, nil, "/a.conf", "/b.conf"), []Finding{{"shutdown", Warn, "logind waits for 5s, and Pods are to have 1m0s: raise InhibitDelayMaxSec in /b.conf"}}},
+		"no time of their own is asked for": {func(*world) {}, nil},
 	})
 }
 

@@ -157,6 +157,24 @@ func bytes(n uint64) string {
 	return fmt.Sprintf("%d GiB", n>>30)
 }
 
+// shutdown says whether Pods have the time that they are to have when the host shuts down.
+func shutdown(ctx context.Context, a Agent) Finding {
+	const name = "shutdown"
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	delay, rivals, err := a.Logind(ctx)
+	switch {
+	case err != nil:
+		return warn(name, "Pods have no time of their own (shutdownGracePeriod): systemd-logind is not to be had: start it, and the system bus: %v", err)
+	case delay >= a.Shutdown:
+		return ok(name, "logind waits for %s, and Pods have %s", delay, a.Shutdown)
+	case len(rivals) > 0:
+		return warn(name, "logind waits for %s, and Pods are to have %s: raise InhibitDelayMaxSec in %s", delay, a.Shutdown, rivals[len(rivals)-1])
+	default:
+		return ok(name, "logind waits for %s, which the agent makes %s", delay, a.Shutdown)
+	}
+}
+
 // bootedBySystemd is what systemd's own programs go by.
 func (h Host) bootedBySystemd() bool { return h.exists("/run/systemd/system") }
 

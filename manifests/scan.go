@@ -57,6 +57,7 @@ type tracked struct {
 type scanner struct {
 	dir     string
 	trust   func(path string) error // nil trusts every file
+	mounted *mounted
 	files   map[string]*tracked
 	changed bool          // since the last pick, a file did
 	first   bool          // this is the first look: do not wait for anything
@@ -73,7 +74,11 @@ func (s *scanner) lookAgain(in time.Duration) {
 func (s *scanner) scan(now time.Time) error {
 	s.again = 0
 	names, err := list(s.dir)
+	if err == nil {
+		err = s.mounted.check(s.dir, len(names) > 0)
+	}
 	if err != nil {
+		s.lookAgain(blindRescan) // a mount is no event
 		return fmt.Errorf("read manifest directory: %w", err)
 	}
 	listed := make(map[string]bool, len(names))

@@ -63,7 +63,7 @@ func newWatcher(cfg Config, deliver func(Set)) *watcher {
 	if err != nil {
 		cfg.Log.Warn("some last good manifests are lost", "error", err)
 	}
-	w.scanner = scanner{dir: cfg.Dir, trust: cfg.Trust, files: make(map[string]*tracked), first: true}
+	w.scanner = scanner{dir: cfg.Dir, trust: cfg.Trust, mounted: openMounted(cfg.KeepDir), files: make(map[string]*tracked), first: true}
 	for name, e := range kept {
 		w.scanner.files[name] = &tracked{name: name, entry: *e}
 	}

@@ -380,7 +380,7 @@ func TestTheCopyIsTheFileByteForByte(t *testing.T) {
 	}
 	o.must(os.Remove(o.path("x.yaml")))
 	o.until("")
-	left, err := os.ReadDir(o.keep)
+	left, err := list(o.keep)
 	o.must(err)
 	if len(left) > 0 {
 		t.Errorf("still kept: %v", left)
@@ -493,6 +493,39 @@ func TestTheDirectory(t *testing.T) {
 		o.put("web.yaml", manifest("web", "3"))
 		o.until("web=3")
 	})
+	t.Run("is on a file system that is unmounted", func(t *testing.T) {
+		t.Parallel()
+		o := observe(t)
+		disk := o.dir + ".disk"
+		o.must(os.Mkdir(disk, 0o755))
+		mount := func() {
+			if err := unix.Mount(disk, o.dir, "", unix.MS_BIND, ""); err != nil {
+				t.Skipf("nothing can be mounted: %v", err)
+			}
+		}
+		unmount := func() { o.must(unix.Unmount(o.dir, unix.MNT_DETACH)) }
+		mount()
+		t.Cleanup(func() { _ = unix.Unmount(o.dir, unix.MNT_DETACH) })
+		o.put("web.yaml", manifest("web", "old"))
+		if got := show(o.start()); got != "web=old" {
+			t.Errorf("first Set: %s", got)
+		}
+		unmount()
+		o.until("web=old unreadable")
+		o.stop()
+		if got := show(o.start()); got != "web=old unreadable" {
+			t.Errorf("after a restart: %s", got)
+		}
+		mount()
+		o.until("web=old")
+		o.must(os.Remove(o.path("web.yaml")))
+		o.until("")
+		o.put("web.yaml", manifest("web", "new"))
+		o.until("web=new")
+		unmount()
+		o.put("other.yaml", manifest("other", "here"))
+		o.until("other=here")
+	})
 	t.Run("is no directory", func(t *testing.T) {
 		t.Parallel()
 		o := observe(t)
@@ -516,7 +549,7 @@ func TestAFileThatStaysOpenIsReadInTheEnd(t *testing.T) {
 	if _, err := file.WriteString(manifest("web")); err != nil {
 		t.Fatal(err)
 	}
-	s := scanner{dir: dir, files: make(map[string]*tracked)}
+	s := scanner{dir: dir, mounted: &mounted{}, files: make(map[string]*tracked)}
 	now := time.Now()
 	for _, step := range []struct {
 		after time.Duration

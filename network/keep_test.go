@@ -57,6 +57,7 @@ func TestWhatAFirewallSweptAwayComesBack(t *testing.T) {
 				run(t, "iptables", "-t", "nat", "-F", n.chain())
 				run(t, "iptables", "-F", n.chain())
 			},
+			"the rules of host ports, with the jump to them left": func() { run(t, "iptables", "-t", "nat", "-F", portChain) },
 			"the jumps, with the chains left": func() {
 				run(t, "iptables", "-t", "nat", "-F", "POSTROUTING")
 				run(t, "iptables", "-t", "nat", "-F", "PREROUTING")

@@ -18,17 +18,17 @@ const (
 	portChain      = "CNI-HOSTPORT-DNAT" // portmap's, to which all host ports are added
 )
 
-// restorePorts has portmap add its rules again where the nat table was swept. That adding is idempotent. Whether it was
-// swept is told by the jump to portmap's chain, which is the same for all Pods: to ask portmap about each of them would
-// cost several processes a Pod.
+// restorePorts has portmap add its rules again where they were swept out of the nat table, of all Pods or, where some have come since,
+// of those from before. That adding is idempotent. To ask portmap about each Pod would cost several processes a Pod.
 func (n *Network) restorePorts(ctx context.Context) error {
 	ids, err := n.withPorts()
-	if err != nil || len(ids) == 0 || n.hasPortChain(ctx) {
+	if err != nil || len(ids) == 0 {
 		return err
 	}
+	missing := withoutPorts(ctx, ids)
 	var errs []error
 	restored := 0
-	for _, id := range ids {
+	for _, id := range missing {
 		added, err := n.restorePortsOf(ctx, id)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("host ports of sandbox %s: %w", id, err))
@@ -40,7 +40,7 @@ func (n *Network) restorePorts(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil || restored == 0 {
 		return err
 	}
-	if n.hasPortChain(ctx) {
+	if len(withoutPorts(ctx, ids)) < len(ids) {
 		n.cfg.Log.Warn("rules of host ports were gone from the firewall, and are back", "pods", restored)
 		return nil
 	}
@@ -50,10 +50,20 @@ func (n *Network) restorePorts(ctx context.Context) error {
 	return nil
 }
 
-// hasPortChain says whether packets go through portmap's chain, or cannot be told to.
-func (n *Network) hasPortChain(ctx context.Context) bool {
-	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S", "PREROUTING").Output()
-	return err != nil || strings.Contains(string(out), portChain)
+// withoutPorts are those of the sandboxes that packets find no way to; none where that cannot be told.
+func withoutPorts(ctx context.Context, ids []string) []string {
+	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S").Output()
+	if err != nil {
+		return nil
+	}
+	jump, rules := false, ""
+	for line := range strings.Lines(string(out)) {
+		jump = jump || strings.HasPrefix(line, "-A PREROUTING ") && strings.Contains(line, portChain)
+		if strings.HasPrefix(line, "-A "+portChain+" ") {
+			rules += line
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return jump && strings.Contains(rules, id) })
 }
 
 // portRules are portmap's, each of which names its sandbox; none where there is no host port, or no iptables.

@@ -258,8 +258,7 @@ func (r *Runtime) endTask(ctx context.Context, id string) error {
 		return err
 	}
 	switch c.State {
-	case Absent:
-		return nil
+	case Absent: // or one that only containerd knows of: it ended before it had asked the shim for it
 	case Running:
 		if err := r.Signal(ctx, id, syscall.SIGKILL, true); err != nil {
 			return err

@@ -131,6 +131,7 @@ func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(
 	defer cancel()
 	service := r.client.TaskService()
 	started, err := service.Start(lasting, &tasks.StartRequest{ContainerID: e.container, ExecID: e.id})
+	late := ctx.Err() != nil // the command has had no time
 	if err == nil {
 		main, gone := hold(int(started.Pid))
 		output := begun(waiting)
@@ -150,9 +151,12 @@ func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(
 			}
 		}
 	}
-	if ctx.Err() != nil {
+	switch {
+	case late:
+		err = fmt.Errorf("exec %s: the runtime took too long to start it", e.id)
+	case ctx.Err() != nil:
 		err = ErrExecTimeout
-	} else {
+	default:
 		err = fmt.Errorf("exec %s: %w", e.id, errgrpc.ToNative(err))
 	}
 	return 0, errors.Join(err, r.killExec(lasting, e, started != nil))

@@ -131,7 +131,7 @@ type logStream struct {
 	shown   int          // bytes at the head of the pipe that were: a line that is not whole yet is shown, and stays there
 	closing atomic.Bool
 	stop    chan struct{} // closed then
-	final   atomic.Bool // the writer is gone: a last line without newline is whole
+	final   atomic.Bool   // the writer is gone: a last line without newline is whole
 }
 
 func openLogStream(name, pipe string, out *logFile, scratch chan *scratch) (*logStream, error) {

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -70,6 +71,31 @@ func NewClientOf(socket string) *Client {
 
 // Transport connects with the agent, whatever host is asked for: to pass requests for streams on to it.
 func (c *Client) Transport() *http.Transport { return c.transport }
+
+// PID is the process that listens, even where it does not answer.
+func (c *Client) PID(ctx context.Context) (int, error) {
+	conn, err := c.transport.DialContext(ctx, "", "")
+	if err != nil {
+		return 0, c.unreachable(err)
+	}
+	defer func() { _ = conn.Close() }()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("ask who listens at %s: %w", c.path, err)
+	}
+	var peer *unix.Ucred
+	var peerErr error
+	err = raw.Control(func(fd uintptr) { peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, peerErr); err != nil {
+		return 0, fmt.Errorf("ask who listens at %s: %w", c.path, err)
+	}
+	return int(peer.Pid), nil
+}
+
+// Get is what the agent answers to a GET of a path, as it is.
+func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, path, nil)
+}
 
 // Pods are the Pods of the node.
 func (c *Client) Pods(ctx context.Context) (*v1.PodList, error) {

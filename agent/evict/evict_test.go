@@ -272,7 +272,7 @@ func TestGrace(t *testing.T) {
 func TestHold(t *testing.T) {
 	t.Parallel()
 	plain, burstable := candidate("a", 0, "", "").Pod, candidate("a", 0, "", "1Mi").Pod
-	critical := candidate("a", systemCritical, "", "").Pod
+	critical := candidate("a", SystemCritical, "", "").Pod
 	tolerant := candidate("a", 0, "", "").Pod
 	tolerant.Spec.Tolerations = []v1.Toleration{{Key: "node.kubernetes.io/memory-pressure", Operator: v1.TolerationOpExists}}
 	const memory, disk, pid = v1.NodeMemoryPressure, v1.NodeDiskPressure, v1.NodePIDPressure
@@ -332,7 +332,7 @@ func TestLimits(t *testing.T) {
 		return p
 	}
 	critical := pod("app=1Mi", "data=1Mi")
-	critical.Spec.Priority = ptr.To[int32](systemCritical)
+	critical.Spec.Priority = ptr.To[int32](SystemCritical)
 	const mib = 1 << 20
 	for sentence, r := range map[string]struct {
 		pod          *v1.Pod

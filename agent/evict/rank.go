@@ -13,12 +13,12 @@ import (
 	"k8s.io/kubectl/pkg/util/qos"
 )
 
-// systemCritical is the least priority of what a node does not work without (kubernetes/kubernetes pkg/apis/scheduling/types.go,
+// SystemCritical is the least priority of what a node does not work without (kubernetes/kubernetes pkg/apis/scheduling/types.go,
 // SystemCriticalPriority).
-const systemCritical = 2_000_000_000
+const SystemCritical = 2_000_000_000
 
 // Critical says whether a Pod is never evicted, and begins under any pressure.
-func Critical(pod *v1.Pod) bool { return corev1.PodPriority(pod) >= systemCritical }
+func Critical(pod *v1.Pod) bool { return corev1.PodPriority(pod) >= SystemCritical }
 
 // Hold says why a Pod may not begin under pressure, "" where it may: what asks for no memory and no CPU not under that of memory
 // alone, unless it tolerates the taint of that, and nothing under any other; critical Pods excepted

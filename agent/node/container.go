@@ -200,11 +200,14 @@ func (n *Node) Signal(ctx context.Context, t Target, kill bool) error {
 const maxExecOutput = 10 << 10
 
 // Exec runs a command in a container. One that does not end before ctx does is killed, and the error is
-// context.DeadlineExceeded.
+// context.DeadlineExceeded: that the runtime did not answer in time is another, and says nothing of the command.
 func (n *Node) Exec(ctx context.Context, t Target, command []string) (int, []byte, error) {
 	code, output, err := n.Runtime.Exec(ctx, t.ID(), n.execDir(t.Pod), command, maxExecOutput)
-	if errors.Is(err, runtime.ErrExecTimeout) {
+	switch {
+	case errors.Is(err, runtime.ErrExecTimeout):
 		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("the runtime does not answer: %v", err) //nolint:errorlint // it must not be taken for the command's
 	}
 	return code, output, err
 }

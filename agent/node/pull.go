@@ -21,17 +21,25 @@ func (n *Node) Prepare(ctx context.Context, t Target, told Pulling) (Pull, error
 	if err != nil {
 		return Pull{}, err
 	}
-	pull, err := n.Runtime.EnsureImage(ctx, runtime.Request{
+	part, span := Part(ctx, "ensure image")
+	pull, err := n.Runtime.EnsureImage(part, runtime.Request{
 		Image: t.Container.Image, Policy: t.Container.ImagePullPolicy, Credentials: given, Progress: told.Progress,
-		Pulling: func() { told.Begin(t.Container.Image) },
+		Pulling: func() {
+			span.AddEvent("pulling")
+			told.Begin(t.Container.Image)
+		},
 	})
+	EndPart(span, err)
 	if err != nil {
 		return pull, imageFault(err)
 	}
 	if err := n.mountImages(ctx, t, given, told); err != nil {
 		return pull, err
 	}
-	if err := n.Runtime.PrepareLayer(ctx, t.ID(), pull.Image, n.labels(t)); err != nil {
+	part, span = Part(ctx, "prepare layer")
+	err = n.Runtime.PrepareLayer(part, t.ID(), pull.Image, n.labels(t))
+	EndPart(span, err)
+	if err != nil {
 		return pull, &Fault{Reason: CreateContainerError, Err: err}
 	}
 	return pull, nil

@@ -36,7 +36,10 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Volumes.Setup(ctx, t.Pod, given); err != nil {
+	part, span := Part(ctx, "set up volumes")
+	err = n.Volumes.Setup(part, t.Pod, given)
+	EndPart(span, err)
+	if err != nil {
 		return nil, &Fault{FailedMount, err}
 	}
 	if err := n.Cgroups.Ensure(t.Room); err != nil {
@@ -148,12 +151,12 @@ func (n *Node) removePause(ctx context.Context, t Target) error {
 
 // Leftover is an error of a removal after which nothing runs any more and nothing is in the way of a successor, and yet
 // something is left, which Release removes.
-type Leftover struct{ err error }
+type Leftover struct{ Err error }
 
-func (l *Leftover) Error() string { return l.err.Error() }
+func (l *Leftover) Error() string { return l.Err.Error() }
 
 // Unwrap answers what is behind it.
-func (l *Leftover) Unwrap() error { return l.err }
+func (l *Leftover) Unwrap() error { return l.Err }
 
 // detach takes the sandbox off the network. A plugin that hangs is given up.
 func (n *Node) detach(ctx context.Context, t Target) error {

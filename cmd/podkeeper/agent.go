@@ -34,6 +34,7 @@ import (
 	"github.com/podkeeper/podkeeper/runtime/providers"
 	"github.com/podkeeper/podkeeper/sandbox"
 	"github.com/podkeeper/podkeeper/server"
+	"github.com/podkeeper/podkeeper/traces"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -55,6 +56,7 @@ type flags struct {
 	labels                                                                     cliflag.ConfigurationMap
 	resources                                                                  cliflag.ConfigurationMap
 	maxEnded                                                                   int
+	logLevel                                                                   string
 }
 
 func agentCommand() *cobra.Command {
@@ -87,6 +89,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fs.StringVar(&f.nodeName, "node-name", "", "this node's name (default: the host name)")
 	fs.StringVar(&f.apiAddress, "api-address", "", "HOST:PORT that kubectl is answered at, such as 127.0.0.1:7443 (default: nowhere)")
 	fs.StringVar(&f.apiBinary, "api-binary", apiProgramName, "what answers kubectl, and is started when somebody asks: a path, or a name beside this program; empty where systemd starts it")
+	fs.StringVar(&f.logLevel, "log-level", "", "what is logged: debug (every decision, with what was seen), info, warn or error (default: info, or debug where logging.verbosity of the file is 4 or more)")
 	fs.IntVar(&f.maxEnded, "terminated-pod-gc-threshold", defaultMaxEnded, "how many Pods that were made through the API and have ended are kept, the oldest go first; 0 for all")
 	fs.BoolVar(&f.allowUnsafe, "allow-unsafe-permissions", false, "use manifests, configuration, images and profiles that others than root may write: each of them is root by that")
 	f.resources = cliflag.ConfigurationMap{}
@@ -128,27 +131,31 @@ func agentConfig(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Lo
 			Trust: f.trust, Rescan: cfg.FileCheckFrequency.Duration, Log: log,
 		},
 		ObjectsDir: filepath.Join(f.rootDir, "objects"), CA: f.readCA(), ImageDir: f.imageDir,
-		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), MaxEnded: f.maxEnded, Log: log, AtRest: giveMemoryBack,
+		Timeout: timeout(cfg), MaxBackoff: maxBackoff(cfg), Images: imagePolicy(cfg), Evictions: evictions(cfg, unchecked), Shutdown: shutdownGroups(cfg, unchecked), MaxEnded: f.maxEnded, Version: versionString(), Log: log, AtRest: giveMemoryBack,
 	}
 }
 
+// configured reads and checks what the agent is told by its flags and its configuration, and sets what is logged.
+func (f *flags) configured(cmd *cobra.Command, level *slog.LevelVar) (*kubeletconfig.KubeletConfiguration, error) {
+	cfg, err := f.readConfig()
+	if err != nil {
+		return nil, err
+	}
+	f.apply(cmd, cfg)
+	_, resourcesErr := extendedResources(f.resources)
+	return cfg, errors.Join(f.checkPlaces(), setLogLevel(level, f.logLevel, cfg), checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress))
+}
+
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
-	log := newLog()
+	level := &slog.LevelVar{} // until it is known, that of information
+	log := newLog(level)
 	// containerd's libraries log what they also answer as errors.
 	if err := containerdlog.SetLevel("error"); err != nil {
 		return fmt.Errorf("set log level: %w", err)
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // as Kubernetes' do, of streams
-	cfg, err := f.readConfig()
+	cfg, err := f.configured(cmd, level)
 	if err != nil {
-		return err
-	}
-	f.apply(cmd, cfg)
-	if err := f.checkPlaces(); err != nil {
-		return err
-	}
-	_, resourcesErr := extendedResources(f.resources)
-	if err := errors.Join(checkLabels(f.labels), resourcesErr, checkAPIAddress(f.apiAddress)); err != nil {
 		return err
 	}
 	listener, lock, err := claim(f)
@@ -161,13 +168,17 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer n.Runtime.Close()
-	a := agent.New(agentConfig(f, cfg, log), n)
+	spans := openTraces(ctx, f, log)
+	told := agentConfig(f, cfg, log)
+	told.Tracer = spans.Tracer(podnode.Tracer)
+	a := agent.New(told, n)
 	log.Info("agent starts", "version", versionString(), "manifests", f.manifests, "network", n.Network.Describe(), "cgroups", n.Cgroups.Config().Driver, "go", goruntime.Version())
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	shutdowns := watchesShutdowns(ctx, a, shutdownGroups(cfg, unchecked), log)
 	go onReload(ctx, func() {
-		if _, err := f.readConfig(); err != nil {
+		if err := mayReload(f, a); err != nil {
 			log.Error("the new configuration is refused, the old one stays", "error", err)
 			return
 		}
@@ -182,10 +193,12 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 			// Whoever asks earlier waits: no answer is better than one without the Pods that run.
 			answers := server.Handler(a, a.Metrics())
 			work.Go(func() error { return server.Serve(ctx, listener, answers) })
+			work.Go(func() error { shutdowns.run(ctx); return nil })
 			work.Go(func() error { (&kubeAPI{flags: f, node: n, log: log}).run(ctx, answers); return nil })
 		})
 	})
 	err = work.Wait()
+	spans.Close()
 	if err == nil && outer.Err() == nil {
 		log.Info("agent starts anew with a new configuration")
 		notify(daemon.SdNotifyReloading)
@@ -194,6 +207,24 @@ func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	notify(daemon.SdNotifyStopping)
 	log.Info("agent stops; Pods run on")
 	return err
+}
+
+// mayReload says why the agent does not start anew with the configuration as it is now.
+func mayReload(f *flags, a *agent.Agent) error {
+	if a.ShuttingDown() { // which waits for this agent
+		return errors.New("the host shuts down")
+	}
+	_, err := f.readConfig()
+	return err
+}
+
+// openTraces has spans be sent where somebody wants them. That it cannot be is no reason to keep no Pods.
+func openTraces(ctx context.Context, f *flags, log *slog.Logger) *traces.Traces {
+	spans, err := traces.Open(ctx, traces.Config{Version: versionString(), Node: f.nodeName, Log: log})
+	if err != nil {
+		log.Error("no traces are sent", "error", err)
+	}
+	return spans
 }
 
 // claim takes what only one agent at a time may have: the run directory and the namespace in containerd.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -545,7 +546,7 @@ func (c *chaos) gone(s *subject) {
 	c.t.Helper()
 	if err := wait(func() error {
 		_, err := c.get(s.name)
-		if err == errNoPod {
+		if errors.Is(err, errNoPod) {
 			return nil
 		}
 		return fmt.Errorf("it is there: %w", err)

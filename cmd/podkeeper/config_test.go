@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	logsapi "k8s.io/component-base/logs/api/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/podkeeper/podkeeper/agent/evict"
@@ -33,6 +35,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"CPUs of a container's own":                   {configHead + "cpuManagerPolicy: static\n", `:3: cpuManagerPolicy: "static" is not supported: must be none: no container has CPUs of its own`},
 		"a taint that ends what runs":                 {configHead + "registerWithTaints:\n- {key: dedicated, effect: NoExecute}\n", ":4: registerWithTaints[0].effect: "},
 		"a taint without a key":                       {configHead + "registerWithTaints:\n- {effect: NoSchedule}\n", ":4: registerWithTaints[0].key: "},
+		"a form of the log":                           {configHead + "logging:\n  verbosity: 4\n  format: json\n", ":5: logging.format: not supported: remove it"},
 		"too few log files":                           {configHead + "containerLogMaxFiles: 1\n", "must be at least 2"},
 		"a period out of range":                       {configHead + "cpuCFSQuotaPeriod: 2s\n", "must be between 1ms and 1s"},
 		"a rescan that would be too rare":             {configHead + "fileCheckFrequency: 1m\n", "must be at most 20s"},
@@ -67,6 +70,12 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a pressure that is over before":          {configHead + "evictionPressureTransitionPeriod: -1s\n", ":3: evictionPressureTransitionPeriod: is -1s: must not be negative"},
 		"a share of more than there is":           {configHead + "evictionHard: {memory.available: 110%}\n", `:3: evictionHard[memory.available]: is "110%": must be between 0% and 100%`},
 		"a threshold that is none":                {configHead + "evictionHard: {nodefs.available: \"0\"}\n", `:3: evictionHard[nodefs.available]: is "0": must be a quantity above 0, such as 100Mi, or a share, such as 10%`},
+		"a shutdown that is over at once":         {configHead + "shutdownGracePeriod: 500ms\n", ":3: shutdownGracePeriod: is 500ms: must be at least 1s, or 0s for none"},
+		"a negative shutdown":                     {configHead + "shutdownGracePeriod: 5s\nshutdownGracePeriodCriticalPods: -1s\n", ":4: shutdownGracePeriodCriticalPods: is -1s: must be at least 1s, or 0s for none"},
+		"more for critical Pods than for all":     {configHead + "shutdownGracePeriodCriticalPods: 5s\n", ":3: shutdownGracePeriodCriticalPods: is 5s: must be at most shutdownGracePeriod, which is 0s and includes it"},
+		"two ways to say how long a shutdown is":  {configHead + "shutdownGracePeriod: 5s\nshutdownGracePeriodByPodPriority:\n- {priority: 0, shutdownGracePeriodSeconds: 5}\n", ":4: shutdownGracePeriodByPodPriority: is set beside shutdownGracePeriod or shutdownGracePeriodCriticalPods: remove one or the other"},
+		"a group twice":                           {configHead + "shutdownGracePeriodByPodPriority:\n- {priority: 1, shutdownGracePeriodSeconds: 5}\n- {priority: 1, shutdownGracePeriodSeconds: 6}\n", ":5: shutdownGracePeriodByPodPriority[1].priority: is 1, as that of one before: remove one"},
+		"a group of less than no time":            {configHead + "shutdownGracePeriodByPodPriority:\n- {priority: 1, shutdownGracePeriodSeconds: -5}\n", ":4: shutdownGracePeriodByPodPriority[0].shutdownGracePeriodSeconds: is -5: must not be negative"},
 		"pulls that contradict each other":        {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -232,5 +241,65 @@ func TestWhatIsKeptFree(t *testing.T) {
 	cfg.EvictionSoft, cfg.EvictionSoftGracePeriod = map[string]string{"memory.available": "512Mi"}, map[string]string{"memory.available": "1m"}
 	if got := allocatable(); got != "1Gi 100" {
 		t.Errorf("without hard thresholds of them Pods may have %s", got)
+	}
+}
+
+func TestGroupsOfPodsAtAShutdown(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct{ text, want string }{
+		"by default there is none":                        {"", "[]"},
+		"zeros are none":                                  {"shutdownGracePeriod: 0s\nshutdownGracePeriodCriticalPods: 0s\n", "[]"},
+		"critical Pods have their part of the whole":      {"shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s\n", "[{0 20s} {2000000000 10s}]"},
+		"critical Pods have nothing":                      {"shutdownGracePeriod: 30s\n", "[{0 30s} {2000000000 0s}]"},
+		"groups by priority are put into order":           {"shutdownGracePeriodByPodPriority:\n- {priority: 100, shutdownGracePeriodSeconds: 5}\n- {priority: -7, shutdownGracePeriodSeconds: 60}\n", "[{-7 1m0s} {100 5s}]"},
+		"an empty list of groups leaves it at the others": {"shutdownGracePeriod: 2s\nshutdownGracePeriodByPodPriority: []\n", "[{0 2s} {2000000000 0s}]"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(file, []byte(configHead+c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := readConfig(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprint(shutdownGroups(cfg, unchecked)); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsLogged(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		flag      string
+		verbosity int
+		want      slog.Level
+		refused   bool
+	}{
+		"nothing is said":                {"", 0, slog.LevelInfo, false},
+		"a little more than nothing":     {"", 3, slog.LevelInfo, false},
+		"the file asks for decisions":    {"", 4, slog.LevelDebug, false},
+		"the flag does":                  {"debug", 0, slog.LevelDebug, false},
+		"the flag wins over the file":    {"warn", 9, slog.LevelWarn, false},
+		"a level that there is not":      {"trace", 0, slog.LevelInfo, true},
+		"one that slog would understand": {"INFO+2", 0, slog.LevelInfo, true},
+	} {
+		cfg := &kubeletconfig.KubeletConfiguration{}
+		cfg.Logging.Verbosity = logsapi.VerbosityLevel(c.verbosity)
+		got, err := logLevel(c.flag, cfg)
+		if got != c.want || (err != nil) != c.refused {
+			t.Errorf("%s: %s, %v", what, got, err)
+		}
+	}
+	level := &slog.LevelVar{}
+	journal := (&journalHandler{level: level}).WithAttrs(nil)
+	if journal.Enabled(t.Context(), slog.LevelDebug) || !journal.Enabled(t.Context(), slog.LevelInfo) {
+		t.Error("the journal is told of decisions, or of nothing")
+	}
+	if level.Set(slog.LevelDebug); !journal.Enabled(t.Context(), slog.LevelDebug) {
+		t.Error("the journal is not told of decisions")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	containerdlog "github.com/containerd/log"
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/doctor"
+	"github.com/podkeeper/podkeeper/logind"
 	"github.com/podkeeper/podkeeper/network"
 	"github.com/podkeeper/podkeeper/runtime"
 )
@@ -20,8 +22,9 @@ func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Check whether Pods can run on this host, and say what to install or change", Args: cobra.NoArgs,
 		Long: `Check whether Pods can run on this host: containerd, the OCI runtime, CNI, cgroups,
-the kernel, disk and systemd. It takes the agent's flags, and checks what an agent with
-them would use; the agent need not run. Nothing is changed. Each line says
+the kernel, disk, systemd and, for a shutdownGracePeriod, logind. It takes the agent's
+flags, and checks what an agent with them would use; the agent need not run. Nothing is
+changed. Each line says
 
   ok     what is there
   warn   Pods run, but something is missing: what, and what to do
@@ -42,10 +45,20 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 		cfg = &kubeletconfig.KubeletConfiguration{}
 	}
 	f.apply(cmd, cfg)
+	healthy, err := doctor.Print(terminal{cmd.OutOrStdout()}, examine(cmd.Context(), f, cfg, err))
+	if err == nil && !healthy {
+		err = errReported
+	}
+	return err
+}
+
+// examine runs every check for an agent with these flags; configErr is why its configuration is refused.
+func examine(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConfiguration, configErr error) []doctor.Finding {
 	_, sizeErr := logSize(cfg.ContainerLogMaxSize)
 	handlers, handlersErr := doctorHandlers(f, cfg)
-	findings := doctor.Examine(cmd.Context(), doctor.This(), doctor.Agent{
-		Config: f.config, ConfigErr: errors.Join(err, f.checkPlaces(), sizeErr, handlersErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
+	_, levelErr := logLevel(f.logLevel, cfg)
+	return doctor.Examine(ctx, doctor.This(), doctor.Agent{
+		Config: f.config, ConfigErr: errors.Join(configErr, f.checkPlaces(), sizeErr, handlersErr, levelErr, checkLabels(f.labels), checkAPIAddress(f.apiAddress)),
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
 		APIProgram: f.apiProgram(), CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
@@ -54,12 +67,9 @@ func runDoctor(cmd *cobra.Command, f *flags) error {
 		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
 
 		Permissions: f.permissions,
+		Shutdown:    shutdownPeriod(shutdownGroups(cfg, unchecked)),
+		Logind:      doctorLogind,
 	})
-	healthy, err := doctor.Print(terminal{cmd.OutOrStdout()}, findings)
-	if err == nil && !healthy {
-		err = errReported
-	}
-	return err
 }
 
 // doctorHandlers are those that the flags name, and those that are known without.
@@ -79,6 +89,19 @@ func doctorHandlers(f *flags, cfg *kubeletconfig.KubeletConfiguration) (map[stri
 		handlers[standard] = h
 	}
 	return handlers, errors.Join(err, chooseErr)
+}
+
+func doctorLogind(ctx context.Context) (delay time.Duration, rivals []string, err error) {
+	conn, err := logind.Connect(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer conn.Close()
+	if delay, err = conn.MaxDelay(ctx); err != nil {
+		return 0, nil, err
+	}
+	rivals, err = logind.Rivals("/")
+	return delay, rivals, err
 }
 
 func doctorCgroups(cfg *kubeletconfig.KubeletConfiguration) (doctor.Cgroups, error) {

@@ -241,6 +241,7 @@ type node struct {
 	config    string // lines of KubeletConfiguration
 	flags     []string
 	own       *daemon.Daemon // its containerd, where that is not the lab's
+	env       []string       // of the agent, besides ours
 	agent     *exec.Cmd
 	ended     chan error
 	log       *syncBuffer
@@ -332,7 +333,7 @@ func (n *node) begin() error {
 		"--cni-conf-dir", n.path("net.d"), "--node-name", "testnode",
 	}, n.flags...)
 	n.agent = exec.Command(lab.podkeeper, args...)
-	n.agent.Stdout, n.agent.Stderr = n.log, n.log
+	n.agent.Stdout, n.agent.Stderr, n.agent.Env = n.log, n.log, append(os.Environ(), n.env...)
 	n.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := n.agent.Start(); err != nil {
 		return err
@@ -564,6 +565,7 @@ func (n *node) down() error {
 		<-n.ended
 	}
 	_ = unix.Unmount(n.path("manifests"), unix.MNT_DETACH) // of a run that was killed
+	_ = os.Remove(n.path("root", "manifests", "mountpoint"))
 	if err := errors.Join(os.RemoveAll(n.path("manifests")), os.MkdirAll(n.path("manifests"), 0o755), os.RemoveAll(n.path("root", "objects"))); err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ Containers run on while the agent is stopped or restarted.
   podkeeper retry POD              try at once what waits: a restart, an image
   podkeeper drain                  end all Pods for maintenance; resume brings them back
   podkeeper doctor                 check whether Pods can run on this host
+  podkeeper support                collect what a report of a defect needs, without secrets
   podkeeper kubectl ARGS...        kubectl, on this node
   podkeeper kubeconfig             what another kubectl needs for it
   podkeeper purge                  end all Pods, and remove what podkeeper has made`
@@ -58,7 +59,7 @@ func command() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(agentCommand(), podsCommand(), nodeCommand(), logsCommand(), validateCommand(), retryCommand(), drainCommand(), resumeCommand(), doctorCommand(),
-		kubectlCommand(), kubeconfigCommand(), purgeCommand(), versionCommand())
+		kubectlCommand(), kubeconfigCommand(), purgeCommand(), supportCommand(), versionCommand())
 	root.AddCommand(forBuilders()...)
 	return root
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/podkeeper/podkeeper/agent"
 	podnode "github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/logind"
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
@@ -86,7 +87,7 @@ func purge(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	case len(n.Folders()) > 0:
 		return fmt.Errorf("containerd does not answer, and Pods run in it: start it, and purge then: %w", err)
 	}
-	if err := errors.Join(n.Network.Destroy(), n.Cgroups.Prune(), removeFrom(f.rootDir, inRootDir), removeFrom(f.runDir, inRunDir)); err != nil {
+	if err := errors.Join(n.Network.Destroy(), n.Cgroups.Prune(), removeFrom(f.rootDir, inRootDir), removeFrom(f.runDir, inRunDir), logind.Forget("/")); err != nil {
 		return err
 	}
 	return removeEmpty(f.logsDir, filepath.Join(filepath.Dir(f.logsDir), "containers"))

@@ -16,20 +16,23 @@ import (
 )
 
 // newLog logs to the journal where systemd reads our standard error stream, with priorities and the fields POD and
-// CONTAINER; elsewhere as text.
-func newLog() *slog.Logger {
+// CONTAINER; elsewhere as text. The level may change at any time.
+func newLog(level slog.Leveler) *slog.Logger {
 	if ours, err := journal.StderrIsJournalStream(); err == nil && ours {
-		return slog.New(&journalHandler{})
+		return slog.New(&journalHandler{level: level})
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
 // journalHandler writes records to systemd's journal.
-type journalHandler struct{ attrs []slog.Attr }
+type journalHandler struct {
+	level slog.Leveler
+	attrs []slog.Attr
+}
 
 // Enabled implements slog.Handler.
 func (h *journalHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= slog.LevelInfo
+	return level >= h.level.Level()
 }
 
 // Handle implements slog.Handler: every attribute is a field of the entry, and part of its text.
@@ -61,6 +64,8 @@ func priority(level slog.Level) journal.Priority {
 		return journal.PriErr
 	case level >= slog.LevelWarn:
 		return journal.PriWarning
+	case level < slog.LevelInfo:
+		return journal.PriDebug
 	default:
 		return journal.PriInfo
 	}
@@ -68,7 +73,7 @@ func priority(level slog.Level) journal.Priority {
 
 // WithAttrs implements slog.Handler.
 func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &journalHandler{attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return &journalHandler{level: h.level, attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
 }
 
 // WithGroup implements slog.Handler; the agent has no groups.

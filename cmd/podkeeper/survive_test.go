@@ -258,6 +258,43 @@ func TestContainerdDies(t *testing.T) {
 	n.await("stays", "is restarted", func(p *v1.Pod) bool { return isReady(p) && containerStatus(p, "app").RestartCount == 1 })
 }
 
+// TestNoProbeFailsForContainerd has containerd answer nobody for a while, and then be gone: that says nothing of containers.
+func TestNoProbeFailsForContainerd(t *testing.T) {
+	t.Parallel()
+	n := prepare(t)
+	start := func() {
+		t.Helper()
+		var err error
+		if n.own, err = daemon.Start("containerd", n.path("containerd")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start()
+	n.restart()
+	n.apply("probed.yaml", simple("probed", forever)+`    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, failureThreshold: 1}
+    livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1, failureThreshold: 1}
+`)
+	before := n.awaitReady("probed")
+	if err := syscall.Kill(n.own.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(4 * time.Second)
+	if err := syscall.Kill(n.own.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if err := n.own.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second)
+	start()
+	time.Sleep(2 * time.Second)
+	after := n.awaitReady("probed")
+	if containerStatus(after, "app").RestartCount != 0 || !readySince(after).Equal(readySince(before)) {
+		t.Errorf("it was %+v, it is %+v", before.Status, after.Status)
+	}
+}
+
 func restartContainerd(t *testing.T) {
 	t.Helper()
 	var err error
