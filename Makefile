@@ -6,6 +6,8 @@ LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # containerd 2, built from the module that the client is from, where the tests find it.
 CONTAINERD2 := PODKEEPER_TEST_CONTAINERD=$(CURDIR)/bin/containerd2
 CONTAINERD2_TOOLS := $(addprefix github.com/containerd/containerd/v2/cmd/,containerd containerd-shim-runc-v2)
+# etcd, kubeadm and Kubernetes' own control plane, built from a module of their own.
+CONTROLPLANE := $(CURDIR)/bin/controlplane
 UNITS := podkeeper.service podkeeper-api.socket
 # Where files go. Packages have PREFIX=/usr and units in /usr/lib/systemd/system.
 PREFIX ?= /usr/local
@@ -48,6 +50,14 @@ test-integration: setup ## run the tests on a real containerd, CNI and cgroups, 
 
 test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
 	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies|IsUpgraded'
+
+test-controlplane: setup ## build etcd and Kubernetes' control plane, and run the static Pods that kubeadm writes for it; the first build takes long
+	mkdir -p $(CONTROLPLANE)
+	CGO_ENABLED=0 $(GO) build -C hack/controlplane -trimpath -buildvcs=false -o $(CONTROLPLANE)/etcd go.etcd.io/etcd/server/v3
+	release=$$($(GO) list -C hack/controlplane -m -f '{{.Version}}' k8s.io/kubernetes) && CGO_ENABLED=0 $(GO) build -C hack/controlplane -trimpath -buildvcs=false \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$release" -o $(CONTROLPLANE)/ \
+		$(addprefix k8s.io/kubernetes/cmd/,kubeadm kube-apiserver kube-controller-manager kube-scheduler)
+	PODKEEPER_TEST_CONTROLPLANE=$(CONTROLPLANE) $(GO) test -count=1 -v -timeout 30m -run 'ControlPlane' ./cmd/podkeeper
 
 test-service: setup ## run the systemd service and its Pods in a VM, over kills and two reboots; skips where there can be no VM
 	hack/nodetest/run
@@ -157,4 +167,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm chaos bench run test-containerd2 down docs install lay uninstall deb rpm sbom release test-package pause clean setup
+.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm chaos bench run test-containerd2 test-controlplane down docs install lay uninstall deb rpm sbom release test-package pause clean setup

@@ -95,8 +95,9 @@ var errSkip = errors.New("skipped")
 // openLab makes what all tests share. The environment may name what is built already, for a machine without Go:
 // PODKEEPER_TEST_BINARY (podkeeper), PODKEEPER_TEST_IMAGES (a folder with demo.tar), PODKEEPER_TEST_KUBECTL,
 // PODKEEPER_TEST_PROMETHEUS (one that can discover Pods, as Debian's cannot), PODKEEPER_TEST_K9S,
-// PODKEEPER_TEST_CONTAINERD (a folder with another containerd and its shim). PODKEEPER_TEST_SLOW multiplies how long things
-// may take; PODKEEPER_TEST_CGROUP_DRIVER is the nodes' cgroupDriver; PODKEEPER_NODE=disposable allows to give the host swap.
+// PODKEEPER_TEST_CONTAINERD (a folder with another containerd and its shim), PODKEEPER_TEST_STANDIN (hack/standin),
+// PODKEEPER_TEST_CONTROLPLANE (a folder with kubeadm and a control plane). PODKEEPER_TEST_SLOW multiplies how long things may
+// take; PODKEEPER_TEST_CGROUP_DRIVER is the nodes' cgroupDriver; PODKEEPER_NODE=disposable allows to give the host swap.
 func openLab() error {
 	if testing.Short() {
 		return fmt.Errorf("%w: -short is set", errSkip)
@@ -119,7 +120,7 @@ func openLab() error {
 	if err := buildLab(); err != nil {
 		return err
 	}
-	if lab.containerd, err = startDaemon(); err != nil {
+	if lab.containerd, err = startDaemon(filepath.Join(labDir, "containerd")); err != nil {
 		return err
 	}
 	return sweepNodes()

@@ -32,10 +32,10 @@ import (
 	"github.com/podkeeper/podkeeper/runtime"
 )
 
-// runtime is a client of the private containerd beside the agent's, in the node's namespace.
+// runtime is a client of the node's containerd beside the agent's, in the node's namespace.
 func (n *node) runtime() *runtime.Runtime {
 	n.t.Helper()
-	r, err := runtime.Open(runtime.Config{Endpoint: lab.containerd.Socket(), Namespace: n.namespace})
+	r, err := runtime.Open(runtime.Config{Endpoint: n.containerd().Socket(), Namespace: n.namespace})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -298,16 +298,17 @@ func TestNoProbeFailsForContainerd(t *testing.T) {
 func restartContainerd(t *testing.T) {
 	t.Helper()
 	var err error
-	if lab.containerd, err = startDaemon(); err != nil {
+	if lab.containerd, err = startDaemon(filepath.Join(labDir, "containerd")); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func startDaemon() (*daemon.Daemon, error) {
-	if dir := os.Getenv("PODKEEPER_TEST_CONTAINERD"); dir != "" {
-		return daemon.Start(filepath.Join(dir, "containerd"), filepath.Join(labDir, "containerd"), dir)
+// startDaemon starts the containerd that is tested, with its state below dir.
+func startDaemon(dir string) (*daemon.Daemon, error) {
+	if other := os.Getenv("PODKEEPER_TEST_CONTAINERD"); other != "" {
+		return daemon.Start(filepath.Join(other, "containerd"), dir, other)
 	}
-	return daemon.Start("containerd", filepath.Join(labDir, "containerd"))
+	return daemon.Start("containerd", dir)
 }
 
 // TestNoShimTakesAnothersPlace has containerd's way to start a shim for one more container meet a shim that is there, but
