@@ -462,7 +462,11 @@ func (c *chaos) breakManifest() (string, func()) {
 		c.t.Log(err)
 	}
 	c.causes.renewed[s.name] = c.causes.renewed[s.name] || len(broken) < len(text) // the beginning of a manifest may be another one
-	return s.name, func() { c.again(func() { c.apply(s.name+".yaml", string(text)) }) }
+	return s.name, func() {
+		if c.pods[s.name] == s { // else it was removed meanwhile
+			c.again(func() { c.apply(s.name+".yaml", c.manifest(s)) })
+		}
+	}
 }
 
 // mounted says whether the manifest directory is the one that is meant.
