@@ -117,11 +117,7 @@ func (c *chaos) settleIn() {
 	if err := unix.Mount("tmpfs", c.dir, "tmpfs", 0, "size=256m,mode=711"); err != nil {
 		t.Fatal(err)
 	}
-	c.own = &daemon.Daemon{Dir: c.path("containerd")} // from here on what is here is its own
-	var err error
-	if c.own, err = daemon.Start("containerd", c.path("containerd")); err != nil {
-		t.Fatal(err)
-	}
+	c.startOwn()
 	for _, dir := range []string{"manifests", "manifests.there", "net.d", "out"} {
 		if err := os.MkdirAll(c.path(dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -210,10 +206,7 @@ func (c *chaos) choose() fault {
 func (c *chaos) standUp() {
 	c.t.Helper()
 	if daemon.Find(c.own.Dir) == nil {
-		var err error
-		if c.own, err = daemon.Start("containerd", c.own.Dir); err != nil {
-			c.t.Fatal(err)
-		}
+		c.startOwn()
 	}
 	if !c.agentRuns() {
 		if err := c.begin(); err != nil {

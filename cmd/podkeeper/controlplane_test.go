@@ -152,11 +152,7 @@ func newPlane(t *testing.T) *plane {
 		t.Fatal(err)
 	}
 	p.flags = []string{"--image-dir", p.path("archives")}
-	own, err := startDaemon(p.path("containerd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.own = own
+	p.startOwn()
 	return p
 }
 

@@ -169,7 +169,7 @@ func sweepNodes() error {
 		n := &node{dir: dir, namespace: filepath.Base(dir), log: &syncBuffer{}}
 		n.killOld()
 		if _, err := os.Stat(n.path("containerd")); err == nil {
-			if n.own, err = daemon.Start("containerd", n.path("containerd")); err != nil {
+			if n.own, err = startDaemon(n.path("containerd")); err != nil {
 				return fmt.Errorf("clean up after an earlier run: %w", err)
 			}
 		}

@@ -262,14 +262,7 @@ func TestContainerdDies(t *testing.T) {
 func TestNoProbeFailsForContainerd(t *testing.T) {
 	t.Parallel()
 	n := prepare(t)
-	start := func() {
-		t.Helper()
-		var err error
-		if n.own, err = daemon.Start("containerd", n.path("containerd")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	start()
+	n.startOwn()
 	n.restart()
 	n.apply("probed.yaml", simple("probed", forever)+`    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, failureThreshold: 1}
     livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1, failureThreshold: 1}
@@ -287,7 +280,7 @@ func TestNoProbeFailsForContainerd(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(3 * time.Second)
-	start()
+	n.startOwn()
 	time.Sleep(2 * time.Second)
 	after := n.awaitReady("probed")
 	if containerStatus(after, "app").RestartCount != 0 || !readySince(after).Equal(readySince(before)) {
@@ -309,6 +302,16 @@ func startDaemon(dir string) (*daemon.Daemon, error) {
 		return daemon.Start(filepath.Join(other, "containerd"), dir, other)
 	}
 	return daemon.Start("containerd", dir)
+}
+
+// startOwn starts a containerd of the node's own, below its folder.
+func (n *node) startOwn() {
+	n.t.Helper()
+	own, err := startDaemon(n.path("containerd"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.own = own
 }
 
 // TestNoShimTakesAnothersPlace has containerd's way to start a shim for one more container meet a shim that is there, but
