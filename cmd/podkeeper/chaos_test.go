@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	chaosFaults = flag.Int("chaos.faults", 25, "how many faults TestChaos has")
+	chaosFaults = flag.Int("chaos.faults", 15, "how many faults TestChaos has")
 	chaosSeed   = flag.Uint64("chaos.seed", 0, "what is by chance in TestChaos; 0 is another each time")
 	chaosOnly   = flag.String("chaos.only", "", "faults that TestChaos has, by parts of their names, with | between; all where it is empty")
 )

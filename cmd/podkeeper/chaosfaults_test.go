@@ -214,10 +214,16 @@ func (c *chaos) restartContainerd() (string, func()) {
 
 func (c *chaos) hangContainerd() (string, func()) {
 	pid := c.own.Pid()
-	if pid <= 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+	if pid <= 0 || isStopped(pid) || syscall.Kill(pid, syscall.SIGSTOP) != nil {
 		return "", nil
 	}
 	return fmt.Sprint(pid), func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
+}
+
+// isStopped says whether a process hangs already.
+func isStopped(pid int) bool {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T"))
 }
 
 // shimOf is the shim of a Pod's containers, 0 where there is none.

@@ -352,7 +352,9 @@ func (n *node) answers() error {
 			return stop(fmt.Errorf("the agent ended: %w", err))
 		default:
 		}
-		return n.client().Healthy(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), patience/4)
+		defer cancel()
+		return n.client().Healthy(ctx)
 	})
 }
 
