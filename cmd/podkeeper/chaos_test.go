@@ -366,8 +366,11 @@ func (c *chaos) judge(found map[string]*v1.Pod) {
 		for container, before := range was.containers {
 			now := containerStatus(p, container)
 			times, allowed := int(now.RestartCount-before.RestartCount), c.causes.restarts[name+"/"+container]
-			if allowed > 0 && c.causes.starved {
+			switch {
+			case allowed > 0 && c.causes.starved:
 				allowed = many
+			case allowed > 0:
+				allowed += 2 // a start may meet a fault, too
 			}
 			restarted = restarted || allowed > 0
 			if times < 0 || times > allowed || times == 0 && allowed == 0 && now.ContainerID != before.ContainerID {
