@@ -38,8 +38,10 @@ func (a *Agent) adopt(ctx context.Context) error {
 	items, inUse := a.ours(items, instances)
 	instances = append(instances, a.rebuild(items, instances)...)
 	strays := strays(items, instances)
-	endExecs := a.node.LeftExecs() // before a worker runs any
-	a.turns.gather(gathering)
+	endExecs := a.node.LeftExecs()       // before a worker runs any
+	if len(instances) > a.turns.atOnce { // of fewer nobody has to wait
+		a.turns.gather(gathering)
+	}
 	for _, all := range inOrder(byKey(instances)) {
 		w := a.takeOver(all)
 		a.running.Go(func() { w.run(ctx) })

@@ -18,6 +18,7 @@ const gathering = 100 * time.Millisecond
 // because all of them have begun. What was begun is finished first. Of those that wait the one of the highest priority is next, as
 // when all of them are back after a reboot; of equals, the one that has waited longest.
 type turns struct {
+	atOnce  int
 	mu      sync.Mutex
 	free    int
 	waiting []*awaiting // in the order of their turns
@@ -29,7 +30,7 @@ type awaiting struct {
 	called   chan struct{} // closed when it is its turn
 }
 
-func newTurns(atOnce int) *turns { return &turns{free: atOnce} }
+func newTurns(atOnce int) *turns { return &turns{atOnce: atOnce, free: atOnce} }
 
 // take waits for a turn. give, which may be called more than once, ends it.
 func (t *turns) take(ctx context.Context, priority int32) (give func(), err error) {
