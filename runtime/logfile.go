@@ -53,7 +53,7 @@ func openLogFile(path string, maxSize int64, maxFiles int) (*logFile, error) {
 }
 
 func (l *logFile) open() error {
-	f, err := openLog(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+	f, err := openLog(l.path, os.O_RDWR|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -69,12 +69,7 @@ func (l *logFile) open() error {
 // mend cuts off a line that an agent could not write whole before it was killed: it is still where it came from.
 func (l *logFile) mend() {
 	tail := make([]byte, min(l.size, 2*maxLogLine))
-	f, err := os.Open(l.path)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	if _, err := f.ReadAt(tail, l.size-int64(len(tail))); err != nil {
+	if _, err := l.file.ReadAt(tail, l.size-int64(len(tail))); err != nil {
 		return
 	}
 	torn := len(tail) - 1 - bytes.LastIndexByte(tail, '\n')
