@@ -42,12 +42,12 @@ func (m *mounted) check(dir string, any bool) error {
 		return fmt.Errorf("%s is empty, and on %s, where its manifests were, nothing is mounted: mount it, or write a manifest where there is none now", dir, m.point)
 	}
 	if any && point != m.point {
-		m.point = point
 		if m.file != "" {
 			if err := store(filepath.Dir(m.file), filepath.Base(m.file), []byte(point)); err != nil {
 				return nil // it is tried again
 			}
 		}
+		m.point = point
 	}
 	if any || point == m.point {
 		m.mount = id
