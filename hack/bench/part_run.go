@@ -172,25 +172,31 @@ func disturbed(before, after []v1.Pod) (restarts, flips float64) {
 	was := map[types.UID]*v1.Pod{}
 	for i := range before {
 		was[before[i].UID] = &before[i]
-	}
-	ready := func(p *v1.Pod) (since time.Time) {
-		for _, c := range p.Status.Conditions {
-			if c.Type == v1.PodReady && c.Status == v1.ConditionTrue {
-				since = c.LastTransitionTime.Time
-			}
-		}
-		return since
+		restarts -= restartsOf(&before[i])
 	}
 	for i := range after {
-		p := was[after[i].UID]
-		if p == nil || !ready(p).Equal(ready(&after[i])) {
+		restarts += restartsOf(&after[i])
+		if p := was[after[i].UID]; p == nil || !readySince(p).Equal(readySince(&after[i])) {
 			flips++
-		}
-		for _, s := range after[i].Status.ContainerStatuses {
-			restarts += float64(s.RestartCount)
 		}
 	}
 	return restarts, flips
+}
+
+func restartsOf(p *v1.Pod) (sum float64) {
+	for _, s := range p.Status.ContainerStatuses {
+		sum += float64(s.RestartCount)
+	}
+	return sum
+}
+
+func readySince(p *v1.Pod) (since time.Time) {
+	for _, c := range p.Status.Conditions {
+		if c.Type == v1.PodReady && c.Status == v1.ConditionTrue {
+			since = c.LastTransitionTime.Time
+		}
+	}
+	return since
 }
 
 // measureIdle watches a fresh agent at rest with no Pods, and with many.
