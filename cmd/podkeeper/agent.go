@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/resource"
 	cliflag "k8s.io/component-base/cli/flag"
-	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/ptr"
 
@@ -149,11 +148,9 @@ func (f *flags) configured(cmd *cobra.Command, level *slog.LevelVar) (*kubeletco
 func runAgent(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	level := &slog.LevelVar{} // until it is known, that of information
 	log := newLog(level)
-	// containerd's libraries log what they also answer as errors.
-	if err := containerdlog.SetLevel("error"); err != nil {
-		return fmt.Errorf("set log level: %w", err)
+	if err := quietLibraries(containerdlog.ErrorLevel); err != nil {
+		return err
 	}
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // as Kubernetes' do, of streams
 	cfg, err := f.configured(cmd, level)
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	containerdlog "github.com/containerd/log"
@@ -36,9 +35,8 @@ changed. Each line says
 }
 
 func runDoctor(cmd *cobra.Command, f *flags) error {
-	// What containerd's libraries log they answer as errors, too.
-	if err := containerdlog.SetLevel("panic"); err != nil {
-		return fmt.Errorf("set log level: %w", err)
+	if err := quietLibraries(containerdlog.PanicLevel); err != nil {
+		return err
 	}
 	cfg, err := f.readConfig()
 	if cfg == nil {

@@ -17,7 +17,6 @@ import (
 	containerdlog "github.com/containerd/log"
 	"github.com/moby/sys/mountinfo"
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"github.com/podkeeper/podkeeper/agent"
 	podnode "github.com/podkeeper/podkeeper/agent/node"
@@ -53,10 +52,9 @@ func purgeCommand() *cobra.Command {
 // purge has an agent that wants nothing end what runs, and removes what is left then.
 func purge(ctx context.Context, cmd *cobra.Command, f *flags) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if err := containerdlog.SetLevel("error"); err != nil {
-		return fmt.Errorf("set log level: %w", err)
+	if err := quietLibraries(containerdlog.ErrorLevel); err != nil {
+		return err
 	}
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	cfg, err := f.readConfig()
 	if err != nil {
 		return err

@@ -10,9 +10,11 @@ import (
 	"syscall"
 	"time"
 
+	containerdlog "github.com/containerd/log"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
 )
 
 // newLog logs to the journal where systemd reads our standard error stream, with priorities and the fields POD and
@@ -22,6 +24,16 @@ func newLog(level slog.Leveler) *slog.Logger {
 		return slog.New(&journalHandler{level: level})
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// quietLibraries has containerd's libraries log what is at least this bad, and Kubernetes' nothing: what they log they also answer as
+// errors.
+func quietLibraries(least containerdlog.Level) error {
+	if err := containerdlog.SetLevel(least.String()); err != nil {
+		return fmt.Errorf("set log level: %w", err)
+	}
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	return nil
 }
 
 // journalHandler writes records to systemd's journal.

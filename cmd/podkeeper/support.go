@@ -15,7 +15,6 @@ import (
 	containerdlog "github.com/containerd/log"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	podnode "github.com/podkeeper/podkeeper/agent/node"
@@ -70,10 +69,9 @@ type collection struct {
 // write makes the archive.
 func (c *collection) write(cmd *cobra.Command, target string) error {
 	ctx := cmd.Context()
-	if err := containerdlog.SetLevel("panic"); err != nil {
-		return fmt.Errorf("set log level: %w", err)
+	if err := quietLibraries(containerdlog.PanicLevel); err != nil {
+		return err
 	}
-	klog.SetOutput(io.Discard)
 	agentErr := c.adoptFlags(ctx, cmd)
 	c.config, c.configErr = c.flags.readConfig()
 	if c.config == nil {
