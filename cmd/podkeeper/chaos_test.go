@@ -324,21 +324,20 @@ func brief(p *v1.Pod) string {
 func (c *chaos) processes() map[string][]int {
 	found, parents := map[string][]int{}, map[int]int{}
 	marks := map[int]string{}
-	dirs, _ := filepath.Glob("/proc/[0-9]*/stat")
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	prefix := []byte(": chaos " + c.namespace + " ")
-	for _, file := range dirs {
-		line, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+	for _, file := range files {
+		line, _ := os.ReadFile(file)
 		_, of, marked := bytes.Cut(line, prefix)
 		if !marked {
 			continue
 		}
-		stat, _ := os.ReadFile(file)
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		state, parent, there := statOf(pid)
+		if !there || state == "Z" || state == "X" {
 			continue
 		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		parents[pid], _ = strconv.Atoi(fields[1])
+		parents[pid] = parent
 		mark, _, _ := strings.Cut(string(of), ";")
 		marks[pid] = mark
 	}

@@ -3,12 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -222,19 +221,15 @@ func (c *chaos) hangContainerd() (string, func()) {
 
 // isStopped says whether a process hangs already.
 func isStopped(pid int) bool {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T"))
+	state, _, _ := statOf(pid)
+	return state == "T"
 }
 
 // shimOf is the shim of a Pod's containers, 0 where there is none.
 func (c *chaos) shimOf(s *subject) int {
 	for _, pid := range c.processes()[s.mark(s.kind.runs[0])] {
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		parent, _ := strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
-		for _, shim := range c.shims() {
-			if shim == parent {
-				return shim
-			}
+		if _, parent, _ := statOf(pid); slices.Contains(c.shims(), parent) {
+			return parent
 		}
 	}
 	return 0
@@ -279,13 +274,11 @@ func (c *chaos) hangShim() (string, func()) {
 
 func (c *chaos) killPause() (string, func()) {
 	s := c.some(isRunning)
-	var rec struct{ PID int }
-	content, err := os.ReadFile(c.path(c.sandboxOf(s)))
-	if err != nil || json.Unmarshal(content, &rec) != nil || rec.PID <= 0 || syscall.Kill(rec.PID, syscall.SIGKILL) != nil {
+	pid, err := c.boxOf(c.uid(s))
+	if err != nil || syscall.Kill(pid, syscall.SIGKILL) != nil {
 		return "", nil
 	}
-	c.mustRestart(s, append([]string{}, s.kind.runs...)...)
-	c.mayRestart(s, 1, "init")
+	c.mustRestart(s)
 	return s.name, nil
 }
 
@@ -544,26 +537,12 @@ func (c *chaos) editPod() (string, func()) {
 	c.renew(s)
 	if s.api {
 		c.drop(s.name)
-		c.gone(s)
+		c.awaitGone(s.name) // there cannot be another of its name before
 		c.pods[s.name] = s
 	}
 	s.version++
 	c.write(s)
 	return s.name, nil
-}
-
-// gone waits until a Pod of the API has ended, for there cannot be another of its name before.
-func (c *chaos) gone(s *subject) {
-	c.t.Helper()
-	if err := wait(func() error {
-		_, err := c.get(s.name)
-		if errors.Is(err, errNoPod) {
-			return nil
-		}
-		return fmt.Errorf("it is there: %w", err)
-	}); err != nil {
-		c.t.Errorf("%s does not end: %v", s.name, err)
-	}
 }
 
 // editInPlace has a Pod have another label, and other resources where that can be.

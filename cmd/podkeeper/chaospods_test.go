@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,8 +264,3 @@ func (c *chaos) someContainer() (*subject, string) {
 
 // uid is that of the instance that ran when all was as wanted.
 func (c *chaos) uid(s *subject) types.UID { return c.before[s.name].uid }
-
-// sandboxOf is the record of a Pod's sandbox.
-func (c *chaos) sandboxOf(s *subject) string {
-	return filepath.Join("run", "pods", string(c.uid(s)), "sandbox.json")
-}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -67,8 +68,19 @@ func TestARecordThatCannotBeRead(t *testing.T) {
 
 // runs says whether a process runs; one that has ended, and whose parent has not looked, does not.
 func runs(pid int) bool {
+	state, _, there := statOf(pid)
+	return there && state != "Z"
+}
+
+// statOf is the state of a process, and its parent.
+func statOf(pid int) (state string, parent int, there bool) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')'):]), ") Z")
+	if err != nil {
+		return "", 0, false
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	parent, err = strconv.Atoi(fields[1])
+	return fields[0], parent, err == nil
 }
 
 // awaitEnd waits until a process does not run.

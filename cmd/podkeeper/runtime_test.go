@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -406,13 +405,9 @@ func TestCommandsThatTimeOutLeaveNothing(t *testing.T) {
 // parentOf is the pid of a process's parent.
 func parentOf(t *testing.T, pid int) int {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent, err := strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
-	if err != nil {
-		t.Fatal(err)
+	_, parent, there := statOf(pid)
+	if !there {
+		t.Fatalf("there is no process %d", pid)
 	}
 	return parent
 }

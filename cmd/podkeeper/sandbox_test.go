@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/podkeeper/podkeeper/runtime"
 )
@@ -18,15 +19,24 @@ import (
 // box is the pid of a Pod's pause process.
 func (n *node) box(p *v1.Pod) int {
 	n.t.Helper()
+	pid, err := n.boxOf(p.UID)
+	if err != nil {
+		n.t.Fatalf("sandbox of %s: %v", p.Name, err)
+	}
+	return pid
+}
+
+// boxOf is the same by the Pod's UID.
+func (n *node) boxOf(uid types.UID) (int, error) {
 	var rec struct{ PID int }
-	content, err := os.ReadFile(n.path("run", "pods", string(p.UID), "sandbox.json"))
+	content, err := os.ReadFile(n.path("run", "pods", string(uid), "sandbox.json"))
 	if err == nil {
 		err = json.Unmarshal(content, &rec)
 	}
-	if err != nil || rec.PID <= 0 {
-		n.t.Fatalf("sandbox of %s: %v: %s", p.Name, err, content)
+	if err == nil && rec.PID <= 0 {
+		err = fmt.Errorf("it has no process: %s", content)
 	}
-	return rec.PID
+	return rec.PID, err
 }
 
 // ns is a namespace of a process.

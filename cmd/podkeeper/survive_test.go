@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -321,14 +320,7 @@ func TestNoShimTakesAnothersPlace(t *testing.T) {
 	n := launch(t)
 	n.apply("busy.yaml", simple("busy", forever))
 	pod := n.awaitReady("busy")
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.pid(pod, "app")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	shim, err := strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	shim := parentOf(t, n.pid(pod, "app"))
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", shim))
 	if err != nil {
 		t.Fatal(err)
