@@ -118,8 +118,11 @@ func (c *chaos) settleIn() {
 		t.Fatal(err)
 	}
 	c.startOwn()
-	for _, dir := range []string{"manifests", "manifests.there", "net.d", "out"} {
-		if err := os.MkdirAll(c.path(dir), 0o755); err != nil {
+	if err := os.RemoveAll(c.out()); err != nil { // of a run that was killed
+		t.Fatal(err)
+	}
+	for _, dir := range []string{c.path("manifests"), c.path("manifests.there"), c.path("net.d"), c.out()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,8 +146,12 @@ func (c *chaos) settleIn() {
 	c.settle(time.Now())
 }
 
+// mountManifests mounts the manifest directory, unless it is.
 func (c *chaos) mountManifests() {
 	c.t.Helper()
+	if c.mounted() {
+		return
+	}
 	if err := unix.Mount(c.path("manifests.there"), c.path("manifests"), "", unix.MS_BIND, ""); err != nil {
 		c.t.Fatal(err)
 	}

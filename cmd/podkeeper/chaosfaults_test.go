@@ -478,9 +478,7 @@ func (c *chaos) mounted() bool {
 // again writes once there is room.
 func (c *chaos) again(write func()) {
 	_ = os.Remove(c.path("ballast"))
-	if !c.mounted() {
-		c.mountManifests()
-	}
+	c.mountManifests()
 	write()
 }
 

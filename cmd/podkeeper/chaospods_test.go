@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ type subject struct {
 	cpu     int // its limit, in milli: likewise
 	api     bool
 }
+
+// out is what Pods have of the host's folders. It is not on the node's disk, which may be full: then they would fail by themselves.
+func (c *chaos) out() string { return filepath.Join(labDir, c.namespace+"-out") }
 
 // kind is what Pods are like.
 type kind struct {
@@ -127,7 +131,7 @@ spec:
 	}
 	var text strings.Builder
 	err = of.Execute(&text, map[string]any{
-		"Name": s.name, "Version": s.version, "Label": s.label, "CPU": s.cpu, "Image": image, "Out": c.path("out"), "Port": s.port(),
+		"Name": s.name, "Version": s.version, "Label": s.label, "CPU": s.cpu, "Image": image, "Out": c.out(), "Port": s.port(),
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -182,7 +186,7 @@ func (c *chaos) webServes(s *subject, p *v1.Pod) error {
 
 // ranOnce says whether the container of a job has done its work twice.
 func (c *chaos) ranOnce(s *subject, _ *v1.Pod) error {
-	said, err := os.ReadFile(c.path("out", fmt.Sprintf("%s-%d", s.name, s.version)))
+	said, err := os.ReadFile(filepath.Join(c.out(), fmt.Sprintf("%s-%d", s.name, s.version)))
 	if string(said) != "ran\n" {
 		return fmt.Errorf("it has written %q, %w", said, err)
 	}
