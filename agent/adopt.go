@@ -55,7 +55,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 			a.log.Warn("commands of an earlier agent are not ended", "error", err)
 		}
 		a.node.EndLostShims(func() []string { return append(a.registered(), inUse...) })
-		a.collectNetworks(ctx)
+		_ = a.collectNetworks(ctx) // it is logged
 	})
 	return nil
 }
@@ -195,8 +195,29 @@ func (a *Agent) removeStrays(ctx context.Context, strays []node.Item) {
 }
 
 // collectNetworks frees what sandboxes that are gone still have of the network.
-func (a *Agent) collectNetworks(ctx context.Context) {
-	if err := a.node.CollectNetworks(ctx, func(sandbox string) bool { return a.of(sandbox) != nil }); err != nil {
+func (a *Agent) collectNetworks(ctx context.Context) error {
+	err := a.node.CollectNetworks(ctx, func(sandbox string) bool { return a.of(sandbox) != nil })
+	if err != nil {
 		a.log.Warn("leftovers of networks stay", "error", err)
+	}
+	return err
+}
+
+// freeNetworks has what is left of networks be freed whenever somebody says that there is some, until ctx ends: addresses, and rules of
+// host ports, which come before those of the sandbox that has replaced theirs.
+func freeNetworks(ctx context.Context, said <-chan struct{}, free func(context.Context) error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-said:
+		}
+		for wait := firstRetry; free(ctx) != nil; wait = min(2*wait, maxSweepRetry) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
 	}
 }

@@ -53,19 +53,20 @@ const (
 
 // Agent is the set of workers, one a Pod.
 type Agent struct {
-	cfg      Config
-	node     *node.Node
-	registry *prometheus.Registry
-	sources  *sources
-	objects  *objects.Store // nil before Run
-	feed     *feed
-	meter    *usage.Meter
-	images   *images
-	drain    *drain
-	shutdown *shutdown
-	evictor  *evictor
-	endings  chan struct{} // of size 1: a Pod has ended
-	offering sync.Mutex    // held while objects are handed out
+	cfg       Config
+	node      *node.Node
+	registry  *prometheus.Registry
+	sources   *sources
+	objects   *objects.Store // nil before Run
+	feed      *feed
+	meter     *usage.Meter
+	images    *images
+	drain     *drain
+	shutdown  *shutdown
+	evictor   *evictor
+	endings   chan struct{} // of size 1: a Pod has ended
+	leftovers chan struct{} // of size 1: there is something left of a network
+	offering  sync.Mutex    // held while objects are handed out
 
 	bound      func() map[types.NamespacedName]string // what claims are bound to; never changed
 	namespaces *namespaces
@@ -81,7 +82,7 @@ type Agent struct {
 
 // New makes an agent for a node. Run starts it.
 func New(cfg Config, n *node.Node) *Agent {
-	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), endings: make(chan struct{}, 1), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
+	a := &Agent{cfg: cfg, node: n, registry: prometheus.NewRegistry(), sources: newSources(SourceDirectory, SourceAPI), feed: newFeed(), endings: make(chan struct{}, 1), leftovers: make(chan struct{}, 1), namespaces: newNamespaces(), heart: newHeartbeat(n), bound: n.Bound}
 	a.sources.bound = a.bound
 	a.sources.handles = func(name string) bool { return n.Runtime.CheckHandler(name) == nil }
 	a.surroundings = &surroundings{
@@ -99,6 +100,12 @@ func New(cfg Config, n *node.Node) *Agent {
 		a.namespaces.Wake()
 	}
 	a.noted = a.noteEnd
+	a.leftover = func() {
+		select {
+		case a.leftovers <- struct{}{}:
+		default:
+		}
+	}
 	a.events.told = a.feed.Wake
 	a.meter = usage.New(n.Name, n, a.Pods, cfg.Log)
 	a.services = a.servicesFor
@@ -159,6 +166,7 @@ func (a *Agent) Run(ctx context.Context, adopted func()) error {
 	a.running.Go(func() { a.evictor.run(ctx) })
 	a.running.Go(func() { a.keepFewEnded(ctx) })
 	a.running.Go(func() { a.keepDrained(ctx) })
+	a.running.Go(func() { freeNetworks(ctx, a.leftovers, a.collectNetworks) })
 	a.running.Go(func() { a.node.Keep(ctx, a.wakeAll) })
 	err := manifests.Watch(ctx, a.cfg.Manifests, a.offerManifests)
 	a.running.Wait()

@@ -74,6 +74,10 @@ func (w *worker) createSandbox(d *deed) {
 		w.inst.Sandbox = sandboxRecord{Attempt: d.action.Attempt, Made: true}
 		t = w.target("")
 		w.register(t.SandboxID(), w)
+		if w.plugged && w.leftover != nil {
+			w.leftover() // now that it is nobody's any more
+		}
+		w.plugged = false
 		w.renewAt = inputs.RenewAt(t.Pod, time.Now())
 		return func() { w.inst.Sandbox = old }
 	}
@@ -137,14 +141,11 @@ func (w *worker) removeSandbox(d *deed) {
 		w.inst.Sandbox.Ready = false
 		return nil
 	}
-	// What is left of a network has no part in the next one, which has another id; but rules of host ports come before those of the
-	// next, and so are waited for, as long as that makes sense.
-	patient := len(hostPorts(t.Pod)) > 0 && (w.faults[""] == nil || w.faults[""].delay < maxRetry)
 	var left *node.Leftover
 	d.do = func(ctx context.Context) error {
 		err := w.host.RemoveSandbox(ctx, t, made...)
-		if errors.As(err, &left) && !patient {
-			return nil
+		if errors.As(err, &left) {
+			return nil // the next one has another id
 		}
 		return err
 	}
@@ -154,6 +155,7 @@ func (w *worker) removeSandbox(d *deed) {
 			w.inst.Containers[t.Container.Name].created = false
 		}
 		if left != nil {
+			w.plugged = true
 			w.event("", v1.EventTypeWarning, "FailedCleanup", left.Error())
 		}
 	}

@@ -67,6 +67,7 @@ type surroundings struct {
 	pulled            func(err error)                                                // a pull was done, or has failed; may be nil
 	ended             func()                                                         // a Pod has ended; may be nil
 	pressed           func(pod *v1.Pod) Ruling                                       // whether a Pod may begin on the node as it is now; may be nil
+	leftover          func()                                                         // a sandbox that was replaced is still on its network; may be nil
 	shown             func()                                                         // whatever is reported of a Pod may be another one; may be nil
 	events            *Events
 	metrics           *metrics
@@ -125,6 +126,7 @@ type worker struct {
 	renewAt  time.Time      // when tokens in volumes are to be others; zero is never
 	told     Ruling         // why nothing begins, as people were told last
 	seenAt   time.Time      // when the wish was first seen, zero once the start was measured
+	plugged  bool           // a sandbox that was removed is still on its network; the next agent looks for such by itself
 	traced   *tracedStart   // nil once the start is over, and where it is not traced
 }
 

@@ -636,31 +636,42 @@ func TestSandboxLost(t *testing.T) {
 	})
 }
 
-func TestWhatIsLeftOfANetworkIsWaitedForWhereItHasHostPorts(t *testing.T) {
-	for sentence, r := range map[string]struct {
-		port int32
-		want []string // the removals, and then the next sandbox
-	}{
-		"without any, the next is made at once": {0, []string{"5 no sandbox 0", "5 sandbox 1"}},
-		"with some, for a minute":               {8080, []string{"5 no sandbox 0", "6 no sandbox 0", "8 no sandbox 0", "12 no sandbox 0", "20 no sandbox 0", "36 no sandbox 0", "66 no sandbox 0", "66 sandbox 1"}},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			inBubble(t, func(a *agency) {
-				p := a.pod("app")
-				p.Spec.Containers[0].Ports = []v1.ContainerPort{{ContainerPort: 80, HostPort: r.port}}
-				a.wantPod(p)
-				a.pass(5)
-				a.host.set(func() {
-					clear(a.host.sandboxes)
-					a.host.leaves = &node.Leftover{Err: errors.New("the plugin failed")}
-				})
-				a.w.Wake()
-				a.pass(100)
-				a.expect("no sandbox", r.want[:len(r.want)-1]...)
-				a.expect("sandbox", "0 sandbox 0", r.want[len(r.want)-1])
-			})
+func TestWhatIsLeftOfANetworkIsToldOfOnceASandboxHasTakenItsPlace(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.w.leftover = func() { a.host.note("left of a network") }
+		a.want("1", "app")
+		a.pass(5)
+		a.host.set(func() {
+			clear(a.host.sandboxes)
+			a.host.leaves = &node.Leftover{Err: errors.New("the plugin failed")}
 		})
-	}
+		a.w.Wake()
+		a.pass(10)
+		a.expect("sandbox", "0 sandbox 0", "5 sandbox 1")
+		a.expect("left", "5 left of a network")
+	})
+}
+
+func TestWhatIsLeftOfNetworksIsFreedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		said, begin := make(chan struct{}, 1), time.Now()
+		var tries []time.Duration
+		go freeNetworks(ctx, said, func(context.Context) error {
+			if tries = append(tries, time.Since(begin)); len(tries) < 3 {
+				return errors.New("the plugin fails")
+			}
+			return nil
+		})
+		said <- struct{}{}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if want := []time.Duration{0, time.Second, 3 * time.Second}; !slices.Equal(tries, want) {
+			t.Errorf("it was tried after %v, want %v", tries, want)
+		}
+	})
 }
 
 func TestRuntimeThatDoesNotAnswerChangesNothing(t *testing.T) {
