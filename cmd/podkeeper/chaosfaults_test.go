@@ -132,7 +132,7 @@ func (c *chaos) killAgent() (string, func()) {
 }
 
 func (c *chaos) endAgent() (string, func()) {
-	if !c.signal(syscall.SIGTERM) {
+	if isStopped(c.agent.Process.Pid) || !c.signal(syscall.SIGTERM) { // what hangs does not end by being asked to
 		return "", nil
 	}
 	<-c.ended
@@ -205,6 +205,9 @@ func (c *chaos) killContainerd() (string, func()) {
 }
 
 func (c *chaos) restartContainerd() (string, func()) {
+	if isStopped(c.own.Pid()) {
+		return "", nil
+	}
 	if err := c.own.Stop(); err != nil {
 		return "", nil
 	}
