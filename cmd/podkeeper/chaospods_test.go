@@ -69,7 +69,7 @@ var kinds = []*kind{
   containers:
   - name: app
     image: {{.Image}}
-    command: [/bin/sh, -c, {{numbers "app" "mkdir /tmp/w; echo hello > /tmp/w/index.html; httpd -p 8080 -h /tmp/w"}}]
+    command: [/bin/sh, -c, {{numbers "app" "mkdir /tmp/w && echo hello > /tmp/w/index.html || exit 7; httpd -p 8080 -h /tmp/w"}}]
     ports: [{containerPort: 8080, hostPort: {{.Port}}}]
     startupProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 10}
     livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
