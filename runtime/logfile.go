@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -33,8 +34,9 @@ type logFile struct {
 
 	mu          sync.Mutex
 	file        *os.File
+	inode       uint64
 	size        int64
-	line        []byte    // reused
+	line        []byte    // what is to be written; reused
 	rotateAt    time.Time // not before
 	compressing bool
 	rotated     bool          // since compressing has begun
@@ -62,6 +64,9 @@ func (l *logFile) open() error {
 		return errors.Join(fmt.Errorf("open log: %w", err), f.Close())
 	}
 	l.file, l.size = f, stat.Size()
+	if system, ok := stat.Sys().(*syscall.Stat_t); ok {
+		l.inode = system.Ino
+	}
 	l.mend()
 	return nil
 }
@@ -72,25 +77,21 @@ func (l *logFile) mend() {
 	if _, err := l.file.ReadAt(tail, l.size-int64(len(tail))); err != nil {
 		return
 	}
-	torn := len(tail) - 1 - bytes.LastIndexByte(tail, '\n')
-	if whole := l.size - int64(torn); torn > 0 && l.file.Truncate(whole) == nil {
-		l.size = whole
+	if torn := len(tail) - 1 - bytes.LastIndexByte(tail, '\n'); torn > 0 {
+		l.cut(l.size - int64(torn))
 	}
 }
 
-// write appends, in one system call, the lines that are put behind what is in a buffer, with one time for all of them: all, or,
-// where the disk takes no more, none, which the error says.
-func (l *logFile) write(put func(line []byte, now time.Time) []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	l.line = put(l.line[:0], now)
-	if len(l.line) == 0 {
-		if cap(l.line) > idleLine {
-			l.line = nil
-		}
-		return nil
+// cut leaves the first bytes of the file, as many as that.
+func (l *logFile) cut(size int64) {
+	if l.file.Truncate(size) == nil {
+		l.size = size
 	}
+}
+
+// write appends the line, which may be many, in one system call: all, or, where the disk takes no more, none, which the error says.
+// It is called with the lock held.
+func (l *logFile) write() error {
 	n, err := l.file.Write(l.line)
 	if err != nil {
 		if n > 0 {
@@ -100,11 +101,14 @@ func (l *logFile) write(put func(line []byte, now time.Time) []byte) error {
 	}
 	l.size += int64(n)
 	l.tell()
-	if l.size >= l.maxSize && !now.Before(l.rotateAt) {
-		l.rotateAt = now.Add(rotateRetry)
-		l.rotate(now)
-	}
 	return nil
+}
+
+// rest is called, with the lock held, when nothing is to be written for now: it gives back memory that many lines took.
+func (l *logFile) rest() {
+	if cap(l.line) > idleLine {
+		l.line = nil
+	}
 }
 
 // grown is closed when more is written; it is nil when nothing more will be.
@@ -125,6 +129,14 @@ func (l *logFile) tell() {
 	if l.more != nil {
 		close(l.more)
 		l.more = nil
+	}
+}
+
+// rotateFull rotates the file if it is full. It is called with the lock held.
+func (l *logFile) rotateFull(now time.Time) {
+	if l.size >= l.maxSize && !now.Before(l.rotateAt) {
+		l.rotateAt = now.Add(rotateRetry)
+		l.rotate(now)
 	}
 }
 

@@ -24,7 +24,7 @@ const logRetry = time.Second
 // (`RFC3339Nano stdout|stderr F|P text`).
 //
 // The pipe is the buffer: what is read is first looked at with tee(2), written to the file, and only then taken out of the
-// pipe. So an agent that is killed at any instant loses nothing; at worst the lines of one such step are written twice.
+// pipe. So an agent that is killed at any instant loses nothing, and the move that it was killed in is ended by the next one.
 type Log struct {
 	file    *logFile
 	streams []*logStream
@@ -49,6 +49,8 @@ func (r *Runtime) OpenLog(stdout, stderr, file string) (*Log, error) {
 		}
 		s.show = func(text []byte) { l.show(s.name, text) }
 		l.streams = append(l.streams, s)
+	}
+	for _, s := range l.streams {
 		l.done.Go(s.run)
 	}
 	return l, nil
@@ -143,11 +145,13 @@ func openLogStream(name, pipe string, out *logFile, scratch chan *scratch) (*log
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open log pipe: %w", err), f.Close())
 	}
+	s := &logStream{name: name, pipe: f, out: out, scratch: scratch, show: func([]byte) {}, stop: make(chan struct{})}
 	_ = raw.Control(func(fd uintptr) {
 		// A smaller pipe is no fault: the system may limit its size.
 		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeCapacity)
+		s.endMove(int(fd))
 	})
-	return &logStream{name: name, pipe: f, out: out, scratch: scratch, show: func([]byte) {}, stop: make(chan struct{})}, nil
+	return s, nil
 }
 
 // run carries until it is stopped; an idle stream holds no buffer.
@@ -196,37 +200,56 @@ func (s *logStream) empty(pipe int, final bool) {
 }
 
 // step moves what can be moved at once, and answers how many bytes that were. What the disk takes no more stays in the pipe, and
-// the error says so; but for what has to go so that the container is not held up. The buffers are everybody's: one is held for a
-// copy, never while something is waited for, and then others have their turn.
+// the error says so; but for what has to go so that the container is not held up. The file is held for as long, so that a move that
+// is not done is the last thing in it.
 func (s *logStream) step(pipe int, final bool) (taken int, err error) {
-	err = s.out.write(func(line []byte, now time.Time) []byte {
-		buffer := <-s.scratch
-		defer func() { s.scratch <- buffer }()
-		seen, err := buffer.peek(pipe)
-		if err != nil {
-			return line
-		}
-		if s.shown < len(seen) {
-			s.show(seen[s.shown:])
-			s.shown = len(seen)
-		}
-		var entries []entry
-		entries, taken = splitLines(seen, final)
-		return appendEntries(line, now, s.name, entries)
-	})
-	if err != nil && !final && !isNearlyFull(pipe) {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	now := time.Now()
+	taken, sum := s.look(pipe, final, now)
+	if taken == 0 {
+		s.out.rest()
+		return 0, nil
+	}
+	move{Inode: s.out.inode, Offset: s.out.size, Length: int64(len(s.out.line)), Taken: int64(taken), Sum: sum}.keep(pipe)
+	if err := s.out.write(); err != nil && !final && !isNearlyFull(pipe) {
 		return 0, err
 	}
-	if taken == 0 {
+	if s.take(pipe, taken) != nil {
 		return 0, nil
 	}
+	forgetMove(pipe)
+	s.out.rotateFull(now)
+	return taken, nil
+}
+
+// look has the file's line be what of the head of a pipe can be moved, and answers how many bytes of the pipe that is, and their
+// sum. The buffers are everybody's: one is held for a copy, never while something is waited for, and then others have their turn.
+func (s *logStream) look(pipe int, final bool, now time.Time) (taken int, sum uint32) {
 	buffer := <-s.scratch
 	defer func() { s.scratch <- buffer }()
-	if buffer.drop(pipe, taken) != nil {
-		return 0, nil
+	seen, err := buffer.peek(pipe)
+	if err != nil {
+		return 0, 0
 	}
-	s.shown -= taken
-	return taken, nil
+	if s.shown < len(seen) {
+		s.show(seen[s.shown:])
+		s.shown = len(seen)
+	}
+	entries, taken := splitLines(seen, final)
+	s.out.line = appendEntries(s.out.line[:0], now, s.name, entries)
+	return taken, sumOf(seen[:taken])
+}
+
+// take takes bytes out of a pipe.
+func (s *logStream) take(pipe, n int) error {
+	buffer := <-s.scratch
+	defer func() { s.scratch <- buffer }()
+	err := buffer.drop(pipe, n)
+	if err == nil {
+		s.shown -= n
+	}
+	return err
 }
 
 // isNearlyFull says whether who writes to a pipe would soon have to wait.

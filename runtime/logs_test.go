@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -119,7 +120,13 @@ func newPiped(t *testing.T) *piped {
 	if err := MakePipes(dir, AllPipes(dir, &v1.Container{Name: "app"})); err != nil {
 		t.Fatal(err)
 	}
-	p := &piped{T: t, dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),
+	p := pipedIn(dir, scratch)
+	p.T = t
+	return p
+}
+
+func pipedIn(dir string, scratch chan *scratch) *piped {
+	p := &piped{dir: dir, file: filepath.Join(dir, "logs", "app", "0.log"),
 		runtime: &Runtime{cfg: Config{LogMaxSize: 10 << 20, LogFiles: 5}, scratch: scratch}}
 	p.stdout, p.stderr = Pipes(dir, "app", 0)
 	return p
@@ -192,28 +199,57 @@ func TestLogIsCarried(t *testing.T) {
 	}
 }
 
-func TestNumberedLinesSurviveManyAgents(t *testing.T) {
-	t.Parallel()
-	p := newPiped(t)
-	const n = 20000
+// number has a container write that many numbered lines to either stream, with a pause after each. What it answers is closed after
+// the last one.
+func (p *piped) number(n int, pause time.Duration) (written chan struct{}) {
 	var writers sync.WaitGroup
 	for _, f := range []*os.File{p.writer(p.stdout), p.writer(p.stderr)} {
 		writers.Go(func() {
 			for i := range n {
 				if _, err := fmt.Fprintf(f, "line %d\n", i); err != nil {
-					t.Error(err)
+					p.Error(err)
 				}
+				time.Sleep(pause)
 			}
 		})
 	}
-	written := make(chan struct{})
+	written = make(chan struct{})
 	go func() { writers.Wait(); close(written) }()
-	for done := false; !done; { // each ends at once, wherever it is
-		select {
-		case <-written:
-			done = true
-		default:
+	return written
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// expectNumbered fails the test unless just these are in the log, in their order.
+func (p *piped) expectNumbered(n int) {
+	p.Helper()
+	next := map[string]int{}
+	for _, line := range p.lines() {
+		stream := line[:6]
+		if want := fmt.Sprintf("%s F line %d", stream, next[stream]); line != want {
+			p.Fatalf("got %q, want %q", line, want)
 		}
+		next[stream]++
+	}
+	if next["stdout"] != n || next["stderr"] != n {
+		p.Errorf("%v lines, want %d each", next, n)
+	}
+}
+
+func TestNumberedLinesSurviveManyAgents(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	const n = 20000
+	written := p.number(n, 0)
+	for done := false; !done; { // each ends at once, wherever it is
+		done = isClosed(written)
 		if err := p.open().Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -226,17 +262,7 @@ func TestNumberedLinesSurviveManyAgents(t *testing.T) {
 	if err := p.open().Finish(); err != nil {
 		t.Fatal(err)
 	}
-	next := map[string]int{}
-	for _, line := range p.lines() {
-		stream := line[:6]
-		if want := fmt.Sprintf("%s F line %d", stream, next[stream]); line != want {
-			t.Fatalf("got %q, want %q", line, want)
-		}
-		next[stream]++
-	}
-	if next["stdout"] != n || next["stderr"] != n {
-		t.Errorf("%v lines, want %d each", next, n)
-	}
+	p.expectNumbered(n)
 }
 
 // waiting is how many bytes are in a pipe.
@@ -249,8 +275,21 @@ func (p *piped) waiting(pipe string) int {
 	return inPipe(p.T, f)
 }
 
-func TestKilledBetweenPeekAndDropRepeatsButNeverLoses(t *testing.T) {
+// A move that an agent was killed in, after any byte, leaves no line twice and none out.
+func TestKilledAmidAMove(t *testing.T) {
 	t.Parallel()
+	const all = 100 // more than the lines
+	for written := range all {
+		killedAmidAMove(t, written, false, "ee\n", "three")
+	}
+	killedAmidAMove(t, all, true, "ee\n", "three")
+	killedAmidAMove(t, all, false, "ee\none\ntwo\n", "three", "one", "two") // what is repeated is
+}
+
+// killedAmidAMove ends an agent that has written some bytes of its lines, and may have taken them out of the pipe, and has the next
+// one carry what comes then.
+func killedAmidAMove(t *testing.T, written int, taken bool, then string, want ...string) {
+	t.Helper()
 	p := newPiped(t)
 	stdout := p.writer(p.stdout)
 	p.put(stdout, "one\ntwo\nthr")
@@ -258,33 +297,68 @@ func TestKilledBetweenPeekAndDropRepeatsButNeverLoses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	say(out, "stdout", "zero")
 	s, err := openLogStream("stdout", p.stdout, out, p.runtime.scratch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	buffer := <-p.runtime.scratch
-	seen, err := buffer.peek(int(s.pipe.Fd()))
-	if err != nil {
+	pipe := int(s.pipe.Fd())
+	n, sum := s.look(pipe, false, time.Now())
+	move{Inode: out.inode, Offset: out.size, Length: int64(len(out.line)), Taken: int64(n), Sum: sum}.keep(pipe)
+	if _, found := keptMove(pipe); !found {
+		t.Skip("the file system has no trusted attributes")
+	}
+	out.line = out.line[:min(written, len(out.line))]
+	if err := out.write(); err != nil {
 		t.Fatal(err)
 	}
-	entries, _ := splitLines(seen, false)
-	out.write(func(line []byte, now time.Time) []byte { return appendEntries(line, now, "stdout", entries) })
-	p.runtime.scratch <- buffer // here the agent is killed
-	if err := s.pipe.Close(); err != nil {
+	if taken {
+		err = s.take(pipe, n)
+	}
+	if err := errors.Join(err, s.pipe.Close(), out.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := out.Close(); err != nil {
+	p.put(stdout, then)
+	if err := p.open().Finish(); err != nil {
 		t.Fatal(err)
 	}
-	l := p.open()
-	p.put(stdout, "ee\n")
-	if err := l.Finish(); err != nil {
+	var got []string
+	for _, line := range p.lines() {
+		got = append(got, strings.TrimPrefix(line, "stdout F "))
+	}
+	if diff := cmp.Diff(append([]string{"zero", "one", "two"}, want...), got); diff != "" {
+		t.Errorf("after %d bytes, taken %v (-want +got):\n%s", written, taken, diff)
+	}
+}
+
+// TestManyAgentsAreKilled has each carry a log until it is killed, at no time in particular.
+func TestManyAgentsAreKilled(t *testing.T) {
+	t.Parallel()
+	p := newPiped(t)
+	const n = 1500
+	written := p.number(n, 100*time.Microsecond)
+	for i, done := 0, false; !done; i++ {
+		agent := exec.Command(os.Args[0])
+		agent.Env = append(os.Environ(), asLogCarrier+"="+p.dir)
+		ready, err := agent.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := agent.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = ready.Read(make([]byte, 1))
+		time.Sleep(time.Duration(i%17) * time.Millisecond)
+		if err := errors.Join(err, agent.Process.Kill()); err != nil {
+			t.Fatal(err)
+		}
+		_ = agent.Wait()
+		done = isClosed(written)
+	}
+	if err := p.open().Finish(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"stdout F one", "stdout F two", "stdout F one", "stdout F two", "stdout F three"}
-	if diff := cmp.Diff(want, p.lines()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	p.expectNumbered(n)
 }
 
 // An agent that starts after a container has ended finds a full pipe, and finishes it at once.
@@ -355,9 +429,12 @@ func logFiles(t *testing.T, dir string) []string {
 
 // say writes one line to a log file.
 func say(l *logFile, stream, text string) {
-	l.write(func(line []byte, now time.Time) []byte {
-		return appendEntries(line, now, stream, []entry{{text: []byte(text)}})
-	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.line = appendEntries(l.line[:0], now, stream, []entry{{text: []byte(text)}})
+	_ = l.write()
+	l.rotateFull(now)
 }
 
 func TestRotation(t *testing.T) {

@@ -139,9 +139,7 @@ func TestFollowedThroughRotation(t *testing.T) {
 		for i := range count {
 			line := fmt.Sprintf("line %d", i)
 			fmt.Fprintln(&want, line)
-			file.write(func(b []byte, now time.Time) []byte {
-				return appendEntries(b, now, "stdout", []entry{{text: []byte(line)}})
-			})
+			say(file, "stdout", line)
 			if i%50 == 0 {
 				time.Sleep(time.Second) // rotations are a second apart
 			}

@@ -67,7 +67,6 @@ type chaos struct {
 	logs    map[string]*numbered
 	kinds   []fault
 	size    size // of the agent, without Pods
-	twice   int  // lines that are there twice, after a kill of the agent
 }
 
 // state is what a Pod was like when it was as wanted.
@@ -84,7 +83,6 @@ type causes struct {
 	flips    map[string]bool // Pods that may have been not Ready; "" is all
 	must     map[string]bool // containers that come anew
 	starved  bool            // what is started may fail many times
-	killed   bool            // the agent was: what it has just written and not yet taken out of a pipe is written once more
 	repaired []string        // kinds of faults
 }
 
@@ -387,7 +385,6 @@ func (c *chaos) judge(found map[string]*v1.Pod) {
 			c.t.Errorf("%s is Ready since %v, it was since %v", name, since, was.ready)
 		}
 	}
-	killed := c.causes.killed
 	c.causes = noCauses()
 	c.before = map[string]state{}
 	for name, p := range found {
@@ -396,7 +393,7 @@ func (c *chaos) judge(found map[string]*v1.Pod) {
 			s.containers[status.Name] = status
 		}
 		c.before[name] = s
-		c.checkLogs(p, killed)
+		c.checkLogs(p)
 	}
 }
 
@@ -415,8 +412,8 @@ type numbered struct {
 	last   int
 }
 
-// checkLogs fails the test where a log of a Pod lacks a line, or has one twice without a kill of the agent.
-func (c *chaos) checkLogs(p *v1.Pod, killed bool) {
+// checkLogs fails the test where a log of a Pod lacks a line, or has one twice.
+func (c *chaos) checkLogs(p *v1.Pod) {
 	c.t.Helper()
 	files, _ := filepath.Glob(c.path("logs", fmt.Sprintf("%s_%s_%s", p.Namespace, p.Name, p.UID), "*", "*.log"))
 	for _, file := range files {
@@ -441,9 +438,7 @@ func (c *chaos) checkLogs(p *v1.Pod, killed bool) {
 				continue
 			}
 			i, err := strconv.Atoi(number)
-			if err == nil && killed && i <= n.last && i > 0 {
-				c.twice++
-			} else if err != nil || i != n.last+1 {
+			if err != nil || i != n.last+1 {
 				c.t.Errorf("%s: %q follows line %d", file, line, n.last)
 			}
 			n.last = i
@@ -455,7 +450,7 @@ func (c *chaos) checkLogs(p *v1.Pod, killed bool) {
 // report tells of each kind of fault how soon everything was as wanted.
 func (c *chaos) report() {
 	var table strings.Builder
-	fmt.Fprintf(&table, "%d faults, %d lines written once more after a kill of the agent\n%-34s %5s %9s %9s %9s\n", c.count, c.twice, "kind", "times", "p50", "p99", "longest")
+	fmt.Fprintf(&table, "%d faults\n%-34s %5s %9s %9s %9s\n", c.count, "kind", "times", "p50", "p99", "longest")
 	for _, kind := range slices.Sorted(maps.Keys(c.repairs)) {
 		took := slices.Sorted(slices.Values(c.repairs[kind]))
 		at := func(share float64) string {

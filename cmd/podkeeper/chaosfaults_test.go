@@ -121,7 +121,6 @@ func (c *chaos) killAgent() (string, func()) {
 	}
 	<-c.ended
 	c.ended <- nil
-	c.causes.killed = true
 	if c.random.IntN(2) == 0 {
 		return "it is back later", func() {}
 	}
@@ -186,7 +185,7 @@ func (c *chaos) starveOfThreads() (string, func()) {
 	_ = os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(pid), 0)
 	has, _ := os.ReadFile(filepath.Join(group, "pids.current"))
 	_ = os.WriteFile(filepath.Join(group, "pids.max"), bytes.TrimSpace(has), 0)
-	c.causes.starved, c.causes.killed, c.causes.flips[""] = true, true, true // Go ends where it can have no thread
+	c.causes.starved, c.causes.flips[""] = true, true // Go ends where it can have no thread
 	return strings.TrimSpace(string(has)), func() {
 		procs, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
 		for pid := range strings.Lines(string(procs)) {
