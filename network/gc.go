@@ -63,7 +63,10 @@ func (n *Network) collectLeases(ctx context.Context, keep func(id string) bool) 
 	if len(all) == 0 {
 		return nil
 	}
-	ports := portRules(ctx)
+	ports, err := portRules(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, one := range all {
 		if one.sandbox == "" {

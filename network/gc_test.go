@@ -113,3 +113,34 @@ func TestAPluginThatFailsIsAskedAgain(t *testing.T) {
 		})
 	}
 }
+
+func TestPortRulesThatCannotBeTold(t *testing.T) {
+	const shell = "#!/bin/sh\n"
+	for sentence, r := range map[string]struct {
+		iptables string // the program; none where it is empty
+		rules    string
+		fails    bool
+	}{
+		"there is no iptables":   {"", "", false},
+		"there are rules":        {shell + "echo '-N CNI-HOSTPORT-DNAT'", "-N CNI-HOSTPORT-DNAT\n", false},
+		"there is no such chain": {shell + "exit 1", "", false},
+		"there is no such table": {shell + "exit 3", "", false},
+		"others have the lock":   {shell + "exit 4", "", true},
+		"it is killed":           {shell + "kill -9 $$", "", true},
+		"it cannot be run":       {"no program", "", true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			folder := t.TempDir()
+			t.Setenv("PATH", folder)
+			if r.iptables != "" {
+				if err := os.WriteFile(filepath.Join(folder, "iptables"), []byte(r.iptables), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rules, err := portRules(t.Context())
+			if rules != r.rules || (err != nil) != r.fails {
+				t.Errorf("got %q, %v; want %q, fails %v", rules, err, r.rules, r.fails)
+			}
+		})
+	}
+}

@@ -16,6 +16,7 @@ const (
 	portPlugin     = "portmap"
 	portCapability = "portMappings"
 	portChain      = "CNI-HOSTPORT-DNAT" // portmap's, to which all host ports are added
+	iptablesBusy   = 4                   // the exit code of iptables that has no lock, or too little memory
 )
 
 // restorePorts has portmap add its rules again where they were swept out of the nat table, of all Pods or, where some have come since,
@@ -66,13 +67,20 @@ func withoutPorts(ctx context.Context, ids []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return jump && strings.Contains(rules, id) })
 }
 
-// portRules are portmap's, each of which names its sandbox; none where there is no host port, or no iptables.
-func portRules(ctx context.Context) string {
+// portRules are portmap's, each of which names its sandbox; none where there is no host port, or no iptables. It fails where that
+// cannot be told.
+func portRules(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S", portChain).Output()
-	if err != nil {
-		return ""
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", nil
+	case errors.As(err, &exit) && exit.Exited() && exit.ExitCode() != iptablesBusy: // there is no such chain, or table
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("list rules of host ports: %w", err)
 	}
-	return string(out)
+	return string(out), nil
 }
 
 // withPorts are the sandboxes that have host ports by iptables.
