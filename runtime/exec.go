@@ -138,7 +138,7 @@ func (r *Runtime) runExec(ctx, lasting context.Context, e execution, begun func(
 	started, err := service.Start(lasting, &tasks.StartRequest{ContainerID: e.container, ExecID: e.id})
 	unanswered := ctx.Err() != nil // the command has had no time
 	if err == nil {
-		main, gone := hold(int(started.Pid))
+		main, gone := holdOf(e.container, int(started.Pid))
 		output := begun(waiting)
 		var ended *tasks.WaitResponse
 		ended, err = service.Wait(waiting, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})

@@ -43,6 +43,23 @@ func hold(pid int) (process, error) {
 	return process{pid, fd}, nil
 }
 
+// holdOf holds a process of a container. A pid that was told late may mean a process of somebody else by now.
+func holdOf(container string, pid int) (process, error) {
+	p, err := hold(pid)
+	if err != nil {
+		return process{}, err
+	}
+	groups, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup") // each has the container's id in its path
+	if err == nil && !strings.Contains(string(groups), container) {
+		err = unix.ESRCH
+	}
+	if err != nil {
+		p.release()
+		return process{}, fmt.Errorf("hold process %d of container %s: %w", pid, container, err)
+	}
+	return p, nil
+}
+
 func (p process) release() { _ = unix.Close(p.fd) }
 
 func (p process) signal(sig unix.Signal) error { return unix.PidfdSendSignal(p.fd, sig, nil, 0) }

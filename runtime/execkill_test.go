@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"testing"
@@ -48,5 +49,12 @@ func TestWhoHasNoEnvironment(t *testing.T) {
 		if is, err := marked(pid, execMark+"=1"); is != unmarked || err != nil {
 			t.Errorf("%s: %v, %v", what, is, err)
 		}
+	}
+}
+
+// TestAPidThatMeansAnother holds none of a container's processes: it would be killed in place of one.
+func TestAPidThatMeansAnother(t *testing.T) {
+	if p, err := holdOf("0123456789abcdef", os.Getpid()); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("got %v, %v", p, err)
 	}
 }

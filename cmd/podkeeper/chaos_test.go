@@ -66,7 +66,8 @@ type chaos struct {
 	repairs map[string][]time.Duration
 	logs    map[string]*numbered
 	kinds   []fault
-	size    size // of the agent, without Pods
+	size    size                         // of the agent, without Pods
+	full    struct{ from, to time.Time } // when the disk was, the last time
 }
 
 // state is what a Pod was like when it was as wanted.
@@ -381,7 +382,8 @@ func (c *chaos) judge(found map[string]*v1.Pod) {
 				c.t.Errorf("%s of %s was restarted %d times, not up to %d; it is %s in place of %s, whose end was %+v", container, name, times, allowed, now.ContainerID, before.ContainerID, now.LastTerminationState.Terminated)
 			}
 		}
-		if since := readySince(p); !since.Equal(was.ready) && !restarted && !c.causes.flips[name] && !c.causes.flips[""] {
+		unrecorded := !was.ready.Before(c.full.from.Truncate(time.Second)) && !was.ready.After(c.full.to) // what the next agent does not know
+		if since := readySince(p); !since.Equal(was.ready) && !restarted && !unrecorded && !c.causes.flips[name] && !c.causes.flips[""] {
 			c.t.Errorf("%s is Ready since %v, it was since %v", name, since, was.ready)
 		}
 	}

@@ -336,7 +336,13 @@ func (c *chaos) fillDisk() (string, func()) {
 		}
 	}
 	c.causes.starved = true
-	return fmt.Sprintf("%d bytes", left), func() { _ = os.Remove(ballast) }
+	if !c.full.from.After(c.full.to) {
+		c.full.from = time.Now()
+	}
+	return fmt.Sprintf("%d bytes", left), func() {
+		_ = os.Remove(ballast)
+		c.full.to = time.Now()
+	}
 }
 
 // havePlugins has the node's network be one of plugins, of which one does as it is told.

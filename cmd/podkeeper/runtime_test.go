@@ -365,7 +365,7 @@ func TestCommandsThatTimeOutLeaveNothing(t *testing.T) {
 	command := []string{"/bin/sh", "-c", "echo said; (setsid sh -c 'sleep 1000 & setsid sleep 1000' &); sleep 1000"}
 	var work errgroup.Group
 	work.SetLimit(5)
-	var worst atomic.Int64
+	var worst, inTime atomic.Int64
 	for range commands {
 		work.Go(func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -377,6 +377,9 @@ func TestCommandsThatTimeOutLeaveNothing(t *testing.T) {
 			if !errors.Is(err, runtime.ErrExecTimeout) && !late || errors.Is(err, context.Canceled) {
 				return fmt.Errorf("a command that does not end: %w", err)
 			}
+			if !late {
+				inTime.Add(1)
+			}
 			return nil
 		})
 	}
@@ -384,6 +387,9 @@ func TestCommandsThatTimeOutLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("killed %v after the timeout at worst", time.Duration(worst.Load()))
+	if inTime.Load() == 0 {
+		t.Error("of none it was known that it had been started")
+	}
 	n.eventually("all is as before", func() error {
 		after := []int{len(processesIn(t, main)), files(t, shim, "fd"), files(t, shim, "task")}
 		left, err := os.ReadDir(dir)
