@@ -69,6 +69,9 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 	hack/nodetest/run -integration systemd -test.parallel 2
 	hack/nodetest/run -long
 
+bench-vm: setup ## print figures that need a host of their own: a boot to ten Pods against the same by hand, and an upgrade under 50 Pods
+	hack/nodetest/run -figures
+
 chaos: setup ## have faults befall a node by chance, beside edits, and check it after each few; FAULTS=200 SEED=N (a run once more) FAULT='NAME|NAME'
 	PODKEEPER_TEST_DIR=/var/tmp/podkeeper-chaos $(GO) test -count=1 -v -timeout 5h -run '^TestChaos$$' ./cmd/podkeeper -chaos.faults $(or $(FAULTS),200) $(if $(SEED),-chaos.seed $(SEED)) $(if $(FAULT),-chaos.only '$(FAULT)')
 
@@ -167,4 +170,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm chaos bench run test-containerd2 test-controlplane down docs install lay uninstall deb rpm sbom release test-package pause clean setup
+.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm bench-vm chaos bench run test-containerd2 test-controlplane down docs install lay uninstall deb rpm sbom release test-package pause clean setup

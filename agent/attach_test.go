@@ -197,3 +197,66 @@ func TestOnePodAtATime(t *testing.T) {
 		a.expect("start", "0.25 start app 0", "0.5 start late 0")
 	})
 }
+
+// TestWhatWasMadeAndNeverStartedHasNotRun has a container be made while its network fails, and a look meet the removal of both: what
+// containerd says of the container then is no exit, and its Pod runs once the network is there.
+func TestWhatWasMadeAndNeverStartedHasNotRun(t *testing.T) {
+	for sentence, killed := range map[string]bool{"the agent lives": false, "and is killed amid the removal": true} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				fail, removing := true, make(chan struct{})
+				a.host.attach = func(context.Context) error {
+					time.Sleep(time.Second) // the container is made
+					if held(a.host, &fail) {
+						return errors.New("no address is free")
+					}
+					return nil
+				}
+				a.host.undoing = func(ctx context.Context) error {
+					a.host.set(func() { fail, a.host.undoing = false, nil })
+					close(removing)
+					a.w.Wake()
+					select {
+					case <-ctx.Done():
+					case <-time.After(2 * time.Second):
+					}
+					return ctx.Err()
+				}
+				p := a.pod("app")
+				p.Spec.RestartPolicy = v1.RestartPolicyNever
+				a.wantPod(p)
+				<-removing
+				if killed {
+					a.succeed()
+					a.wantPod(p)
+				}
+				time.Sleep(time.Minute)
+				if got := a.host.noted("start"); len(got) != 1 || a.status("app").State.Running == nil {
+					t.Errorf("started %q; %+v", got, a.status("app"))
+				}
+			})
+		})
+	}
+}
+
+// TestWhatEndsBeforeItIsStartedHasNotRun has a container end, by no deed of the agent, while its network is waited for.
+func TestWhatEndsBeforeItIsStartedHasNotRun(t *testing.T) {
+	inBubble(t, func(a *agency) {
+		a.host.attach = func(context.Context) error { time.Sleep(5 * time.Second); return nil }
+		p := a.pod("app")
+		p.Spec.RestartPolicy = v1.RestartPolicyNever
+		a.wantPod(p)
+		a.pass(2)
+		a.host.set(func() {
+			for _, k := range a.host.tasks {
+				k.made, k.code, k.exitedAt = false, 137, time.Now()
+			}
+		})
+		a.w.Wake()
+		a.pass(30)
+		if s := a.status("app"); s.State.Running == nil || s.RestartCount != 0 {
+			t.Errorf("%+v", s)
+		}
+		a.expect("start", "5 start app 0")
+	})
+}

@@ -133,12 +133,15 @@ func (w *worker) removeSandbox(d *deed) {
 	t := w.target("")
 	var made []node.Target // and never started
 	for _, c := range plan.Containers(w.inst.Pod) {
-		if w.inst.Containers[c.Name].created {
+		if rec := w.inst.Containers[c.Name]; rec.created || rec.Unmade {
 			made = append(made, w.target(c.Name))
 		}
 	}
 	d.begin = func() func() {
 		w.inst.Sandbox.Ready = false
+		for _, t := range made {
+			w.inst.Containers[t.Container.Name].Unmade = true
+		}
 		return nil
 	}
 	var left *node.Leftover
@@ -152,7 +155,8 @@ func (w *worker) removeSandbox(d *deed) {
 	d.done = func() {
 		w.inst.Sandbox.Made, w.inst.Sandbox.Attached, w.inst.Sandbox.IPs = false, false, nil
 		for _, t := range made {
-			w.inst.Containers[t.Container.Name].created = false
+			rec := w.inst.Containers[t.Container.Name]
+			rec.created, rec.Unmade = false, false
 		}
 		if left != nil {
 			w.plugged = true
@@ -218,11 +222,12 @@ func (w *worker) create(d *deed, now time.Time) {
 		if rec.Exit != nil {
 			last = rec.Exit
 		}
+		leftover := old.Launched && old.Exit == nil && old.Attempt == a.Attempt
 		// From here on something of the next instance may be there, and the last one has nothing more to tell.
 		*rec = record{
 			Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, Backoff: a.Backoff, Last: last,
 			Asked: made.asked, Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
-			leftover:  old.Launched && old.Exit == nil && old.Attempt == a.Attempt,
+			leftover: leftover, Unmade: leftover,
 			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
 		t = w.target(d.lane)
@@ -241,7 +246,7 @@ func (w *worker) create(d *deed, now time.Time) {
 	}
 	d.done = func() {
 		rec := w.inst.Containers[d.lane]
-		rec.created, rec.User = true, user
+		rec.created, rec.Unmade, rec.User = true, false, user
 		w.event(d.lane, v1.EventTypeNormal, "Created", "Created container: "+d.lane)
 	}
 	d.failed = func(err error) { w.startFailed(t, err) }
@@ -251,6 +256,10 @@ func (w *worker) start(d *deed) {
 	t := w.target(d.lane)
 	var startedAt time.Time
 	d.starts = true
+	d.begin = func() func() {
+		w.inst.Containers[d.lane].tried = true
+		return nil
+	}
 	d.do = func(ctx context.Context) (err error) {
 		startedAt, err = w.host.Start(ctx, t)
 		return err

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ type pretended struct {
 	deaf     bool                                                                    // SIGTERM is ignored
 	blind    error                                                                   // of every look
 	sweeps   error                                                                   // of the first sweep
+	undoing  func(ctx context.Context) error                                         // amid the removal of a container that was never started
 	hostIP   string
 	hangs    string // a container that looks hang on
 	lost     string // a container that the runtime has lost sight of
@@ -234,15 +236,35 @@ func (h *pretended) Attach(ctx context.Context, t node.Target) ([]string, error)
 	return []string{"10.88.0.2"}, nil
 }
 
-func (h *pretended) RemoveSandbox(_ context.Context, t node.Target, made ...node.Target) error {
+func (h *pretended) RemoveSandbox(ctx context.Context, t node.Target, made ...node.Target) error {
 	h.note("no sandbox %d", t.Sandbox)
+	for _, of := range made {
+		if err := h.undo(ctx, of); err != nil {
+			return err
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, of := range made {
-		delete(h.tasks, of.ID())
-	}
 	delete(h.sandboxes, t.SandboxID())
 	return h.leaves
+}
+
+// undo removes a container that was made. Of one that was never started containerd says, before it is gone, that it has ended with 0.
+func (h *pretended) undo(ctx context.Context, t node.Target) error {
+	h.mu.Lock()
+	if k := h.tasks[t.ID()]; k != nil {
+		k.made, k.running = false, false
+	}
+	h.mu.Unlock()
+	if undoing := held(h, &h.undoing); undoing != nil {
+		if err := undoing(ctx); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.tasks, t.ID())
+	return nil
 }
 
 func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pulling) (node.Pull, error) {
@@ -260,8 +282,13 @@ func (h *pretended) Prepare(ctx context.Context, t node.Target, told node.Pullin
 	return pull, ctx.Err()
 }
 
-func (h *pretended) Create(_ context.Context, t node.Target, _ node.Image) (*v1.ContainerUser, error) {
+func (h *pretended) Create(ctx context.Context, t node.Target, _ node.Image) (*v1.ContainerUser, error) {
 	h.note("create %s %d", t.Container.Name, t.Attempt)
+	if t.Leftover {
+		if err := h.undo(ctx, t); err != nil {
+			return nil, err
+		}
+	}
 	for _, s := range t.Services {
 		h.note("told of %s", s.Name)
 	}
@@ -478,6 +505,7 @@ func podsOf(pod *v1.Pod) string { return pod.Annotations["dir"] + "/" + string(p
 type agency struct {
 	*testing.T
 	host *pretended
+	seen host // the host as the next worker sees it; nil is as it is
 	w    *worker
 	dir  string
 
@@ -491,13 +519,29 @@ type agency struct {
 func inBubble(t *testing.T, test func(a *agency)) {
 	t.Helper()
 	t.Parallel()
+	alone(t, test)
+}
+
+// alone is inBubble beside no other test.
+func alone(t *testing.T, test func(a *agency)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		a := &agency{T: t, dir: t.TempDir()}
+		a := &agency{T: t, dir: memoryDir(t)}
 		a.host = &pretended{hostIP: "192.0.2.1", begin: time.Now(), sandboxes: map[string]bool{}, tasks: map[string]*task{}, wake: a.wake}
 		a.employ(nil)
 		defer func() { a.dismiss() }()
 		test(a)
 	})
+}
+
+// memoryDir is a folder in memory, where there can be one: records are synchronised with the disk, which takes its time.
+func memoryDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "podkeeper-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func (a *agency) wake(id string) {
@@ -510,7 +554,7 @@ func (a *agency) wake(id string) {
 func (a *agency) employ(inst *instance) {
 	a.roster = newRoster(node.NewObject("node", nil))
 	around := &surroundings{
-		roster: a.roster, host: a.host, podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
+		roster: a.roster, host: cmp.Or[host](a.seen, a.host), podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
 	around.services = func(*v1.Pod) []*v1.Service { return held(a.host, &a.host.services) }

@@ -74,8 +74,9 @@ type record struct {
 	Sandbox     int                          `json:"sandbox"`
 	CreatedAt   time.Time                    `json:"createdAt"`
 	StartedAt   time.Time                    `json:"startedAt"`
-	Launched    bool                         `json:"launched"` // its start was begun: something of it may be there
-	Cleaned     bool                         `json:"cleaned"`  // it has ended and its task is gone
+	Launched    bool                         `json:"launched"`         // its start was begun: something of it may be there
+	Unmade      bool                         `json:"unmade,omitempty"` // what is there of it was never started and goes: it has not run, whatever the runtime says
+	Cleaned     bool                         `json:"cleaned"`          // it has ended and its task is gone
 	Backoff     time.Duration                `json:"backoff"`
 	Stop        *plan.Stop                   `json:"stop,omitempty"`
 	Signalled   bool                         `json:"signalled,omitempty"`   // the signal of Stop was sent
@@ -99,6 +100,7 @@ type record struct {
 	Last        *v1.ContainerStateTerminated `json:"last,omitempty"`
 
 	created  bool // this instance is made, and not started yet
+	tried    bool // its start was tried: it may have run
 	leftover bool // an earlier start of this attempt was cut off: what is left of it goes first
 	told     bool // people were told that its restart waits
 }

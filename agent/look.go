@@ -94,7 +94,7 @@ func (w *worker) questions() map[string]func(context.Context) glance {
 	}
 	for _, c := range plan.Containers(w.inst.Pod) {
 		rec := w.inst.Containers[c.Name]
-		if !rec.Launched || rec.Exit != nil || w.busy(c.Name) {
+		if !rec.Launched || rec.Unmade || rec.Exit != nil || w.busy(c.Name) {
 			continue
 		}
 		t := w.target(c.Name)
@@ -152,6 +152,11 @@ func (w *worker) noteContainer(c *v1.Container, found node.Container) {
 			rec.StartedAt, rec.created = node.StartedAt(found.PID), false
 		}
 	case node.Stopped:
+		if rec.created && !rec.tried {
+			rec.created, rec.Unmade = false, true
+			w.fail(c.Name, "RuntimeError", errors.New("the container was made, and ended before it was started"))
+			return
+		}
 		w.exited(c, found)
 	case node.Created, node.Absent:
 		if rec.StartedAt.IsZero() {

@@ -39,6 +39,13 @@ type fate struct {
 	broken []string          // what must not have happened
 }
 
+func newFate(a *agency, seed uint64) *fate {
+	return &fate{
+		agency: a, Rand: rand.New(rand.NewPCG(seed, 1)), luck: rand.New(rand.NewPCG(seed, 2)), sick: map[string]bool{}, done: map[string]bool{},
+		begun: map[string]bool{}, at: map[string]string{}, calmed: make(chan struct{}),
+	}
+}
+
 func (f *fate) breach(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,9 +112,14 @@ func (f *fate) resizeSome() {
 	f.wish(f.pod, f.pod.Labels["version"])
 }
 
-// wantSome wants another version. A worker that has left, for nothing was wanted, has a successor.
+// wantSome wants another version.
 func (f *fate) wantSome() {
 	f.pod = f.some()
+	f.tell()
+}
+
+// tell has the worker know what is wanted. One that has left, for nothing was, has a successor.
+func (f *fate) tell() {
 	synctest.Wait()
 	select {
 	case <-f.w.gone:
@@ -270,9 +282,14 @@ func (f *fate) event() {
 	time.Sleep(time.Duration(f.IntN(8000)) * time.Millisecond)
 }
 
-// restartAgent ends the agent and starts another, which is told what is wanted.
+// restartAgent ends the agent and starts another.
 func (f *fate) restartAgent() {
 	f.dismiss()
+	f.takeOver()
+}
+
+// takeOver starts an agent that finds what another has left, and is told what is wanted.
+func (f *fate) takeOver() {
 	whole, broken, err := loadInstances(f.dir)
 	if err != nil || len(broken) > 0 {
 		f.Fatalf("%d broken records: %v", len(broken), err)
@@ -296,7 +313,7 @@ func (f *fate) restartAgent() {
 		f.w.want(nil)
 		return
 	}
-	f.wish(f.pod, f.pod.Labels["version"])
+	f.tell()
 }
 
 func TestWhateverHappensAPodEndsUpAsItIsWanted(t *testing.T) {
@@ -313,7 +330,7 @@ func TestWhateverHappensAPodEndsUpAsItIsWanted(t *testing.T) {
 
 func follow(t *testing.T, seed uint64) {
 	inBubble(t, func(a *agency) {
-		f := &fate{agency: a, Rand: rand.New(rand.NewPCG(seed, 1)), luck: rand.New(rand.NewPCG(seed, 2)), sick: map[string]bool{}, done: map[string]bool{}, begun: map[string]bool{}, at: map[string]string{}, calmed: make(chan struct{})}
+		f := newFate(a, seed)
 		f.attend()
 		f.wantSome()
 		for range 25 {

@@ -37,13 +37,19 @@ var faults = []fault{
 	{name: "agent hangs", weight: 2, do: (*chaos).hangAgent},
 	{name: "agent is reloaded", weight: 1, do: (*chaos).reloadAgent},
 	{name: "agent has no descriptors", weight: 2, do: (*chaos).starveOfDescriptors},
-	{name: "agent has no threads", weight: 1, can: hasPids, do: (*chaos).starveOfThreads},
+	{name: "agent has no threads", weight: 1, can: has("pids"), do: (*chaos).starveOfThreads},
+	{name: "agent is out of memory", weight: 2, can: has("memory"), do: (*chaos).starveOfMemory},
 	{name: "containerd is killed", weight: 3, do: (*chaos).killContainerd},
 	{name: "containerd is restarted", weight: 2, do: (*chaos).restartContainerd},
 	{name: "containerd hangs", weight: 2, do: (*chaos).hangContainerd},
+	{name: "containerd hangs for half a minute", weight: 2, can: isLong, do: rarely(30*time.Second, (*chaos).hangContainerd)},
+	{name: "containerd is away for a minute", weight: 2, can: isLong, do: rarely(time.Minute, (*chaos).killContainerd)},
+	{name: "containerd has no descriptors", weight: 1, do: (*chaos).starveContainerdOfDescriptors},
+	{name: "containerd has no threads", weight: 1, can: has("pids"), do: (*chaos).starveContainerdOfThreads},
 	{name: "shim is killed", weight: 4, do: (*chaos).killShim},
 	{name: "all shims are killed", weight: 1, do: (*chaos).killShims},
 	{name: "shim hangs", weight: 2, do: (*chaos).hangShim},
+	{name: "shim hangs for half a minute", weight: 2, can: isLong, do: rarely(30*time.Second, (*chaos).hangShim)},
 	{name: "pause is killed", weight: 3, do: (*chaos).killPause},
 	{name: "container is killed", weight: 5, do: (*chaos).killContainer},
 	{name: "runc is killed at its work", weight: 3, do: (*chaos).killRunc},
@@ -66,10 +72,39 @@ var faults = []fault{
 
 func hasPlugins(c *chaos) bool   { return c.plugins }
 func hasNoPlugins(c *chaos) bool { return !c.plugins }
-func hasPids(*chaos) bool {
-	_, err := os.Stat("/sys/fs/cgroup/pids")
-	return err == nil
+func isLong(*chaos) bool         { return *chaosFaults >= 2*rare }
+
+// has says whether there is a controller of cgroup v1.
+func has(controller string) func(*chaos) bool {
+	return func(*chaos) bool {
+		_, err := os.Stat(filepath.Join("/sys/fs/cgroup", controller))
+		return err == nil
+	}
 }
+
+// rare is how many faults there are at least for each one that takes long.
+const rare = 100
+
+// rarely has a fault last longer, but not as often.
+func rarely(long time.Duration, do func(*chaos) (string, func())) func(*chaos) (string, func()) {
+	times := 0
+	return func(c *chaos) (string, func()) {
+		if c.count < rare*(3*times+1) {
+			return "", nil
+		}
+		what, undo := do(c)
+		if undo == nil {
+			return what, nil
+		}
+		times++
+		end := time.Now().Add(long)
+		return what, func() {
+			time.Sleep(time.Until(end))
+			undo()
+		}
+	}
+}
+
 func isDisposable(*chaos) bool { return os.Getenv("PODKEEPER_NODE") == "disposable" }
 
 // awake says whether the agent can be asked for something.
@@ -158,7 +193,15 @@ func (c *chaos) starveOfDescriptors() (string, func()) {
 	if !c.awake() {
 		return "", nil
 	}
-	pid := c.agent.Process.Pid
+	c.causes.flips[""] = true // probes cannot be made
+	return c.fewDescriptors(c.agent.Process.Pid)
+}
+
+func (c *chaos) starveContainerdOfDescriptors() (string, func()) {
+	return c.fewDescriptors(c.own.Pid())
+}
+
+func (c *chaos) fewDescriptors(pid int) (string, func()) {
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	var before unix.Rlimit
 	if err != nil || unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before) != nil {
@@ -168,31 +211,61 @@ func (c *chaos) starveOfDescriptors() (string, func()) {
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &now, nil); err != nil {
 		return "", nil
 	}
-	c.causes.starved, c.causes.flips[""] = true, true // probes cannot be made
+	c.causes.starved = true
 	return fmt.Sprintf("%d files", now.Cur), func() { _ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil) }
 }
 
-// starveOfThreads has the agent have no more threads and processes than it has.
+// starveOfThreads has the agent have no more threads and processes than it has: Go ends where it can have none.
 func (c *chaos) starveOfThreads() (string, func()) {
 	if !c.awake() {
 		return "", nil
 	}
-	group := filepath.Join("/sys/fs/cgroup/pids", c.namespace+"-agent")
-	if err := os.MkdirAll(group, 0o755); err != nil {
+	c.causes.flips[""] = true
+	return c.confine("agent", c.agent.Process.Pid, "pids", "pids.max", ownPids)
+}
+
+func (c *chaos) starveContainerdOfThreads() (string, func()) {
+	return c.confine("containerd", c.own.Pid(), "pids", "pids.max", ownPids)
+}
+
+// ownPids is how many threads the processes of a cgroup have.
+func ownPids(group string) string {
+	has, _ := os.ReadFile(filepath.Join(group, "pids.current"))
+	return strings.TrimSpace(string(has))
+}
+
+// starveOfMemory has the kernel kill the agent when it next needs memory.
+func (c *chaos) starveOfMemory() (string, func()) {
+	if !c.awake() {
 		return "", nil
 	}
-	pid := strconv.Itoa(c.agent.Process.Pid)
-	_ = os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(pid), 0)
-	has, _ := os.ReadFile(filepath.Join(group, "pids.current"))
-	_ = os.WriteFile(filepath.Join(group, "pids.max"), bytes.TrimSpace(has), 0)
-	c.causes.starved, c.causes.flips[""] = true, true // Go ends where it can have no thread
-	return strings.TrimSpace(string(has)), func() {
-		procs, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
-		for pid := range strings.Lines(string(procs)) {
-			_ = os.WriteFile("/sys/fs/cgroup/pids/cgroup.procs", []byte(strings.TrimSpace(pid)), 0)
+	c.causes.flips[""] = true
+	return c.confine("agent", c.agent.Process.Pid, "memory", "memory.limit_in_bytes", func(string) string { return "65536" })
+}
+
+// confine has a process, and what it starts, be in a cgroup with a limit.
+func (c *chaos) confine(name string, pid int, controller, file string, limit func(group string) string) (string, func()) {
+	top := filepath.Join("/sys/fs/cgroup", controller)
+	group := filepath.Join(top, c.namespace+"-"+name)
+	if err := os.Mkdir(group, 0o755); err != nil {
+		return "", nil
+	}
+	_ = os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+	to := limit(group)
+	_ = os.WriteFile(filepath.Join(group, file), []byte(to), 0)
+	c.causes.starved = true
+	return to, func() {
+		for range 100 {
+			procs, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+			for pid := range strings.Lines(string(procs)) {
+				_ = os.WriteFile(filepath.Join(top, "cgroup.procs"), []byte(strings.TrimSpace(pid)), 0)
+			}
+			if os.Remove(group) == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
 		}
-		_ = os.WriteFile(filepath.Join(group, "pids.max"), []byte("max"), 0)
-		_ = os.Remove(group)
+		c.t.Errorf("%s cannot be removed", group)
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestServiceIsReadyAndTellsItsStatus looks at what systemd knows of the service.
@@ -258,6 +261,33 @@ func TestServiceIsEndedByTheWatchdogWhenItHangs(t *testing.T) {
 		t.Errorf("the journal does not tell of the watchdog: %s", says)
 	}
 	h.undisturbed(before)
+}
+
+// TestServiceWhenTheClockIsAnHourOff sets it forward and back, and back and forward: no Pod notices, and containers that end before
+// and after each are restarted as soon as ever.
+func TestServiceWhenTheClockIsAnHourOff(t *testing.T) {
+	h := open(t)
+	h.onePodOfEachClass()
+	before, since := h.instances(), h.readySince()
+	set := func(by time.Duration, restarted string) {
+		now := unix.NsecToTimeval(time.Now().Add(by).UnixNano())
+		if err := unix.Settimeofday(&now); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second) // of what must not happen
+		h.undisturbed(before)
+		for name, then := range h.readySince() {
+			if was := since[name]; !was.Equal(&then) {
+				t.Errorf("the clock was set by %v: %s is Ready since %v, before it was since %v", by, name, then, was)
+			}
+		}
+		h.restarts(restarted)
+		before, since = h.instances(), h.readySince()
+	}
+	set(time.Hour, "besteffort/app")
+	set(-time.Hour, "besteffort/app")
+	set(-time.Hour, "burstable/app")
+	set(time.Hour, "burstable/app")
 }
 
 // TestServiceLogsWithFields finds what concerns one container by the journal's fields.
