@@ -21,6 +21,8 @@ const (
 	uts kind = "uts"
 	ipc kind = "ipc"
 	pid kind = "pid"
+
+	users kind = "user"
 )
 
 // process is a pause process that is held: its pid may come to mean another, the handle does not.
