@@ -148,5 +148,9 @@ func (p *process) namespace(k kind) (string, error) {
 	if p.ended() { // and so what was opened may have been another's
 		return "", errGone
 	}
-	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd), nil
+	proc := "/proc/"
+	if k == users {
+		proc = "/proc/./" // runc from 1.2 on takes the number in /proc/<number>/ for that of a process in the namespace, whatever comes after it
+	}
+	return proc + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd), nil
 }

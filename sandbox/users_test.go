@@ -62,6 +62,10 @@ func TestAUserNamespaceOwnsAllOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			var pid int
+			if n, _ := fmt.Sscanf(ns.User, "/proc/%d/ns/user", &pid); n > 0 { // so runc reads it
+				t.Errorf("%s is taken for that of process %d", ns.User, pid)
+			}
 			if link(t, ns.User) != users || hostname(t, ns.UTS) != "mapped" || (ns.PID != "") != shared {
 				t.Errorf("containers join %+v", ns)
 			}
