@@ -375,14 +375,20 @@ func (c *chaos) killRunc() (string, func()) {
 	}
 	name, container, _ := strings.Cut(what, "/")
 	c.mayRestart(c.pods[name], many, container)
+	mark := []byte(": chaos " + c.namespace + " " + c.pods[name].mark(container) + ";")
 	until := time.Now().Add(3 * time.Second)
 	for time.Now().Before(until) {
 		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range lines {
 			line, _ := os.ReadFile(file)
 			args := strings.Split(string(line), "\x00")
+			bundle := slices.Index(args, "--bundle") + 1
+			if filepath.Base(args[0]) != "runc" || !slices.Contains(args, "create") || bundle == 0 {
+				continue
+			}
+			spec, _ := os.ReadFile(filepath.Join(args[bundle], "config.json"))
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			if filepath.Base(args[0]) == "runc" && strings.Contains(string(line), "/"+c.namespace+"\x00") && strings.Contains(string(line), "\x00create\x00") && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			if bytes.Contains(spec, mark) && syscall.Kill(pid, syscall.SIGKILL) == nil {
 				return what, nil
 			}
 		}
