@@ -221,7 +221,7 @@ func (c *chaos) starveOfThreads() (string, func()) {
 		return "", nil
 	}
 	c.causes.flips[""] = true
-	return c.confine("agent", c.agent.Process.Pid, "pids", "pids.max", ownPids)
+	return c.doom("pids", "pids.max", ownPids)
 }
 
 func (c *chaos) starveContainerdOfThreads() (string, func()) {
@@ -240,7 +240,20 @@ func (c *chaos) starveOfMemory() (string, func()) {
 		return "", nil
 	}
 	c.causes.flips[""] = true
-	return c.confine("agent", c.agent.Process.Pid, "memory", "memory.limit_in_bytes", func(string) string { return "65536" })
+	return c.doom("memory", "memory.limit_in_bytes", func(string) string { return "65536" })
+}
+
+// doom confines the agent to what it will end of.
+func (c *chaos) doom(controller, file string, limit func(group string) string) (string, func()) {
+	what, undo := c.confine("agent", c.agent.Process.Pid, controller, file, limit)
+	if undo == nil {
+		return "", nil
+	}
+	c.doomed = true
+	return what, func() {
+		undo()
+		c.doomed = false
+	}
 }
 
 // confine has a process, and what it starts, be in a cgroup with a limit.
@@ -593,7 +606,7 @@ func (c *chaos) shiftClock() (string, func()) {
 // ready says whether what is wanted can be written now.
 func (c *chaos) ready() bool {
 	_, full := os.Stat(c.path("ballast"))
-	return c.mounted() && full != nil && c.awake()
+	return c.mounted() && full != nil && !c.doomed && c.awake()
 }
 
 func (c *chaos) addPod() (string, func()) {
