@@ -205,16 +205,7 @@ func killedAt(t *testing.T, seed uint64, step int, live func(f *fate, pass func(
 			f.w.want(nil)
 			pass(600)
 			was = f.seen == nil
-			records, _ := os.ReadDir(f.dir)
-			if got := f.host.running(); len(got)+len(records)+len(f.host.sandboxes) > 0 {
-				t.Errorf("when it is not wanted there are %v, %d records, %d sandboxes", got, len(records), len(f.host.sandboxes))
-			}
-			for _, breach := range append(f.broken, f.host.cramped...) {
-				t.Error(breach)
-			}
-			if t.Failed() {
-				t.Log(strings.Join(a.host.log, "\n"))
-			}
+			f.nothingIsLeft()
 		})
 	})
 	return was
