@@ -16,6 +16,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/podkeeper/podkeeper/agent/node"
+	"github.com/podkeeper/podkeeper/manifests"
 )
 
 // mortal is the host as an agent sees it that is killed at one of its steps: before something is done to the host, or after it and
@@ -138,6 +139,32 @@ func (m *mortal) Forget(pod *v1.Pod) error {
 	return m.try(ended, func() error { return m.pretended.Forget(pod) })
 }
 
+// newMortal has the agent that a fate begins with be killed at a step.
+func newMortal(f *fate, step int) *mortal {
+	m := &mortal{pretended: f.host, dir: f.dir, last: step}
+	f.seen, f.host.undoing = m, m.step
+	f.dismiss()
+	f.employ(nil)
+	return m
+}
+
+// pass lets time pass. Where the agent has been killed, another one takes over.
+func (m *mortal) pass(f *fate, seconds int) {
+	for range seconds {
+		time.Sleep(time.Second)
+		m.mu.Lock()
+		killed := m.records != nil
+		m.mu.Unlock()
+		if killed && f.seen != nil {
+			f.seen = nil
+			f.dismiss()
+			f.host.set(func() { f.host.undoing = nil })
+			m.bury()
+			f.takeOver()
+		}
+	}
+}
+
 // bury has the records be those that the killed agent has left, once it is gone.
 func (m *mortal) bury() {
 	dirs, _ := filepath.Glob(filepath.Join(m.dir, "*"))
@@ -150,91 +177,101 @@ func (m *mortal) bury() {
 	}
 }
 
-// TestKilledBetweenAnyTwoSteps has an agent go through all that a Pod may meet, once for each step that this takes, and be killed
-// at it. Another one goes on: what runs is what is wanted, in its order and once, and at the end nothing is left.
-func TestKilledBetweenAnyTwoSteps(t *testing.T) {
+// atEachStep has an agent live a life once for each step that this takes, or for some of them by chance, and be killed at it. Another
+// one goes on; at the end nothing is wanted, and nothing is left.
+func atEachStep(t *testing.T, live func(f *fate, pass func(seconds int))) {
 	t.Parallel()
-	seeds := 3
+	stride := 1
 	if testing.Short() {
-		seeds = 1
+		stride = 8
 	}
-	for range seeds {
-		seed := rand.Uint64()
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			for step, more := 1, true; more; step++ {
-				more = liveUntil(t, seed, step)
-			}
-		})
+	seed := rand.Uint64()
+	for step, was := 1, true; was && !t.Failed(); step += 1 + rand.IntN(stride) {
+		was = killedAt(t, seed, step, live)
 	}
 }
 
-// liveUntil says whether there was such a step.
-func liveUntil(t *testing.T, seed uint64, step int) (was bool) {
-	t.Run(fmt.Sprint("step ", step), func(t *testing.T) {
+// killedAt says whether there was such a step.
+func killedAt(t *testing.T, seed uint64, step int, live func(f *fate, pass func(seconds int))) (was bool) {
+	t.Run(fmt.Sprintf("step %d of seed %d", step, seed), func(t *testing.T) {
 		alone(t, func(a *agency) {
 			f := newFate(a, seed)
 			f.calm = true
 			f.attend()
-			m := &mortal{pretended: a.host, dir: a.dir, last: step}
-			a.seen, a.host.undoing = m, m.step
-			f.dismiss()
-			f.employ(nil)
-			pass := func(seconds int) {
-				for range seconds {
-					time.Sleep(time.Second)
-					m.mu.Lock()
-					killed := m.records != nil
-					m.mu.Unlock()
-					if killed && !was {
-						was, a.seen = true, a.host
-						f.dismiss()
-						a.host.set(func() { a.host.undoing = nil })
-						m.bury()
-						f.takeOver()
-					}
-				}
-			}
-			f.live(pass)
+			m := newMortal(f, step)
+			pass := func(seconds int) { m.pass(f, seconds) }
+			live(f, pass)
 			f.pod = nil
 			f.w.want(nil)
 			pass(600)
-			records, _ := os.ReadDir(f.dir)
-			if got := f.host.running(); len(got)+len(records)+len(f.host.sandboxes) > 0 {
-				t.Errorf("when it is not wanted there are %v, %d records, %d sandboxes", got, len(records), len(f.host.sandboxes))
-			}
-			for _, breach := range append(f.broken, f.host.cramped...) {
-				t.Error(breach)
-			}
-			if t.Failed() {
-				t.Log(strings.Join(a.host.log, "\n"))
-			}
+			was = f.seen == nil
+			f.nothingIsLeft()
 		})
 	})
-	return was && !t.Failed()
+	return was
 }
 
-// live has a Pod meet an edit, an edit in place, an end of a container, a probe that fails, and the end of its sandbox.
-func (f *fate) live(pass func(seconds int)) {
-	f.wantSome()
-	pass(60)
-	for _, event := range []func(){
-		f.wantSome,
-		f.resizeSome,
-		func() { f.host.exit("app", 1) },
-		func() { f.set("more", true) },
-		f.host.loseSandbox,
-	} {
-		event()
+// TestKilledBetweenAnyTwoSteps has a Pod meet an edit, an edit in place, an end of a container, a probe that fails, and the end of its
+// sandbox: what runs is what is wanted, in its order and once.
+func TestKilledBetweenAnyTwoSteps(t *testing.T) {
+	atEachStep(t, func(f *fate, pass func(seconds int)) {
+		f.wantSome()
 		pass(60)
-		f.set("more", false)
-		pass(400)
-		if got := f.host.running(); !slices.Equal(got, []string{"app", "more", "side"}) || f.w.published.Load() == nil || !f.ready() {
-			f.Fatalf("there run %v\n%s\n%s", got, f.told(), strings.Join(f.host.log, "\n"))
+		for _, event := range []func(){
+			f.wantSome,
+			f.resizeSome,
+			func() { f.host.exit("app", 1) },
+			func() { f.set("more", true) },
+			f.host.loseSandbox,
+		} {
+			event()
+			pass(60)
+			f.set("more", false)
+			pass(400)
+			if got := f.host.running(); !slices.Equal(got, []string{"app", "more", "side"}) || f.w.published.Load() == nil || !f.ready() {
+				f.Fatalf("there run %v\n%s\n%s", got, f.told(), strings.Join(f.host.log, "\n"))
+			}
+			if got := f.limits(); got != f.sizes() {
+				f.Errorf("limits are %s, want %s", got, f.sizes())
+			}
 		}
-		if got := f.limits(); got != f.sizes() {
-			f.Errorf("limits are %s, want %s", got, f.sizes())
+	})
+}
+
+// TestAJobRunsOnceWhereverItsAgentIsKilled has a Pod that never restarts come to its end, by way of a network that fails at first.
+func TestAJobRunsOnceWhereverItsAgentIsKilled(t *testing.T) {
+	atEachStep(t, func(f *fate, pass func(seconds int)) {
+		failed := false
+		runs := map[string]int{}
+		f.host.set(func() {
+			f.host.start, f.host.command = nil, nil
+			f.host.attach = func(context.Context) error {
+				time.Sleep(time.Second) // the first container is made meanwhile
+				if !held(f.host, &failed) {
+					f.host.set(func() { failed = true })
+					return errors.New("no address is free")
+				}
+				return nil
+			}
+			f.host.started = func(t node.Target) {
+				f.host.set(func() { runs[t.Container.Name]++ })
+				go func() {
+					time.Sleep(2 * time.Second)
+					f.host.end(t.ID(), 0)
+				}()
+			}
+		})
+		f.pod = f.agency.pod("app")
+		f.pod.Spec.RestartPolicy = v1.RestartPolicyNever
+		f.pod.Spec.InitContainers = []v1.Container{{Name: "init", Image: "i:1"}}
+		f.pod.Labels = map[string]string{"version": "1"}
+		f.pod = manifests.Normalise(f.pod)
+		f.tell()
+		pass(300)
+		if got := f.w.published.Load(); got == nil || got.Status.Phase != v1.PodSucceeded || fmt.Sprint(runs) != "map[app:1 init:1]" {
+			f.Errorf("runs %v; %s", runs, f.told())
 		}
-	}
+	})
 }
 
 // set has the probes of a container fail or not.

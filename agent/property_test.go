@@ -356,17 +356,22 @@ func follow(t *testing.T, seed uint64) {
 		}
 		f.w.want(nil)
 		time.Sleep(30 * time.Minute)
-		records, _ := os.ReadDir(f.dir)
-		if got := f.host.running(); len(got)+len(records)+len(f.host.sandboxes) > 0 {
-			t.Errorf("when it is not wanted there are %v, %d records, %d sandboxes", got, len(records), len(f.host.sandboxes))
-		}
-		for _, breach := range append(f.broken, f.host.cramped...) {
-			t.Error(breach)
-		}
-		if t.Failed() {
-			t.Log(strings.Join(a.host.log, "\n"))
-		}
+		f.nothingIsLeft()
 	})
+}
+
+// nothingIsLeft fails the test where something is of a Pod that is wanted no more, or something has happened that must not.
+func (f *fate) nothingIsLeft() {
+	records, _ := os.ReadDir(f.dir)
+	if got := f.host.running(); len(got)+len(records)+len(f.host.sandboxes) > 0 {
+		f.Errorf("when it is not wanted there are %v, %d records, %d sandboxes", got, len(records), len(f.host.sandboxes))
+	}
+	for _, breach := range append(f.broken, f.host.cramped...) {
+		f.Error(breach)
+	}
+	if f.Failed() {
+		f.Log(strings.Join(f.host.log, "\n"))
+	}
 }
 
 // limits are those of main containers that run, and of their Pod; sizes what they should be.

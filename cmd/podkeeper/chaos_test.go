@@ -58,6 +58,7 @@ type chaos struct {
 	*node
 	random  *rand.Rand
 	plugins bool // the network is one of plugins, not the built-in one
+	doomed  bool // the agent may end at any time
 	pods    map[string]*subject
 	made    int // Pods so far
 	before  map[string]state

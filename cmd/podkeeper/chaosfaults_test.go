@@ -221,7 +221,7 @@ func (c *chaos) starveOfThreads() (string, func()) {
 		return "", nil
 	}
 	c.causes.flips[""] = true
-	return c.confine("agent", c.agent.Process.Pid, "pids", "pids.max", ownPids)
+	return c.doom("pids", "pids.max", ownPids)
 }
 
 func (c *chaos) starveContainerdOfThreads() (string, func()) {
@@ -240,7 +240,20 @@ func (c *chaos) starveOfMemory() (string, func()) {
 		return "", nil
 	}
 	c.causes.flips[""] = true
-	return c.confine("agent", c.agent.Process.Pid, "memory", "memory.limit_in_bytes", func(string) string { return "65536" })
+	return c.doom("memory", "memory.limit_in_bytes", func(string) string { return "65536" })
+}
+
+// doom confines the agent to what it will end of.
+func (c *chaos) doom(controller, file string, limit func(group string) string) (string, func()) {
+	what, undo := c.confine("agent", c.agent.Process.Pid, controller, file, limit)
+	if undo == nil {
+		return "", nil
+	}
+	c.doomed = true
+	return what, func() {
+		undo()
+		c.doomed = false
+	}
 }
 
 // confine has a process, and what it starts, be in a cgroup with a limit.
@@ -375,14 +388,20 @@ func (c *chaos) killRunc() (string, func()) {
 	}
 	name, container, _ := strings.Cut(what, "/")
 	c.mayRestart(c.pods[name], many, container)
+	mark := []byte(": chaos " + c.namespace + " " + c.pods[name].mark(container) + ";")
 	until := time.Now().Add(3 * time.Second)
 	for time.Now().Before(until) {
 		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range lines {
 			line, _ := os.ReadFile(file)
 			args := strings.Split(string(line), "\x00")
+			bundle := slices.Index(args, "--bundle") + 1
+			if filepath.Base(args[0]) != "runc" || !slices.Contains(args, "create") || bundle == 0 {
+				continue
+			}
+			spec, _ := os.ReadFile(filepath.Join(args[bundle], "config.json"))
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			if filepath.Base(args[0]) == "runc" && strings.Contains(string(line), "/"+c.namespace+"\x00") && strings.Contains(string(line), "\x00create\x00") && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			if bytes.Contains(spec, mark) && syscall.Kill(pid, syscall.SIGKILL) == nil {
 				return what, nil
 			}
 		}
@@ -587,7 +606,7 @@ func (c *chaos) shiftClock() (string, func()) {
 // ready says whether what is wanted can be written now.
 func (c *chaos) ready() bool {
 	_, full := os.Stat(c.path("ballast"))
-	return c.mounted() && full != nil && c.awake()
+	return c.mounted() && full != nil && !c.doomed && c.awake()
 }
 
 func (c *chaos) addPod() (string, func()) {
