@@ -20,9 +20,28 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/podkeeper/podkeeper/runtime"
 )
 
 const hostUsersFalse = "  hostUsers: false"
+
+// launchMapped makes a node, where the host can have Pods with hostUsers: false, and memory be mapped (Linux 6.3) where that is needed.
+func launchMapped(t *testing.T, memory bool) *node {
+	t.Helper()
+	if err := runtime.UserNamespaces(); err != nil {
+		t.Skip(err)
+	}
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(release), "%d.%d", &major, &minor); memory && err == nil && (major < 6 || major == 6 && minor < 3) {
+		t.Skipf("Linux %s cannot map a tmpfs", bytes.TrimSpace(release))
+	}
+	return launch(t)
+}
 
 // idsOf are the first id of the host that a process's user namespace has, and how many there are.
 func idsOf(t *testing.T, pid int) (first, count int) {
@@ -133,7 +152,7 @@ spec:
 // everybody is who he is.
 func TestAUserNamespace(t *testing.T) {
 	t.Parallel()
-	n := launch(t)
+	n := launchMapped(t, true)
 	host := n.path("out", "host")
 	if err := os.MkdirAll(host, 0o755); err != nil {
 		t.Fatal(err)
@@ -233,7 +252,7 @@ func (n *node) noMapped() {
 // sandbox is.
 func TestUserNamespacesOutliveTheAgent(t *testing.T) {
 	t.Parallel()
-	n := launch(t)
+	n := launchMapped(t, false)
 	script := "echo x >> /data/runs; echo $(stat -c %u /data/runs); " + forever
 	pod := func(name, of string, cpu ...string) string {
 		return simple(name, script, of, "  volumes: [{name: data, emptyDir: {}}]") + "    volumeMounts: [{name: data, mountPath: /data}]\n" +
@@ -306,7 +325,7 @@ func TestUserNamespacesOutliveTheAgent(t *testing.T) {
 // TestAVolumeThatCannotBeMapped has a Pod wait, and told which volume keeps it, until that is another one.
 func TestAVolumeThatCannotBeMapped(t *testing.T) {
 	t.Parallel()
-	n := launch(t)
+	n := launchMapped(t, false)
 	pod := func(path string) string {
 		return simple("waits", forever, hostUsersFalse, fmt.Sprintf("  volumes: [{name: kernel, hostPath: {path: %s}}]", path)) + "    volumeMounts: [{name: kernel, mountPath: /kernel}]\n"
 	}
@@ -398,7 +417,7 @@ func layered(t *testing.T) string {
 // files, mean in there what they mean without.
 func TestImagesInAUserNamespace(t *testing.T) {
 	t.Parallel()
-	n := launch(t)
+	n := launchMapped(t, false)
 	of := layered(t)
 	n.apply("layers.yaml", fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -440,7 +459,7 @@ spec:
 // every privilege, and all of /proc.
 func TestAPodOfAllKindsInAUserNamespace(t *testing.T) {
 	t.Parallel()
-	n := launch(t)
+	n := launchMapped(t, false)
 	n.apply("kinds.yaml", fmt.Sprintf(`apiVersion: v1
 kind: Pod
 metadata: {name: kinds}
@@ -491,7 +510,7 @@ spec:
 // image, and talks with it in every way there is.
 func TestKubectlInAUserNamespace(t *testing.T) {
 	t.Parallel()
-	k := launch(t).kubectl()
+	k := launchMapped(t, false).kubectl()
 	k.write("user-namespaces-stateless.yaml", fmt.Sprintf(`apiVersion: v1
 kind: Pod
 metadata:
