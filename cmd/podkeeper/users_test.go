@@ -335,10 +335,18 @@ func TestAVolumeThatCannotBeMapped(t *testing.T) {
 		return w != nil && w.Reason == "CreateContainerError" && strings.Contains(w.Message, `mount volume "kernel" at /kernel`) && strings.Contains(w.Message, "type sysfs")
 	})
 	n.noMapped()
-	n.apply("waits.yaml", pod(n.path("out")))
-	if now := n.awaitReady("waits"); now.UID == p.UID {
+	n.apply("waits.yaml", pod("/")) // of which what is mounted below may be what cannot be mapped
+	now := n.awaitReady("waits")
+	if now.UID == p.UID {
 		t.Error("an edit of a volume made no new instance")
 	}
+	inside := fmt.Sprintf("/proc/%d/root/kernel", n.pid(now, "app"))
+	for _, file := range []string{"/proc/version", "/sys/kernel", n.path("out")} {
+		if _, err := os.Stat(inside + file); err != nil {
+			t.Errorf("what is below did not come along: %v", err)
+		}
+	}
+	n.noMapped()
 }
 
 // TestAHandlerThatKnowsNoUserNamespaces has a Pod be told that its runtime cannot give it one, and the node tell so.
