@@ -191,6 +191,9 @@ func (r *Runtime) createTask(ctx context.Context, sandbox string, req *tasks.Cre
 			ends++
 		}
 		if ends > maxShimEnds || !shimEnded(err) && !shimWasBusy(err) {
+			if noShim(err) {
+				err = fmt.Errorf("%w: %w", ErrNoShim, err)
+			}
 			return fmt.Errorf("failed to create containerd task: %w", err)
 		}
 		select {

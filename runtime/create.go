@@ -69,8 +69,8 @@ func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) (spe
 	return spec.Process.User, r.createRecord(ctx, record{id: cfg.ID, handler: cfg.Handler, labels: cfg.Labels, image: cfg.Image.Name}, spec)
 }
 
-// CreateTask makes the task of a container that was created: all of it but its running main process, which Start starts. What cannot
-// be mapped into the container's user namespace is a MapError: nothing was run yet.
+// CreateTask makes the task of a container that was created: all of it but its running main process, which Start starts. ErrNoShim is
+// an error that goes away with time; what cannot be mapped into the container's user namespace is a MapError. After both nothing was run.
 func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
 	pipes := []string{cfg.Stdout, cfg.Stderr}
 	if cfg.Stdin != "" {

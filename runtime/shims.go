@@ -89,6 +89,12 @@ func shimEnded(err error) bool {
 	return false
 }
 
+// ErrNoShim says that containerd could start no shim for a sandbox, such as for want of processes: nothing of the container was tried.
+var ErrNoShim = errors.New("no shim")
+
+// noShim says whether that was why a container was not created. containerd tells of it in words, and with no code.
+func noShim(err error) bool { return strings.Contains(err.Error(), "failed to start shim") }
+
 // releaseShim removes the socket of a shim that has ended, or is about to.
 func (r *Runtime) releaseShim(sandbox string) error {
 	socket := r.shimSocket(sandbox)

@@ -106,7 +106,11 @@ func (n *Node) Create(ctx context.Context, t Target, image Image) (*v1.Container
 	if err != nil {
 		return nil, &Fault{CreateContainerConfigError, err}
 	}
-	if err := n.Runtime.CreateTask(ctx, cfg); err != nil {
+	err = n.Runtime.CreateTask(ctx, cfg)
+	if errors.Is(err, runtime.ErrNoShim) { // under CRI the sandbox would have none, which is tried until it has
+		err = &Fault{CreateContainerError, err}
+	}
+	if err != nil {
 		return nil, mapFault(t.Container, err)
 	}
 	who := &v1.LinuxContainerUser{UID: int64(user.UID), GID: int64(user.GID)}

@@ -280,6 +280,9 @@ func (c *chaos) asWanted() (map[string]*v1.Pod, error) {
 			errs = append(errs, fmt.Errorf("%s is missing", name))
 			continue
 		}
+		if ended := containerStatus(p, "app").State.Terminated; s.kind.ends && c.causes.starved && ended != nil && ended.Reason == "StartError" {
+			s.spoiled = p.UID // as under Kubernetes: the OCI runtime could not start it, and nobody tries it again
+		}
 		if err := s.isWanted(p); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w: %s", name, err, brief(p)))
 			continue

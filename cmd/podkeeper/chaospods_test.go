@@ -27,6 +27,7 @@ type subject struct {
 	label   int // what its label says: another is told in place
 	cpu     int // its limit, in milli: likewise
 	api     bool
+	spoiled types.UID // of an instance that could not be started, and is not tried again
 }
 
 // out is what Pods have of the host's folders. It is not on the node's disk, which may be full: then they would fail by themselves.
@@ -146,7 +147,7 @@ func (s *subject) isWanted(p *v1.Pod) error {
 		return errors.New("it is of another version")
 	case p.Labels["label"] != strconv.Itoa(s.label):
 		return errors.New("it has another label")
-	case s.kind.ends && p.Status.Phase != v1.PodSucceeded:
+	case s.kind.ends && p.Status.Phase != v1.PodSucceeded && p.UID != s.spoiled:
 		return errors.New("it has not succeeded")
 	case s.kind.ends:
 		return nil
@@ -184,8 +185,11 @@ func (c *chaos) webServes(s *subject, p *v1.Pod) error {
 	return nil
 }
 
-// ranOnce says whether the container of a job has done its work twice.
-func (c *chaos) ranOnce(s *subject, _ *v1.Pod) error {
+// ranOnce says whether the container of a job has done its work not at all, or twice.
+func (c *chaos) ranOnce(s *subject, p *v1.Pod) error {
+	if p.UID == s.spoiled {
+		return nil
+	}
 	said, err := os.ReadFile(filepath.Join(c.out(), fmt.Sprintf("%s-%d", s.name, s.version)))
 	if string(said) != "ran\n" {
 		return fmt.Errorf("it has written %q, %w", said, err)

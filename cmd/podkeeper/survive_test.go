@@ -287,6 +287,41 @@ func TestNoProbeFailsForContainerd(t *testing.T) {
 	}
 }
 
+// TestNoPodFailsForItsShim has a host that can start no shim for a while: a Pod that is never restarted waits for it, and then runs.
+func TestNoPodFailsForItsShim(t *testing.T) {
+	t.Parallel()
+	n := prepare(t)
+	broken := n.path("broken")
+	real, err := exec.LookPath(shimProgram)
+	if other := os.Getenv("PODKEEPER_TEST_CONTAINERD"); other != "" {
+		real, err = filepath.Join(other, shimProgram), nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\n[ ! -e %q ] || { echo resource temporarily unavailable; exit 1; }\nexec %q \"$@\"\n", broken, real)
+	if err := errors.Join(os.MkdirAll(n.path("bin"), 0o755), os.WriteFile(n.path("bin", shimProgram), []byte(script), 0o755), os.WriteFile(broken, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	n.startOwn(n.path("bin"))
+	n.restart()
+	n.apply("job.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: job}\nspec:\n  restartPolicy: Never\n  containers: [{name: app, image: "+image+", command: [\"true\"]}]\n")
+	n.await("job", "waits for a shim", func(p *v1.Pod) bool {
+		waiting := containerStatus(p, "app").State.Waiting
+		return waiting != nil && waiting.Reason == "CreateContainerError" && strings.Contains(waiting.Message, "shim")
+	})
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	after := n.await("job", "is done", func(p *v1.Pod) bool { return p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed })
+	if after.Status.Phase != v1.PodSucceeded || containerStatus(after, "app").RestartCount != 0 {
+		t.Errorf("%+v", after.Status)
+	}
+}
+
+// shimProgram is the program of runc's shim.
+const shimProgram = "containerd-shim-runc-v2"
+
 func restartContainerd(t *testing.T) {
 	t.Helper()
 	var err error
@@ -295,18 +330,18 @@ func restartContainerd(t *testing.T) {
 	}
 }
 
-// startDaemon starts the containerd that is tested, with its state below dir.
-func startDaemon(dir string) (*daemon.Daemon, error) {
+// startDaemon starts the containerd that is tested, with its state below dir, and finds its programs in other folders first.
+func startDaemon(dir string, folders ...string) (*daemon.Daemon, error) {
 	if other := os.Getenv("PODKEEPER_TEST_CONTAINERD"); other != "" {
-		return daemon.Start(filepath.Join(other, "containerd"), dir, other)
+		return daemon.Start(filepath.Join(other, "containerd"), dir, append(folders, other)...)
 	}
-	return daemon.Start("containerd", dir)
+	return daemon.Start("containerd", dir, folders...)
 }
 
 // startOwn starts a containerd of the node's own, below its folder.
-func (n *node) startOwn() {
+func (n *node) startOwn(folders ...string) {
 	n.t.Helper()
-	own, err := startDaemon(n.path("containerd"))
+	own, err := startDaemon(n.path("containerd"), folders...)
 	if err != nil {
 		n.t.Fatal(err)
 	}
