@@ -65,6 +65,7 @@ func (a *Agent) takeOver(all []*instance) *worker {
 	w := newWorker(key(all[0].Pod), a.surroundings)
 	for _, old := range all[1:] { // successors came before their last leftovers could be removed
 		a.take(w.key, old.Pod)
+		a.takeUsers(old.Pod.UID, old.Users)
 		a.freePorts(old.Pod)
 		w.remains = append(w.remains, &remains{target: old.target(""), attempts: old.attempts()})
 	}
@@ -165,6 +166,7 @@ func (a *Agent) rebuild(items []node.Item, instances []*instance) []*instance {
 
 // remember records what containerd knows of a part of the instance. Later attempts come after earlier ones.
 func (i *instance) remember(item node.Item) {
+	i.Users = item.Users
 	i.Sandbox = sandboxRecord{Attempt: max(i.Sandbox.Attempt, item.Sandbox), Made: true, Ready: true}
 	if i.Containers[item.Container] == nil {
 		i.Pod.Spec.Containers = append(i.Pod.Spec.Containers, v1.Container{Name: item.Container})

@@ -72,6 +72,9 @@ func (w *worker) createSandbox(d *deed) {
 		old := w.inst.Sandbox
 		w.forget(w.inst.target("").SandboxID())
 		w.inst.Sandbox = sandboxRecord{Attempt: d.action.Attempt, Made: true}
+		if node.HasUsers(w.inst.Pod) && w.inst.Users.Count == 0 && w.freeUsers != nil {
+			w.inst.Users = w.allotUsers(w.inst.Pod.UID, w.freeUsers)
+		}
 		t = w.target("")
 		w.register(t.SandboxID(), w)
 		if w.plugged && w.leftover != nil {

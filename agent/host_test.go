@@ -39,6 +39,7 @@ type pretended struct {
 	tasks     map[string]*task
 	log       []string // what was done, with the seconds since the beginning
 
+	sandbox  func(t node.Target)                            // before one is made, under no lock
 	attach   func(ctx context.Context) error                // before the network is there
 	prepare  func(ctx context.Context, t node.Target) error // before an image is there
 	pulled   func(told node.Pulling)                        // before that
@@ -219,6 +220,9 @@ func (h *pretended) LookContainer(ctx context.Context, t node.Target) (node.Cont
 
 func (h *pretended) CreateSandbox(_ context.Context, t node.Target) ([]string, error) {
 	h.note("sandbox %d", t.Sandbox)
+	if hook := held(h, &h.sandbox); hook != nil {
+		hook(t)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sandboxes[t.SandboxID()] = true
@@ -557,6 +561,7 @@ func (a *agency) employ(inst *instance) {
 		roster: a.roster, host: cmp.Or[host](a.seen, a.host), podsDir: a.dir, hostIPs: func() []string { return []string{held(a.host, &a.host.hostIP)} }, timeout: 2 * time.Minute,
 		events: newEvents("node"), metrics: newMetrics(prometheus.NewRegistry(), &Agent{}), log: discard(), started: time.Now(),
 	}
+	around.freeUsers = oneByOne
 	around.services = func(*v1.Pod) []*v1.Service { return held(a.host, &a.host.services) }
 	around.rule = func(_ types.NamespacedName, revision string, ruling Ruling) {
 		a.w.mu.Lock()

@@ -32,6 +32,7 @@ func TestInstanceIsReadAsWritten(t *testing.T) {
 	inst := recorded(dir)
 	inst.Ending = &plan.Ending{Since: now, Reason: "test"}
 	inst.Sandbox = sandboxRecord{Attempt: 2, Made: true, Ready: true, IPs: []string{"10.88.0.2"}}
+	inst.Users = node.Users{First: 3 * node.UsersUnit, Count: node.UsersUnit}
 	wanted := manifests.ResourcesOf(inst.Pod)
 	inst.Wanted, inst.Resizing = &wanted, &resizing{Generation: 2, Most: wanted, Error: "no room"}
 	inst.Containers["app"] = &record{

@@ -676,7 +676,7 @@ func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 	a := &Agent{surroundings: &surroundings{roster: newRoster(node.NewObject("node", nil)), podsDir: t.TempDir(), log: discard()}}
 	known := recorded(a.podsDir)
 	item := func(uid, container string, attempt int) node.Item {
-		i := node.Item{Namespace: "default", Pod: "db", UID: uid, Container: container, Attempt: attempt, Sandbox: attempt - 2, Revision: "r", Ours: true}
+		i := node.Item{Namespace: "default", Pod: "db", UID: uid, Container: container, Attempt: attempt, Sandbox: attempt - 2, Revision: "r", Ours: true, Users: node.Users{First: 7 * node.UsersUnit, Count: node.UsersUnit}}
 		tmp := newInstance(a.podsDir, &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}}, "r")
 		tmp.remember(i)
 		i.ID = tmp.target(container).ID()
@@ -698,7 +698,7 @@ func TestWhatContainerdKnowsIsRebuilt(t *testing.T) {
 	}
 	got := rebuilt[0]
 	if !got.rebuilt || got.Revision != "r" || got.Sandbox.Attempt != 2 || got.Containers["app"].Attempt != 3 ||
-		got.Containers["app"].Sandbox != 1 || got.Containers["side"].Sandbox != 2 || len(got.Pod.Spec.Containers) != 2 {
+		got.Containers["app"].Sandbox != 1 || got.Containers["side"].Sandbox != 2 || len(got.Pod.Spec.Containers) != 2 || got.Users.First != 7*node.UsersUnit {
 		t.Errorf("%+v", got)
 	}
 	left := strays(items, append(rebuilt, known))

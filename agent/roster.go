@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/agent/admit"
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
@@ -27,6 +28,7 @@ type roster struct {
 	workers map[types.NamespacedName]*worker
 	ids     map[string]*worker // by container id, for containerd's events
 	uids    map[types.UID]types.NamespacedName
+	users   map[types.UID]node.Users // of instances that have a user namespace, until their UID is free
 	ports   map[port][]portClaim
 	placed  map[types.NamespacedName]place // of those that have ended in full nothing is left here
 	refused map[*worker]refusal
@@ -67,7 +69,7 @@ type portClaim struct {
 func newRoster(self *v1.Node) *roster {
 	return &roster{
 		self:    self,
-		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{},
+		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{}, users: map[types.UID]node.Users{},
 		ports: map[port][]portClaim{}, placed: map[types.NamespacedName]place{}, refused: map[*worker]refusal{}, queue: queue{waiting: map[types.NamespacedName]*waiting{}},
 	}
 }
@@ -416,7 +418,28 @@ func (r *roster) freeUID(uid types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.uids, uid)
+	delete(r.users, uid)
 	r.wakeRefused()
+}
+
+// allotUsers gives an instance ids for its user namespace, of which free knows some that nobody has; none where there are none.
+func (r *roster) allotUsers(uid types.UID, free func(taken []node.Users) (node.Users, bool)) node.Users {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	allotted, ok := free(slices.Collect(maps.Values(r.users)))
+	if ok {
+		r.users[uid] = allotted
+	}
+	return allotted
+}
+
+// takeUsers keeps for an instance that is there already the ids that it has.
+func (r *roster) takeUsers(uid types.UID, its node.Users) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if its.Count > 0 {
+		r.users[uid] = its
+	}
 }
 
 func (r *roster) wakeRefused() {

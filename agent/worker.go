@@ -73,11 +73,12 @@ type surroundings struct {
 	metrics           *metrics
 	tracer            trace.Tracer // of starts; nil where nobody wants traces
 	log               *slog.Logger
-	rest              *time.Timer            // strikes when nothing was done for a while; may be nil
-	recursiveReadOnly bool                   // the node can make all that is mounted below a mount read-only
-	appArmor          error                  // why no AppArmor profile can be set on the node; nil where one can
-	allocatable       func() v1.ResourceList // what the node has for Pods, now; nil is not known
-	started           time.Time              // of the agent: probes that it takes over are spread over their first period
+	rest              *time.Timer                                 // strikes when nothing was done for a while; may be nil
+	recursiveReadOnly bool                                        // the node can make all that is mounted below a mount read-only
+	appArmor          error                                       // why no AppArmor profile can be set on the node; nil where one can
+	allocatable       func() v1.ResourceList                      // what the node has for Pods, now; nil is not known
+	freeUsers         func(taken []node.Users) (node.Users, bool) // ids for one more user namespace; nil is none
+	started           time.Time                                   // of the agent: probes that it takes over are spread over their first period
 }
 
 // safetyLook is how often a Pod is looked at when nothing happens.
@@ -174,6 +175,7 @@ func (w *worker) adopt(inst *instance) {
 		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.desired(), Revision: inst.Revision}, Asked: inst.Asked, Handler: inst.Handler, Source: inst.Source, Ruling: inst.Ruling}
 	}
 	w.take(w.key, inst.Pod)
+	w.takeUsers(inst.Pod.UID, inst.Users)
 	for _, id := range inst.ids() {
 		w.register(id, w)
 	}

@@ -65,12 +65,13 @@ type Agent struct {
 	CgroupRoot  string // the parent of all Pods' cgroups; empty is the top
 	LowestScore int    // the lowest oom_score_adj that anything of a Pod is given
 	// LowestScoreOf is the lowest oom_score_adj that a process can give, by its folder in /proc; -1000 is any.
-	LowestScoreOf func(proc string) (int, error)
-	Containerd    func(ctx context.Context, endpoint string) (Containerd, error)
-	Cgroups       func() (Cgroups, error)
-	Network       func(ctx context.Context) (Network, error)
-	Permissions   func() []error // of what the agent follows, and others than root may write
-	Shutdown      time.Duration  // how long Pods have when the host shuts down; 0 is that they are not waited for
+	LowestScoreOf  func(proc string) (int, error)
+	Containerd     func(ctx context.Context, endpoint string) (Containerd, error)
+	UserNamespaces func() error // why Pods cannot have user namespaces of their own
+	Cgroups        func() (Cgroups, error)
+	Network        func(ctx context.Context) (Network, error)
+	Permissions    func() []error // of what the agent follows, and others than root may write
+	Shutdown       time.Duration  // how long Pods have when the host shuts down; 0 is that they are not waited for
 	// Logind says for how long a shutdown waits at most, and which files the agent cannot overrule on that.
 	Logind func(ctx context.Context) (delay time.Duration, rivals []string, err error)
 }
@@ -82,7 +83,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 		findings = append(findings, configuration(a))
 	}
 	daemon, err := a.Containerd(ctx, a.Endpoint)
-	findings = append(findings, h.root(), h.capabilities(daemon.PID, a), h.kernel(), h.namespaces(), h.overlay(ctx), h.seccomp(),
+	findings = append(findings, h.root(), h.capabilities(daemon.PID, a), h.kernel(), h.namespaces(), userNamespaces(a.UserNamespaces), h.overlay(ctx), h.seccomp(),
 		h.appArmor(), h.inotify(), h.cgroups(a.Cgroups))
 	findings = append(findings, h.kubelets(a.CgroupRoot)...)
 	findings = append(findings, h.containerd(a.Endpoint, daemon, err)...)

@@ -69,10 +69,11 @@ func healthy(t *testing.T) *world {
 	w.a = Agent{
 		Manifests: "/etc/podkeeper/manifests", RootDir: "/var/lib/podkeeper", LogsDir: "/var/log/pods",
 		Endpoint: "unix:///run/containerd/containerd.sock", PluginDir: "/usr/lib/cni", LowestScore: -998, LowestScoreOf: lowestScore,
-		Handlers:   map[string]Handler{"runc": {Type: "io.containerd.runc.v2"}},
-		Containerd: func(context.Context, string) (Containerd, error) { return w.d, nil },
-		Cgroups:    func() (Cgroups, error) { return w.c, nil },
-		Network:    func(context.Context) (Network, error) { return w.n, nil },
+		Handlers:       map[string]Handler{"runc": {Type: "io.containerd.runc.v2"}},
+		Containerd:     func(context.Context, string) (Containerd, error) { return w.d, nil },
+		UserNamespaces: func() error { return nil },
+		Cgroups:        func() (Cgroups, error) { return w.c, nil },
+		Network:        func(context.Context) (Network, error) { return w.n, nil },
 
 		Permissions: func() []error { return nil },
 	}
@@ -180,7 +181,7 @@ func TestAHealthyHostIsFineInEveryLine(t *testing.T) {
 		}
 	}
 	want := []string{
-		"root", "capabilities", "kernel", "namespaces", "overlay", "seccomp", "AppArmor", "inotify", "cgroups", "containerd", "snapshotter",
+		"root", "capabilities", "kernel", "namespaces", "user namespaces", "overlay", "seccomp", "AppArmor", "inotify", "cgroups", "containerd", "snapshotter",
 		"handler runc", "shim", "network", "CNI plugins", "iptables", "kernel network", "forwarding", "manifests", "permissions", "disk", "systemd",
 	}
 	if !slices.Equal(names, want) {
@@ -277,6 +278,10 @@ func TestRightsAndKernel(t *testing.T) {
 		"a kernel without two of the namespaces": {
 			func(w *world) { w.remove("/proc/self/ns/ipc"); w.remove("/proc/self/ns/uts") },
 			[]Finding{{"namespaces", Fail, "none of kind ipc, uts"}},
+		},
+		"a host that allows no user namespaces": {
+			func(w *world) { w.a.UserNamespaces = func() error { return errors.New("it allows none") } },
+			[]Finding{{"user namespaces", Warn, "Pods with hostUsers: false do not start: it allows none"}},
 		},
 		"overlay is a module that can be loaded": {
 			func(w *world) {

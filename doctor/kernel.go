@@ -128,7 +128,7 @@ func (v version) before(major, minor int) bool {
 	return v.major < major || v.major == major && v.minor < minor
 }
 
-// namespaces are those that a Pod is given. User and cgroup namespaces are not among them.
+// namespaces are those that every Pod is given.
 func (h Host) namespaces() Finding {
 	const name = "namespaces"
 	kinds := []string{"ipc", "mnt", "net", "pid", "uts"}
@@ -137,6 +137,15 @@ func (h Host) namespaces() Finding {
 		return fail(name, "the kernel has none of kind %s: use a kernel with CONFIG_NAMESPACES and all below it", strings.Join(missing, ", "))
 	}
 	return ok(name, "%s", strings.Join(kinds, " "))
+}
+
+// userNamespaces are for Pods that want one.
+func userNamespaces(missing func() error) Finding {
+	const name = "user namespaces"
+	if err := missing(); err != nil {
+		return warn(name, "Pods with hostUsers: false do not start: %v", err)
+	}
+	return ok(name, "Pods with hostUsers: false have users of their own")
 }
 
 // overlay is the file system of containers. It may be a module that is loaded when it is first wanted.

@@ -8,7 +8,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 )
 
 // defaulted is a Pod as an API server has it before it checks it, otherwise than a plain one.
@@ -36,7 +35,7 @@ func TestChecksOfAnAPI(t *testing.T) {
 	}
 	edit := func(now, was *v1.Pod) field.ErrorList { return CheckEdit(now, was) }
 	made := func(now, _ *v1.Pod) field.ErrorList { return Check(now) }
-	unsupported := func(p *v1.Pod) { p.Spec.HostUsers = ptr.To(false) }
+	unsupported := func(p *v1.Pod) { p.Spec.SchedulerName = "another" }
 	probed := func(p *v1.Pod) {
 		debugged(p)
 		p.Spec.EphemeralContainers[0].LivenessProbe = &v1.Probe{}
@@ -52,7 +51,7 @@ func TestChecksOfAnAPI(t *testing.T) {
 		want     string
 	}{
 		"a plain Pod":                            {made, nil, nil, ""},
-		"a field that podkeeper does not do":     {made, unsupported, nil, `spec.hostUsers: Forbidden: false: not supported: only true is`},
+		"a field that podkeeper does not do":     {made, unsupported, nil, `spec.schedulerName: Forbidden: "another": not supported: supported values: "default-scheduler"`},
 		"a fault of Kubernetes' rules":           {made, func(p *v1.Pod) { p.Spec.RestartPolicy = "x" }, nil, `spec.restartPolicy: Unsupported value: "x"`},
 		"a new one with an ephemeral container":  {made, debugged, nil, "spec.ephemeralContainers: Forbidden: cannot be set on create"},
 		"an edit of nothing":                     {edit, nil, nil, ""},

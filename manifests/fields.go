@@ -45,11 +45,9 @@ var rules = func() map[string]rule {
 	table := map[string]rule{
 		"Pod.metadata": {verdict: yes}, "Pod.spec": {verdict: yes}, "Pod.status": {verdict: drop},
 		"PodSpec.schedulerName": only(v1.DefaultSchedulerName),
-		"PodSpec.hostUsers":     only("true"),
 		"Taint.effect":          only(string(v1.TaintEffectNoSchedule), string(v1.TaintEffectPreferNoSchedule)),
 
-		"SecurityContext.procMount": only(string(v1.DefaultProcMount)),
-		"SeccompProfile.type":       only("RuntimeDefault", "Localhost", "Unconfined"),
+		"SeccompProfile.type": only("RuntimeDefault", "Localhost", "Unconfined"),
 
 		"ResourceFieldSelector.resource":                     only("limits.cpu", "limits.memory", "limits.ephemeral-storage", "limits.hugepages-*", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "requests.hugepages-*"),
 		"PersistentVolumeSpec.persistentVolumeReclaimPolicy": only(string(v1.PersistentVolumeReclaimRetain)),
@@ -156,7 +154,7 @@ yes  Subject kind apiGroup name namespace
 yes  RoleRef apiGroup kind name
 
 yes  PodSpec activeDeadlineSeconds volumes initContainers containers restartPolicy terminationGracePeriodSeconds
-yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC shareProcessNamespace
+yes  PodSpec dnsPolicy dnsConfig hostNetwork hostPID hostIPC hostUsers shareProcessNamespace
 yes  PodSpec hostname subdomain setHostnameAsFQDN hostAliases enableServiceLinks os securityContext runtimeClassName priority hostnameOverride imagePullSecrets
 yes  PodSpec nodeName nodeSelector affinity tolerations schedulingGates topologySpreadConstraints readinessGates
 no   PodSpec ephemeralContainers evictionResponders
@@ -217,7 +215,7 @@ yes  ConfigMapKeySelector key optional
 yes  SecretKeySelector key optional
 yes  ObjectFieldSelector fieldPath
 yes  ResourceFieldSelector containerName divisor
-yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation
+yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation procMount
 yes  SecurityContext runAsUser runAsGroup runAsNonRoot seccompProfile
 yes  SecurityContext appArmorProfile
 no   SecurityContext seLinuxOptions windowsOptions

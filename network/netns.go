@@ -24,6 +24,25 @@ func (n *Network) CreateNetNS(id string) error {
 	if n.pinned(id) != "" {
 		return nil
 	}
+	return n.pin(id, inNewNetNS)
+}
+
+// KeepNetNS brings up the loopback of a network namespace that somebody else has made, and pins it at NetNS(id). What is pinned there
+// is of a sandbox that never was complete, and makes way.
+func (n *Network) KeepNetNS(id, made string) error {
+	if err := n.unpin(id); err != nil {
+		return err
+	}
+	ns, err := netns.GetFromPath(made)
+	if err != nil {
+		return fmt.Errorf("keep network namespace %s: %w", made, err)
+	}
+	defer ns.Close()
+	return n.pin(id, func(do func() error) error { return inNetNS(ns, do) })
+}
+
+// pin pins the namespace that within does something in.
+func (n *Network) pin(id string, within func(do func() error) error) error {
 	path := n.NetNS(id)
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return fmt.Errorf("create network namespace: %w", err)
@@ -36,21 +55,18 @@ func (n *Network) CreateNetNS(id string) error {
 		return fmt.Errorf("create network namespace: %w", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- pinNew(path) }()
+	go func() {
+		done <- within(func() error {
+			if err := loopbackUp(); err != nil {
+				return err
+			}
+			return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		})
+	}()
 	if err := <-done; err != nil {
 		return fmt.Errorf("create network namespace %s: %w", path, err)
 	}
 	return nil
-}
-
-// pinNew pins a new namespace.
-func pinNew(path string) error {
-	return inNewNetNS(func() error {
-		if err := loopbackUp(); err != nil {
-			return err
-		}
-		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-	})
 }
 
 // inNewNetNS does something in a new namespace, as awayFromHome does.

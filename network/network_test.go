@@ -3,7 +3,9 @@ package network
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 const pluginFolder = "/usr/lib/cni"
@@ -476,4 +479,42 @@ func nothing(string) bool { return false }
 // only these are to be kept.
 func only(ids ...string) func(string) bool {
 	return func(id string) bool { return slices.Contains(ids, id) }
+}
+
+// TestANamespaceThatOthersHaveMade is kept as one of our own is, in place of one that was left.
+func TestANamespaceThatOthersHaveMade(t *testing.T) {
+	t.Parallel()
+	n := open(t, nil)
+	if err := errors.Join(n.CreateNetNS("theirs"), n.CreateNetNS("kept")); err != nil {
+		t.Fatal(err)
+	}
+	identity := func(id string) uint64 {
+		var is unix.Stat_t
+		if err := unix.Stat(n.NetNS(id), &is); err != nil {
+			t.Fatal(err)
+		}
+		return is.Ino
+	}
+	if err := n.KeepNetNS("kept", n.NetNS("theirs")); err != nil || identity("kept") != identity("theirs") || !n.HasNetNS("kept") {
+		t.Errorf("it is %d, theirs %d: %v", identity("kept"), identity("theirs"), err)
+	}
+	if err := n.unpin("theirs"); err != nil {
+		t.Fatal(err)
+	}
+	inNamespace(t, n.NetNS("kept"), func() {
+		if lo, err := net.InterfaceByName("lo"); err != nil || lo.Flags&net.FlagUp == 0 {
+			t.Errorf("its loopback is down: %v", err)
+		}
+	})
+	if err := n.unpin("kept"); err != nil {
+		t.Fatal(err)
+	}
+	for _, made := range []string{"/none", "/proc/self/status"} {
+		if err := n.KeepNetNS("kept", made); err == nil {
+			t.Errorf("%s is kept", made)
+		}
+	}
+	if n.HasNetNS("kept") || n.KeepNetNS("../x", "/proc/self/ns/net") == nil {
+		t.Error("what is none is kept")
+	}
 }

@@ -7,7 +7,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -119,7 +121,11 @@ func (r *Runtime) createRecord(ctx context.Context, rec record, spec *specs.Spec
 	if err != nil {
 		return fmt.Errorf("encode OCI spec: %w", err)
 	}
-	runtimeOptions, err := typeurl.MarshalAny(&options.Options{BinaryName: handler.BinaryName, SystemdCgroup: systemd})
+	opts := &options.Options{BinaryName: handler.BinaryName, SystemdCgroup: systemd}
+	for _, ids := range spec.Linux.UIDMappings { // whose root may open its output by name, too: /dev/stdout
+		opts.IoUid, opts.IoGid = ids.HostID, ids.HostID
+	}
+	runtimeOptions, err := typeurl.MarshalAny(opts)
 	if err != nil {
 		return fmt.Errorf("encode runtime options: %w", err)
 	}
@@ -138,6 +144,9 @@ func (r *Runtime) CheckHandler(name string) error {
 	_, err := r.handler(name)
 	return err
 }
+
+// Handlers are the names of the runtime handlers that are known, in alphabetical order.
+func (r *Runtime) Handlers() []string { return slices.Sorted(maps.Keys(r.cfg.Handlers)) }
 
 func (r *Runtime) handler(name string) (Handler, error) {
 	handler, ok := r.cfg.Handlers[cmp.Or(name, r.cfg.DefaultHandler, Runc)]

@@ -70,7 +70,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, cfg ContainerConfig) (spe
 }
 
 // CreateTask makes the task of a container that was created: all of it but its running main process, which Start starts. ErrNoShim is
-// an error that goes away with time.
+// an error that goes away with time; what cannot be mapped into the container's user namespace is a MapError. After both nothing was run.
 func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
 	pipes := []string{cfg.Stdout, cfg.Stderr}
 	if cfg.Stdin != "" {
@@ -82,6 +82,23 @@ func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
 	rootfs, err := r.client.SnapshotService(r.snapshotter).Mounts(ctx, cfg.ID)
 	if err != nil {
 		return fmt.Errorf("find root file system: %w", err)
+	}
+	if cfg.Users.Count > 0 {
+		mapped, err := openMapping(cfg.MappedDir, cfg.Namespaces.User)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := mapped.release(); err != nil {
+				r.cfg.Log.Warn("mapped mounts stay until the Pod ends", "container", cfg.ID, "error", err)
+			}
+		}()
+		if err := mapped.volumes(cfg.Mounts); err != nil {
+			return err
+		}
+		if rootfs, err = mapped.rootfs(rootfs, cfg.Users); err != nil {
+			return err
+		}
 	}
 	req := &tasks.CreateTaskRequest{
 		ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Terminal: cfg.Container.TTY,

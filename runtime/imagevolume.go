@@ -26,6 +26,7 @@ type ImageVolume struct {
 	Key    string
 	Dir    string // where it is mounted, or was to be
 	Labels map[string]string
+	Mapped bool // it is mounted by MountMapped alone; not told by ListImageVolumes
 }
 
 // VolumeKey derives the key of a Pod's image volume, as ID does for containers.
@@ -34,18 +35,19 @@ func VolumeKey(podUID, volume string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// MountImage mounts the files of an image read-only at dir, which is made. key, of VolumeKey, is the volume's alone. The
-// labels tell ListImageVolumes whose it is. What is mounted already is left as it is, unless it is another image. What of it
+// MountImage mounts the files of an image read-only at the volume's Dir, which is made. Its Key, of VolumeKey, is its alone. The
+// Labels tell ListImageVolumes whose it is. What is mounted already is left as it is, unless it is another image. What of it
 // exists outlives the image's name, and is there until UnmountImage.
-func (r *Runtime) MountImage(ctx context.Context, image Image, key, dir string, labels map[string]string) error {
+func (r *Runtime) MountImage(ctx context.Context, image Image, volume ImageVolume) error {
 	layers := r.client.SnapshotService(r.snapshotter)
+	key, dir := volume.Key, volume.Dir
 	present, err := layers.Stat(ctx, key)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("find image volume: %w", err)
 	}
 	same := err == nil && present.Parent == image.chainID && present.Labels[labelMountedAt] == dir
 	if same {
-		if mounted, err := mountinfo.Mounted(dir); err == nil && mounted {
+		if mounted, err := mountinfo.Mounted(dir); err == nil && (mounted || volume.Mapped) {
 			return nil
 		}
 	} else {
@@ -65,11 +67,14 @@ func (r *Runtime) MountImage(ctx context.Context, image Image, key, dir string, 
 		mounts, err = layers.Mounts(ctx, key)
 	} else {
 		all := map[string]string{gcRoot: time.Now().UTC().Format(time.RFC3339), labelMountedAt: dir}
-		maps.Copy(all, labels)
+		maps.Copy(all, volume.Labels)
 		mounts, err = layers.View(ctx, key, image.chainID, snapshots.WithLabels(all))
 	}
 	if err != nil {
 		return fmt.Errorf("prepare image volume: %w", err)
+	}
+	if volume.Mapped {
+		return nil
 	}
 	if err := mountReadOnly(mounts, dir); err != nil {
 		return fmt.Errorf("mount image volume at %s: %w", dir, err)
@@ -86,6 +91,33 @@ func mountReadOnly(view []mount.Mount, dir string) error {
 	}
 	if err := mount.All(view, dir); err != nil {
 		return errors.Join(err, unmount(dir))
+	}
+	return nil
+}
+
+// MountMapped mounts an image volume that MountImage has made ready so that it is mapped into a user namespace, by the path of that: no
+// overlay can be, but its layers can. What is mounted already is left as it is.
+func (r *Runtime) MountMapped(ctx context.Context, volume ImageVolume, namespace string) (err error) {
+	layersDir := volume.Dir + ".mapped"
+	if mounted, err := mountinfo.Mounted(volume.Dir); err != nil {
+		return fmt.Errorf("look for image volume: %w", err)
+	} else if mounted {
+		return clearMapped(layersDir)
+	}
+	view, err := r.client.SnapshotService(r.snapshotter).Mounts(ctx, volume.Key)
+	if err != nil {
+		return fmt.Errorf("find image volume: %w", err)
+	}
+	m, err := openMapping(layersDir, namespace)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.release()) }()
+	if view, err = m.rootfs(view, Users{}); err != nil {
+		return err
+	}
+	if err := mountReadOnly(view, volume.Dir); err != nil {
+		return fmt.Errorf("mount image volume at %s: %w", volume.Dir, err)
 	}
 	return nil
 }

@@ -26,8 +26,11 @@ import (
 	"github.com/podkeeper/podkeeper/runtime/pullrecords"
 )
 
-// Runc is the runtime handler that is always known.
-const Runc = "runc"
+// Runc is the runtime handler that is always known, and runcType containerd's runtime type of it and its like.
+const (
+	Runc     = "runc"
+	runcType = "io.containerd.runc.v2"
+)
 
 // Handler says how containers of one runtime handler are run.
 type Handler struct {
@@ -92,7 +95,7 @@ func Open(cfg Config) (*Runtime, error) {
 	if cfg.HostsDir == "" {
 		cfg.HostsDir = "/etc/containerd/certs.d"
 	}
-	handlers := map[string]Handler{Runc: {Type: "io.containerd.runc.v2"}}
+	handlers := map[string]Handler{Runc: {Type: runcType}}
 	for name, h := range cfg.Handlers {
 		handlers[name] = h
 	}

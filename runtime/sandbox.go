@@ -19,32 +19,34 @@ const shmSize = "65536k"
 func Shm(sandboxDir string) string { return filepath.Join(sandboxDir, "shm") }
 
 // MakeSandboxDir makes what the containers of a sandbox have of its folder: the pipes of their output and, unless they use
-// the host's, /dev/shm. What is there already is kept.
-func MakeSandboxDir(dir string, hostIPC bool, pipes []string) error {
+// the host's, /dev/shm, which belongs to the root of their user namespace. What is there already is kept.
+func MakeSandboxDir(dir string, hostIPC bool, users Users, pipes []string) error {
 	if err := MakePipes(dir, pipes); err != nil {
 		return err
 	}
 	if hostIPC {
 		return nil
 	}
-	return mountShm(Shm(dir))
+	return mountShm(Shm(dir), users)
 }
 
 // mountShm mounts the Pod's /dev/shm once.
-func mountShm(dir string) error {
+func mountShm(dir string, users Users) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("create shm: %w", err)
 	}
 	if mounted, err := mountinfo.Mounted(dir); err != nil || mounted {
 		return err
 	}
-	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777,size="+shmSize); err != nil {
+	options := fmt.Sprintf("mode=1777,size=%s,uid=%d,gid=%d", shmSize, users.First, users.First)
+	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount shm at %s: %w", dir, err)
 	}
 	return nil
 }
 
-// DeleteSandboxDir removes a sandbox's pipes and /dev/shm from its folder. What is gone is no error, and so is no folder.
+// DeleteSandboxDir removes a sandbox's pipes and /dev/shm from its folder, and mapped mounts that were left there. What is gone is no
+// error, and so is no folder.
 func DeleteSandboxDir(dir string) error {
 	if dir == "" {
 		return nil
@@ -56,6 +58,15 @@ func DeleteSandboxDir(dir string) error {
 		return fmt.Errorf("remove sandbox: %w", err)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, pipesDir)); err != nil {
+		return fmt.Errorf("remove sandbox: %w", err)
+	}
+	left, _ := os.ReadDir(filepath.Join(dir, mappedDir)) // none is none
+	for _, e := range left {
+		if err := clearMapped(filepath.Join(dir, mappedDir, e.Name())); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, mappedDir)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("remove sandbox: %w", err)
 	}
 	return nil

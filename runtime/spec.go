@@ -44,6 +44,8 @@ type ContainerConfig struct {
 	Resources     *specs.LinuxResources
 	OOMScoreAdj   int
 	Namespaces    Namespaces
+	Users         Users  // the ids of its user namespace; mounts with mappings are to be mapped into that, in full
+	MappedDir     string // see MappedDir; not used without Users
 	Stdout        string // named pipes in the sandbox's folder, see Pipes
 	Stderr        string // not used with a terminal, whose output is all Stdout's
 	Stdin         string // such a pipe, see InputPipe; empty is none
@@ -58,7 +60,7 @@ type ContainerConfig struct {
 
 // Namespaces are what a container has of its sandbox's namespaces, or of another container's, as paths. Empty is the host's, or
 // for PID one of its own.
-type Namespaces struct{ Network, IPC, UTS, PID string }
+type Namespaces struct{ Network, IPC, UTS, PID, User string }
 
 // specVersion is the OCI runtime specification's that all of a spec is part of. Later ones are refused by crun before 1.9,
 // which Debian 12 has.
@@ -150,7 +152,8 @@ func mergeEnv(lists ...[]string) []string {
 	return out
 }
 
-// withNamespaces writes which namespaces are the sandbox's, the host's, or the container's own. On cgroup v2, as under
+// withNamespaces writes which namespaces are the sandbox's, the host's, or the container's own. runc before 1.2 wants to be told the ids of
+// a user namespace that it joins, and later ones do not mind. On cgroup v2, as under
 // containerd's CRI, a container sees its own cgroup as the root unless it is privileged.
 func withNamespaces(s *specs.Spec, cfg *ContainerConfig) error {
 	s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
@@ -159,6 +162,8 @@ func withNamespaces(s *specs.Spec, cfg *ContainerConfig) error {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: at})
 		}
 	}
+	share(specs.UserNamespace, cfg.Namespaces.User)
+	s.Linux.UIDMappings, s.Linux.GIDMappings = cfg.Users.Mappings(), cfg.Users.Mappings()
 	share(specs.NetworkNamespace, cfg.Namespaces.Network)
 	share(specs.IPCNamespace, cfg.Namespaces.IPC)
 	share(specs.UTSNamespace, cfg.Namespaces.UTS)
@@ -262,11 +267,15 @@ func localhostSeccomp(s *specs.Spec, cfg *ContainerConfig, profile string) error
 	return nil
 }
 
-// withPaths writes what of the file system is read-only or hidden, and which devices there are.
+// withPaths writes what of the file system is read-only or hidden, and which devices there are. With procMount Unmasked nothing of
+// /proc is.
 func withPaths(s *specs.Spec, cfg *ContainerConfig) error {
 	sc := securityContext(cfg)
 	s.Root.Readonly = isTrue(sc.ReadOnlyRootFilesystem)
 	if !isTrue(sc.Privileged) {
+		if ptr.Deref(sc.ProcMount, v1.DefaultProcMount) == v1.UnmaskedProcMount {
+			return apply(s, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil))
+		}
 		return nil
 	}
 	return apply(s, oci.WithMaskedPaths(nil), oci.WithReadonlyPaths(nil), oci.WithWriteableSysfs, oci.WithHostDevices,
@@ -289,7 +298,7 @@ func withMounts(s *specs.Spec, cfg *ContainerConfig) error {
 		Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
 		Options: []string{"nosuid", "noexec", "nodev", "relatime", mode},
 	})
-	own := slices.Clone(cfg.Mounts)
+	own := cfg.ownMounts()
 	slices.SortStableFunc(own, func(a, b specs.Mount) int {
 		return strings.Count(path.Clean(a.Destination), "/") - strings.Count(path.Clean(b.Destination), "/")
 	})

@@ -102,8 +102,10 @@ func TestNamespaces(t *testing.T) {
 	}{
 		"the sandbox's, with a PID namespace of its own": {v1.PodSpec{}, Namespaces{Network: "/run/netns/x", IPC: "/proc/5/fd/1", UTS: "/proc/5/fd/2"}, []specs.LinuxNamespace{
 			{Type: "mount"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/fd/1"}, {Type: "uts", Path: "/proc/5/fd/2"}, {Type: "pid"}}},
-		"shareProcessNamespace": {v1.PodSpec{ShareProcessNamespace: &shared}, Namespaces{"/run/netns/x", "/proc/5/fd/1", "/proc/5/fd/2", "/proc/5/fd/3"}, []specs.LinuxNamespace{
+		"shareProcessNamespace": {v1.PodSpec{ShareProcessNamespace: &shared}, Namespaces{Network: "/run/netns/x", IPC: "/proc/5/fd/1", UTS: "/proc/5/fd/2", PID: "/proc/5/fd/3"}, []specs.LinuxNamespace{
 			{Type: "mount"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/fd/1"}, {Type: "uts", Path: "/proc/5/fd/2"}, {Type: "pid", Path: "/proc/5/fd/3"}}},
+		"hostUsers false": {v1.PodSpec{}, Namespaces{Network: "/run/netns/x", IPC: "/proc/5/fd/1", UTS: "/proc/5/fd/2", User: "/proc/5/fd/4"}, []specs.LinuxNamespace{
+			{Type: "mount"}, {Type: "user", Path: "/proc/5/fd/4"}, {Type: "network", Path: "/run/netns/x"}, {Type: "ipc", Path: "/proc/5/fd/1"}, {Type: "uts", Path: "/proc/5/fd/2"}, {Type: "pid"}}},
 		"all of the host's": {v1.PodSpec{HostPID: true, HostIPC: true, HostNetwork: true}, Namespaces{}, []specs.LinuxNamespace{{Type: "mount"}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -3,6 +3,7 @@
 //
 //	sandbox.go  a sandbox is started, looked at, deleted; whose death is told
 //	launch.go   the way from the agent to a confined process: a thread goes there, and forks
+//	users.go    the same for one in a user namespace, which owns all its others
 //	root.go     the root file system of all pause processes: that one program, and nothing else
 //	record.go   what an agent leaves to the next one, so that it knows the process again
 //	process.go  a process that is held by more than its pid

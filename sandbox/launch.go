@@ -138,6 +138,11 @@ func (l *launch) fork() error {
 		if err := dropCapabilities(); err != nil {
 			return err
 		}
+		if l.cfg.Users.Count > 0 {
+			if err := become(l.cfg.Users.First + user); err != nil {
+				return err
+			}
+		}
 		return l.spawn()
 	})
 	_ = unix.Close(l.held)
@@ -158,34 +163,53 @@ func (l *launch) enter() error {
 		}
 	}
 	flags := unix.CLONE_FS
-	for _, k := range l.cfg.own() {
+	if l.cfg.Users.Count == 0 { // else they begin with the process, in its user namespace
+		flags |= l.cfg.shared()
+	}
+	if err := unix.Unshare(flags); err != nil {
+		return fmt.Errorf("make namespaces: %w", err)
+	}
+	if l.cfg.Users.Count == 0 {
+		if err := l.furnish(); err != nil {
+			return err
+		}
+	}
+	if err := unix.Setns(l.root, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter root of sandboxes: %w", err)
+	}
+	return nil
+}
+
+// shared are the flags of the namespaces that containers share, but for those of processes and of the network.
+func (c Config) shared() (flags int) {
+	for _, k := range c.own() {
 		switch k {
 		case uts:
 			flags |= unix.CLONE_NEWUTS
 		case ipc:
 			flags |= unix.CLONE_NEWIPC
-		case pid: // begins with the process
+		case pid, users: // begin with the process
 		}
 	}
-	if err := unix.Unshare(flags); err != nil {
-		return fmt.Errorf("make namespaces: %w", err)
-	}
-	if flags&unix.CLONE_NEWUTS != 0 {
+	return flags
+}
+
+// furnish gives the namespaces that the calling thread is in the name of the host and the settings that they are to have.
+func (l *launch) furnish() error {
+	if l.cfg.shared()&unix.CLONE_NEWUTS != 0 {
 		if err := unix.Sethostname([]byte(l.cfg.Hostname)); err != nil {
 			return fmt.Errorf("set host name %q: %w", l.cfg.Hostname, err)
 		}
 	}
 	for name, value := range l.cfg.Sysctls {
-		if isNet := strings.HasPrefix(name, "net."); isNet && l.netNS < 0 || !isNet && l.cfg.HostIPC {
+		isNet, hostNet := strings.HasPrefix(name, "net."), l.cfg.NetNS == "" && l.cfg.KeepNet == nil
+		if isNet && hostNet || !isNet && l.cfg.HostIPC {
 			return fmt.Errorf("set %s: it is the host's", name)
 		}
 		// The kernel shows each thread the settings of its own namespaces.
 		if err := put("/proc/sys/"+path(name), value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
-	}
-	if err := unix.Setns(l.root, unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("enter root of sandboxes: %w", err)
 	}
 	return nil
 }
@@ -227,6 +251,13 @@ func (l *launch) spawn() error {
 	if l.cfg.SharedPID {
 		sys.Cloneflags |= unix.CLONE_NEWPID
 	}
+	if l.cfg.Users.Count > 0 { // nobody is known in there yet: it stays who the thread has become
+		sys.Cloneflags |= unix.CLONE_NEWUSER | uintptr(l.cfg.shared())
+		sys.Credential = nil
+		if l.cfg.KeepNet != nil {
+			sys.Cloneflags |= unix.CLONE_NEWNET
+		}
+	}
 	attr := &syscall.ProcAttr{Files: []uintptr{uintptr(l.held)}, Sys: sys}
 	for _, fd := range l.pipes {
 		attr.Files = append(attr.Files, uintptr(fd))
@@ -237,6 +268,9 @@ func (l *launch) spawn() error {
 		// A kernel before 5.7, or a filter that cannot look into clone3's arguments, as systemd's RestrictNamespaces=.
 		sys.UseCgroupFD, l.outside = false, true
 		pid, err = syscall.ForkExec(program, argv, attr)
+	}
+	if errors.Is(err, unix.ENOSPC) && l.cfg.Users.Count > 0 {
+		err = fmt.Errorf("%w: the host has no more user namespaces: raise the sysctls user.max_*_namespaces", err)
 	}
 	if err != nil {
 		return fmt.Errorf("start pause process: %w", err)
@@ -263,6 +297,9 @@ func (l *launch) place() error {
 	}
 	if err := put("/proc/"+process+"/oom_score_adj", strconv.Itoa(l.cfg.OOMScoreAdj)); err != nil {
 		return fmt.Errorf("set oom_score_adj %d: %w", l.cfg.OOMScoreAdj, err)
+	}
+	if l.cfg.Users.Count > 0 {
+		return l.settle()
 	}
 	return nil
 }

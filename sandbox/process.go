@@ -21,6 +21,8 @@ const (
 	uts kind = "uts"
 	ipc kind = "ipc"
 	pid kind = "pid"
+
+	users kind = "user"
 )
 
 // process is a pause process that is held: its pid may come to mean another, the handle does not.
@@ -146,5 +148,9 @@ func (p *process) namespace(k kind) (string, error) {
 	if p.ended() { // and so what was opened may have been another's
 		return "", errGone
 	}
-	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd), nil
+	proc := "/proc/"
+	if k == users {
+		proc = "/proc/./" // runc from 1.2 on takes the number in /proc/<number>/ for that of a process in the namespace, whatever comes after it
+	}
+	return proc + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd), nil
 }

@@ -20,16 +20,22 @@ type Settings struct {
 // Config is all that one sandbox is made of.
 type Config struct {
 	ID          string
-	Dir         string            // its folder, where its record is written
-	NetNS       string            // path of the network namespace; empty is the host's, and then the host's name is kept, too
-	Hostname    string            // at most 64 bytes
-	Sysctls     map[string]string // of the namespaces that the sandbox has for itself
+	Dir         string             // its folder, where its record is written
+	NetNS       string             // path of the network namespace; empty is the host's, and then the host's name is kept, too
+	Users       Users              // a user namespace that owns all the others, and whose root has every right to them; then NetNS is empty
+	KeepNet     func(string) error // with Users: is handed the path of the network namespace that was made, while the process is held
+	Hostname    string             // at most 64 bytes
+	Sysctls     map[string]string  // of the namespaces that the sandbox has for itself
 	HostIPC     bool
 	SharedPID   bool     // the containers have a PID namespace together, in which the pause process is PID 1
 	Pipes       []string // named pipes that it holds open, so that what is written to them waits for a reader
 	Cgroup      Placement
 	OOMScoreAdj int // one that this process may give
 }
+
+// Users are ids of the host that users and groups of a user namespace have, those from 0 on in there, 65536 or more of them. The
+// zero value is no user namespace of its own.
+type Users struct{ First, Count uint32 }
 
 // Placement is how the pause process gets into its cgroups. Each part may be left out.
 type Placement struct {
@@ -39,12 +45,15 @@ type Placement struct {
 }
 
 // Namespaces are paths of what containers share with the pause process; empty is the host's or, of PID, one a container.
-type Namespaces struct{ UTS, IPC, PID string }
+type Namespaces struct{ UTS, IPC, PID, User string }
 
 // own are the namespaces that the sandbox has for itself.
 func (c Config) own() []kind {
 	var kinds []kind
-	if c.NetNS != "" {
+	if c.Users.Count > 0 {
+		kinds = append(kinds, users)
+	}
+	if c.NetNS != "" || c.KeepNet != nil {
 		kinds = append(kinds, uts)
 	}
 	if !c.HostIPC {
@@ -196,7 +205,7 @@ func (s *Sandboxes) Namespaces(id, dir string) (Namespaces, error) {
 	if err == nil && (p == nil || p.ended()) {
 		err = errGone
 	}
-	for of, path := range map[kind]*string{uts: &ns.UTS, ipc: &ns.IPC, pid: &ns.PID} {
+	for of, path := range map[kind]*string{uts: &ns.UTS, ipc: &ns.IPC, pid: &ns.PID, users: &ns.User} {
 		if err == nil {
 			*path, err = p.namespace(of)
 		}

@@ -111,7 +111,7 @@ func (n *Node) Create(ctx context.Context, t Target, image Image) (*v1.Container
 		err = &Fault{CreateContainerError, err}
 	}
 	if err != nil {
-		return nil, err
+		return nil, mapFault(t.Container, err)
 	}
 	who := &v1.LinuxContainerUser{UID: int64(user.UID), GID: int64(user.GID)}
 	for _, gid := range user.AdditionalGids {
@@ -142,19 +142,20 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 		return none, nil, &Fault{CreateContainerConfigError, err}
 	}
 	expand := func(s string) string { return manifests.Expand(s, lookup) }
-	mounts, release, err := n.mounts(t, expand)
-	if err != nil {
-		return none, nil, &Fault{CreateContainerError, err}
-	}
 	namespaces, err := n.namespaces(ctx, t)
 	if err != nil {
-		release()
 		return none, nil, err
 	}
 	hostname, err := n.hostname(t.Pod)
 	if err != nil {
-		release()
 		return none, nil, &Fault{CreateContainerConfigError, err}
+	}
+	if err := n.mapImages(ctx, t, namespaces.User); err != nil {
+		return none, nil, err
+	}
+	mounts, release, err := n.mounts(t, expand)
+	if err != nil {
+		return none, nil, &Fault{CreateContainerError, err}
 	}
 	cfg := runtime.ContainerConfig{
 		ID: t.ID(), Labels: n.labels(t), Sandbox: t.SandboxID(), Image: image, Pod: t.Pod, Container: t.Container,
@@ -165,6 +166,8 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 		Resources:   cgroups.ContainerResources(t.Pod, t.Container, n.Cgroups.Config()),
 		OOMScoreAdj: max(cgroups.OOMScoreAdj(t.Pod, t.Container, n.Memory), n.MinOOM),
 		Namespaces:  namespaces,
+		Users:       runtime.Users(t.Users),
+		MappedDir:   runtime.MappedDir(n.runDir(t.Pod), t.ID()),
 	}
 	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name, t.Attempt)
 	if t.Container.Stdin {

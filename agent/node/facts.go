@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 
 	"github.com/podkeeper/podkeeper/cgroups"
 	"github.com/podkeeper/podkeeper/manifests"
@@ -39,7 +40,19 @@ func (n *Node) Facts(ctx context.Context) (v1.NodeStatus, error) {
 		},
 	}
 	status.Allocatable = n.Reserve.Allocatable(status.Capacity)
+	status.RuntimeHandlers = n.runtimeHandlers()
 	return status, err
+}
+
+// runtimeHandlers are those that RuntimeClasses may name, and the default one, which has no name.
+func (n *Node) runtimeHandlers() []v1.NodeRuntimeHandler {
+	var all []v1.NodeRuntimeHandler
+	for _, name := range append([]string{""}, n.Runtime.Handlers()...) {
+		all = append(all, v1.NodeRuntimeHandler{Name: name, Features: &v1.NodeRuntimeHandlerFeatures{
+			RecursiveReadOnlyMounts: ptr.To(RecursiveReadOnly()), UserNamespaces: ptr.To(n.Runtime.CheckUsers(name) == nil),
+		}})
+	}
+	return all
 }
 
 // Images are the images that are there, as a node tells of them.

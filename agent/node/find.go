@@ -21,6 +21,7 @@ type Item struct {
 	Attempt             int
 	Sandbox             int // attempt of the sandbox that it was made for
 	Revision            string
+	Users               Users  // of its user namespace
 	Ours                bool   // it was made for this root directory
 	MountedAt           string // it is an image that is a Pod's volume, and mounted there
 }
@@ -69,9 +70,11 @@ func (n *Node) items(all map[string]map[string]string) []Item {
 		}
 		attempt, _ := strconv.Atoi(labels[labelAttempt])
 		sandbox, _ := strconv.Atoi(labels[labelSandbox])
+		var users Users
+		_, _ = fmt.Sscanf(labels[labelUsers], "%d:%d", &users.First, &users.Count) // else it has none
 		items = append(items, Item{
 			ID: id, Namespace: labels[labelNamespace], Pod: labels[labelPod], UID: labels[labelUID], Container: labels[labelContainer],
-			Attempt: attempt, Sandbox: sandbox, Revision: labels[labelRevision], Ours: labels[labelIdentity] == n.Identity,
+			Attempt: attempt, Sandbox: sandbox, Revision: labels[labelRevision], Ours: labels[labelIdentity] == n.Identity, Users: users,
 		})
 	}
 	return items

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 
@@ -30,6 +32,11 @@ func imageVolumes(pod *v1.Pod) (all []*v1.Volume) {
 	return all
 }
 
+// isImage says whether the Pod's volume of this name is an image.
+func isImage(pod *v1.Pod, name string) bool {
+	return slices.ContainsFunc(imageVolumes(pod), func(v *v1.Volume) bool { return v.Name == name })
+}
+
 // mountImages makes those volumes ready that a container mounts and that are images: pulled as its own image is, and mounted.
 // Containers of one Pod may ask for one volume at once.
 func (n *Node) mountImages(ctx context.Context, t Target, given []credentials.Credential, told Pulling) error {
@@ -47,11 +54,32 @@ func (n *Node) mountImages(ctx context.Context, t Target, given []credentials.Cr
 		dir, err := n.Volumes.ImageDir(t.Pod, volume.Name)
 		if err == nil {
 			n.images.Lock()
-			err = n.Runtime.MountImage(ctx, pull.Image, runtime.VolumeKey(string(t.Pod.UID), volume.Name), dir, n.labels(t))
+			err = n.Runtime.MountImage(ctx, pull.Image, runtime.ImageVolume{
+				Key: runtime.VolumeKey(string(t.Pod.UID), volume.Name), Dir: dir, Labels: n.labels(t), Mapped: HasUsers(t.Pod),
+			})
 			n.images.Unlock()
 		}
 		if err != nil {
 			return &Fault{FailedMount, err}
+		}
+	}
+	return nil
+}
+
+// mapImages mounts those that a container mounts in the Pod's user namespace, given by its path. Without one they are mounted already.
+func (n *Node) mapImages(ctx context.Context, t Target, namespace string) error {
+	for _, volume := range imageVolumes(t.Pod) {
+		if namespace == "" || !mountsVolume(t.Container, volume.Name) {
+			continue
+		}
+		dir, err := n.Volumes.ImageDir(t.Pod, volume.Name)
+		if err == nil {
+			n.images.Lock()
+			err = n.Runtime.MountMapped(ctx, runtime.ImageVolume{Key: runtime.VolumeKey(string(t.Pod.UID), volume.Name), Dir: dir}, namespace)
+			n.images.Unlock()
+		}
+		if err != nil {
+			return &Fault{CreateContainerError, fmt.Errorf("mount volume %q: %w", volume.Name, err)}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/podkeeper/podkeeper/runtime"
 	"github.com/podkeeper/podkeeper/volumes"
 )
 
@@ -29,8 +30,11 @@ func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func
 		return nil, nil, err
 	}
 	var out []specs.Mount
-	for _, m := range resolved {
+	for i, m := range resolved {
 		out = append(out, bind(m.Source, m.Destination, m.Propagation, m.ReadOnly))
+		if !isImage(t.Pod, t.Container.VolumeMounts[i].Name) { // which is mapped already
+			mapInto(t.Users, &out[len(out)-1])
+		}
 		if m.Recursive {
 			out[len(out)-1].Options = append(out[len(out)-1].Options, "rro")
 		}
@@ -49,15 +53,23 @@ func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func
 		bind(n.etcFile(t.Pod, "hosts"), "/etc/hosts", "rprivate", readOnly),
 		bind(n.etcFile(t.Pod, "hostname"), "/etc/hostname", "rprivate", readOnly),
 		bind(n.etcFile(t.Pod, "resolv.conf"), "/etc/resolv.conf", "rprivate", readOnly),
-		bind(n.shm(t.Pod), "/dev/shm", "rprivate", false),
 		bind(file, t.Container.TerminationMessagePath, "rprivate", false),
 	}
+	for i := range given {
+		mapInto(t.Users, &given[i])
+	}
+	given = append(given, bind(n.shm(t.Pod), "/dev/shm", "rprivate", false)) // which belongs to the user namespace
 	for _, m := range given {
 		if !slices.ContainsFunc(out, func(own specs.Mount) bool { return filepath.Clean(own.Destination) == m.Destination }) {
 			out = append(out, m)
 		}
 	}
 	return out, release, nil
+}
+
+// mapInto has a mount be mapped into a user namespace.
+func mapInto(users Users, m *specs.Mount) {
+	m.UIDMappings, m.GIDMappings = runtime.Users(users).Mappings(), runtime.Users(users).Mappings()
 }
 
 func bind(source, destination, propagation string, readOnly bool) specs.Mount {

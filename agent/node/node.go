@@ -5,6 +5,7 @@
 //	target.go     which container of which instance of which Pod: ids and labels
 //	paths.go      where its files are
 //	sandbox.go    what the containers of a Pod share
+//	users.go      which ids of the host its user namespace has
 //	sysctls.go    what of the kernel a Pod may set for itself
 //	pull.go       its image
 //	container.go  what a container is made of, and its start
@@ -79,7 +80,8 @@ type Node struct {
 	MinOOM     int           // the lowest oom_score_adj that may be written
 	// UnsafeSysctls may be set by Pods besides the safe ones: names, or patterns that end in a star.
 	UnsafeSysctls  []string
-	SeccompDefault bool // a Pod that says nothing of seccomp has RuntimeDefault (KubeletConfiguration.seccompDefault)
+	SeccompDefault bool   // a Pod that says nothing of seccomp has RuntimeDefault (KubeletConfiguration.seccompDefault)
+	IDsPerPod      uint32 // that a Pod's user namespace has, a multiple of UsersUnit
 	Log            *slog.Logger
 
 	claims sync.Mutex // held while one is bound

@@ -28,7 +28,10 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err := n.Runtime.CheckHandler(t.handler()); err != nil {
 		return nil, err
 	}
-	cfg := sandbox.Config{ID: t.SandboxID()}
+	if err := n.checkUsers(t); err != nil {
+		return nil, err
+	}
+	cfg := sandbox.Config{ID: t.SandboxID(), Users: sandbox.Users(t.Users)}
 	if cfg.Sysctls, err = n.sysctls(t.Pod); err != nil {
 		return nil, err
 	}
@@ -48,7 +51,11 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if warnings, err = n.writeEtc(t.Pod); err != nil {
 		return nil, err
 	}
-	if !t.Pod.Spec.HostNetwork {
+	switch {
+	case t.Pod.Spec.HostNetwork:
+	case t.Users.Count > 0:
+		cfg.KeepNet = func(made string) error { return n.Network.KeepNetNS(cfg.ID, made) }
+	default:
 		if err := n.Network.CreateNetNS(cfg.ID); err != nil {
 			return nil, fmt.Errorf("make network namespace: %w", err)
 		}
@@ -79,7 +86,7 @@ func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) err
 		pipes = append(pipes, runtime.AllPipes(dir, c)...)
 		cfg.Pipes = append(cfg.Pipes, runtime.OutputPipes(dir, c)...)
 	}
-	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, pipes); err != nil {
+	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, runtime.Users(t.Users), pipes); err != nil {
 		return err
 	}
 	var err error
@@ -99,7 +106,7 @@ func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) err
 // namespaces are what a container has of its sandbox.
 func (n *Node) namespaces(ctx context.Context, t Target) (runtime.Namespaces, error) {
 	shared, err := n.Sandboxes.Namespaces(t.SandboxID(), n.runDir(t.Pod))
-	ns := runtime.Namespaces{IPC: shared.IPC, UTS: shared.UTS, PID: shared.PID}
+	ns := runtime.Namespaces{IPC: shared.IPC, UTS: shared.UTS, PID: shared.PID, User: shared.User}
 	if !t.Pod.Spec.HostNetwork {
 		ns.Network = n.Network.NetNS(t.SandboxID())
 	}

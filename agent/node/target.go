@@ -23,6 +23,7 @@ type Target struct {
 	Objects    inputs.Objects // that the Pod refers to
 	Services   []*v1.Service  // that there are when the container is made
 	Sandbox    int            // attempt of the sandbox
+	Users      Users          // of the Pod's user namespace
 	IPs        []string       // of the Pod
 	Container  *v1.Container  // nil for the sandbox
 	Beside     string         // the id of the container whose processes an ephemeral one sees; empty is none
@@ -60,13 +61,18 @@ const (
 	labelSandbox   = "podkeeper/sandbox" // its attempt
 	labelRevision  = "podkeeper/revision"
 	labelIdentity  = "podkeeper/root"
+	labelUsers     = "podkeeper/users" // of its user namespace, where it has one: first:count
 )
 
 func (n *Node) labels(t Target) map[string]string {
-	return map[string]string{
+	all := map[string]string{
 		labelNamespace: t.Pod.Namespace, labelPod: t.Pod.Name, labelUID: string(t.Pod.UID), labelContainer: t.Container.Name,
 		labelAttempt: strconv.Itoa(t.Attempt), labelSandbox: strconv.Itoa(t.Sandbox), labelRevision: t.Revision, labelIdentity: n.Identity,
 	}
+	if t.Users.Count > 0 {
+		all[labelUsers] = fmt.Sprintf("%d:%d", t.Users.First, t.Users.Count)
+	}
+	return all
 }
 
 // networkSandbox is what the network is told of a Pod.

@@ -286,6 +286,7 @@ func newNode(f *flags, cfg *kubeletconfig.KubeletConfiguration, log *slog.Logger
 		MaxPods: maxPods(cfg), Reserve: reserve(cfg, unchecked),
 		MinOOM: lowestOOMScoreAdj(log), Log: log,
 		UnsafeSysctls: cfg.AllowedUnsafeSysctls, SeccompDefault: ptr.Deref(cfg.SeccompDefault, false),
+		IDsPerPod: uint32(idsPerPod(cfg)),
 	}, nil
 }
 

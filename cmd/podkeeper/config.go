@@ -33,7 +33,7 @@ var supported = []string{
 	"maxPods", "systemReserved", "kubeReserved", "enforceNodeAllocatable", "registerWithTaints",
 	"evictionHard", "evictionSoft", "evictionSoftGracePeriod", "evictionMinimumReclaim", "evictionMaxPodGracePeriod",
 	"evictionPressureTransitionPeriod", "mergeDefaultEvictionSettings", "logging",
-	"shutdownGracePeriod", "shutdownGracePeriodCriticalPods", "shutdownGracePeriodByPodPriority",
+	"shutdownGracePeriod", "shutdownGracePeriodCriticalPods", "shutdownGracePeriodByPodPriority", "userNamespaces",
 }
 
 // readConfig reads a KubeletConfiguration. An empty name is one without any field set.
@@ -108,6 +108,9 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	if p, err := podCIDR(cfg); err != nil || p.IsValid() && (!p.Addr().Is4() || p.Bits() > 30) {
 		wrong("podCIDR", "is %q: must be an IPv4 subnet of at least four addresses, such as 10.187.0.0/16", cfg.PodCIDR)
 	}
+	if n := idsPerPod(cfg); n < podnode.UsersUnit || n > podnode.MostUsers || n%podnode.UsersUnit != 0 {
+		wrong("userNamespaces.idsPerPod", "is %d: must be a multiple of %d, and at most %d", n, podnode.UsersUnit, podnode.MostUsers)
+	}
 	checkCgroups(cfg, wrong)
 	checkPulls(cfg, wrong)
 	checkImages(cfg, wrong)
@@ -116,6 +119,11 @@ func checkValues(file string, data []byte, cfg *kubeletconfig.KubeletConfigurati
 	evictions(cfg, wrong)
 	shutdownGroups(cfg, wrong)
 	return errors.Join(errs...)
+}
+
+// idsPerPod is how many users and groups of its own a Pod with hostUsers: false has, with Kubernetes' default.
+func idsPerPod(cfg *kubeletconfig.KubeletConfiguration) int64 {
+	return ptr.Deref(ptr.Deref(cfg.UserNamespaces, kubeletconfig.UserNamespaces{}).IDsPerPod, podnode.UsersUnit)
 }
 
 // debugVerbosity is the verbosity from which on decisions are logged, the kubelet's for debugging

@@ -76,6 +76,11 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"two ways to say how long a shutdown is":  {configHead + "shutdownGracePeriod: 5s\nshutdownGracePeriodByPodPriority:\n- {priority: 0, shutdownGracePeriodSeconds: 5}\n", ":4: shutdownGracePeriodByPodPriority: is set beside shutdownGracePeriod or shutdownGracePeriodCriticalPods: remove one or the other"},
 		"a group twice":                           {configHead + "shutdownGracePeriodByPodPriority:\n- {priority: 1, shutdownGracePeriodSeconds: 5}\n- {priority: 1, shutdownGracePeriodSeconds: 6}\n", ":5: shutdownGracePeriodByPodPriority[1].priority: is 1, as that of one before: remove one"},
 		"a group of less than no time":            {configHead + "shutdownGracePeriodByPodPriority:\n- {priority: 1, shutdownGracePeriodSeconds: -5}\n", ":4: shutdownGracePeriodByPodPriority[0].shutdownGracePeriodSeconds: is -5: must not be negative"},
+		"fewer ids than a Pod needs":              {configHead + "userNamespaces: {idsPerPod: 1000}\n", ":3: userNamespaces.idsPerPod: is 1000: must be a multiple of 65536, and at most 2147418112"},
+		"no ids":                                  {configHead + "userNamespaces: {idsPerPod: 0}\n", ":3: userNamespaces.idsPerPod: is 0: must be a multiple of 65536"},
+		"ids that are no multiple":                {configHead + "userNamespaces:\n  idsPerPod: 65537\n", ":4: userNamespaces.idsPerPod: is 65537: must be a multiple of 65536"},
+		"more ids than there are":                 {configHead + "userNamespaces: {idsPerPod: 2147483648}\n", ":3: userNamespaces.idsPerPod: is 2147483648: must be a multiple of 65536, and at most 2147418112"},
+		"what else there is of user namespaces":   {configHead + "userNamespaces: {first: 1}\n", "unknown field \"first\""},
 		"pulls that contradict each other":        {configHead + "maxParallelImagePulls: 3\nserializeImagePulls: true\n", "remove one"},
 	} {
 		t.Run(what, func(t *testing.T) {

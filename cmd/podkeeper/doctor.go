@@ -60,9 +60,10 @@ func examine(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConfigurat
 		Manifests: f.manifests, RootDir: f.rootDir, LogsDir: f.logsDir, Endpoint: f.endpoint, Handlers: handlers, PluginDir: f.cniBin,
 		APIProgram: f.apiProgram(), CgroupRoot: cfg.CgroupRoot, LowestScore: cgroups.SandboxOOMScoreAdj, LowestScoreOf: cgroups.LowestOOMScoreAdj,
 
-		Containerd: doctor.Ask,
-		Cgroups:    func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },
-		Network:    func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
+		Containerd:     doctor.Ask,
+		UserNamespaces: runtime.UserNamespaces,
+		Cgroups:        func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },
+		Network:        func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
 
 		Permissions: f.permissions,
 		Shutdown:    shutdownPeriod(shutdownGroups(cfg, unchecked)),

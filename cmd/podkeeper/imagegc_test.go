@@ -42,7 +42,7 @@ func TestStoredImages(t *testing.T) {
 	idle, ran, mounted := pull("idle:v1", "idle:v2"), pull("ran:v1"), pull("mounted:v1")
 	dir := n.path("out", "volume")
 	key := runtime.VolumeKey("uid", "files")
-	if err := errors.Join(r.PrepareLayer(ctx, runtime.ID("uid", "app", 0), ran, nil), r.MountImage(ctx, mounted, key, dir, nil)); err != nil {
+	if err := errors.Join(r.PrepareLayer(ctx, runtime.ID("uid", "app", 0), ran, nil), r.MountImage(ctx, mounted, runtime.ImageVolume{Key: key, Dir: dir})); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

@@ -462,7 +462,7 @@ func TestImageVolumes(t *testing.T) {
 	labels := map[string]string{"io.kubernetes.pod.uid": "uid"}
 	mounted := func(image runtime.Image) {
 		t.Helper()
-		if err := r.MountImage(ctx, image, key, dir, labels); err != nil {
+		if err := r.MountImage(ctx, image, runtime.ImageVolume{Key: key, Dir: dir, Labels: labels}); err != nil {
 			t.Fatal(err)
 		}
 		n.collect()
