@@ -77,10 +77,12 @@ var kinds = []*kind{
     readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 5}`},
 	{name: "shared", runs: []string{"one", "two"}, serves: nothingServed, spec: `
   shareProcessNamespace: true
+  hostUsers: {{.HostUsers}}
   containers:
   - {name: one, image: {{.Image}}, command: [/bin/sh, -c, {{numbers "one" ""}}]}
   - {name: two, image: {{.Image}}, command: [/bin/sh, -c, {{numbers "two" ""}}]}`},
 	{name: "volumes", runs: []string{"app"}, inFile: true, serves: nothingServed, spec: `
+  hostUsers: {{.HostUsers}}
   containers:
   - name: app
     image: {{.Image}}
@@ -133,6 +135,7 @@ spec:
 	var text strings.Builder
 	err = of.Execute(&text, map[string]any{
 		"Name": s.name, "Version": s.version, "Label": s.label, "CPU": s.cpu, "Image": image, "Out": c.out(), "Port": s.port(),
+		"HostUsers": cannotMap(c.t, true) != "",
 	})
 	if err != nil {
 		c.t.Fatal(err)

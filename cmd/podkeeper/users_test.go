@@ -26,11 +26,12 @@ import (
 
 const hostUsersFalse = "  hostUsers: false"
 
-// launchMapped makes a node, where the host can have Pods with hostUsers: false, and memory be mapped (Linux 6.3) where that is needed.
-func launchMapped(t *testing.T, memory bool) *node {
+// cannotMap says why the host cannot have Pods with hostUsers: false or, where that is needed, memory be mapped (Linux 6.3); "" is that
+// it can.
+func cannotMap(t *testing.T, memory bool) string {
 	t.Helper()
 	if err := runtime.UserNamespaces(); err != nil {
-		t.Skip(err)
+		return err.Error()
 	}
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
@@ -38,7 +39,16 @@ func launchMapped(t *testing.T, memory bool) *node {
 	}
 	var major, minor int
 	if _, err := fmt.Sscanf(string(release), "%d.%d", &major, &minor); memory && err == nil && (major < 6 || major == 6 && minor < 3) {
-		t.Skipf("Linux %s cannot map a tmpfs", bytes.TrimSpace(release))
+		return fmt.Sprintf("Linux %s cannot map a tmpfs", bytes.TrimSpace(release))
+	}
+	return ""
+}
+
+// launchMapped makes a node where there can be such Pods.
+func launchMapped(t *testing.T, memory bool) *node {
+	t.Helper()
+	if why := cannotMap(t, memory); why != "" {
+		t.Skip(why)
 	}
 	return launch(t)
 }

@@ -290,6 +290,22 @@ func TestServiceWhenTheClockIsAnHourOff(t *testing.T) {
 	set(time.Hour, "burstable/app")
 }
 
+// TestServiceGivesAPodUsersOfItsOwn has the hardened unit make a user namespace, and mounts that are mapped into it.
+func TestServiceGivesAPodUsersOfItsOwn(t *testing.T) {
+	h := open(t)
+	h.apply(classesFile, "apiVersion: v1\nkind: Pod\nmetadata: {name: users}\nspec:\n  hostUsers: false\n  terminationGracePeriodSeconds: 2\n"+
+		"  volumes: [{name: disk, emptyDir: {}}]\n  containers:\n"+container("app", "echo x >/disk/x; "+forever, "", ", volumeMounts: [{name: disk, mountPath: /disk}]"))
+	p := h.ready("users")["users"]
+	ids := strings.Fields(h.read(fmt.Sprintf("/proc/%d/uid_map", h.tasks()["users/app"].pid)))
+	if first, err := strconv.Atoi(ids[1]); err != nil || ids[0] != "0" || first < 1<<16 || ids[2] != "65536" {
+		t.Errorf("the ids of the container are mapped as %q", ids)
+	}
+	var file unix.Stat_t
+	if err := unix.Stat("/var/lib/podkeeper/pods/"+string(p.UID)+"/volumes/kubernetes.io~empty-dir/disk/x", &file); err != nil || file.Uid != 0 {
+		t.Errorf("in the volume of the Pod its root is user %d of the host: %v", file.Uid, err)
+	}
+}
+
 // TestServiceLogsWithFields finds what concerns one container by the journal's fields.
 func TestServiceLogsWithFields(t *testing.T) {
 	h := open(t)
