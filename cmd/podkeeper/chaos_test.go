@@ -185,7 +185,7 @@ func (c *chaos) round(n int) int {
 		}
 		time.Sleep(time.Duration(c.random.IntN(longest)) * time.Millisecond)
 	}
-	for _, u := range undo {
+	for _, u := range slices.Backward(undo) { // the same may have befallen the agent twice
 		u()
 		last = time.Now()
 	}
