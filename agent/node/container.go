@@ -106,11 +106,9 @@ func (n *Node) Create(ctx context.Context, t Target, image Image) (*v1.Container
 	if err != nil {
 		return nil, &Fault{CreateContainerConfigError, err}
 	}
-	err = n.Runtime.CreateTask(ctx, cfg)
-	if errors.Is(err, runtime.ErrNoShim) { // under CRI the sandbox would have none, which is tried until it has
-		err = &Fault{CreateContainerError, err}
-	}
-	if err != nil {
+	if err := n.Runtime.CreateTask(ctx, cfg); errors.Is(err, runtime.ErrNoShim) {
+		return nil, &Fault{CreateContainerError, err} // under CRI the sandbox would have none, which is tried until it has
+	} else if err != nil {
 		return nil, mapFault(t.Container, err)
 	}
 	who := &v1.LinuxContainerUser{UID: int64(user.UID), GID: int64(user.GID)}
