@@ -49,7 +49,7 @@ test-integration: setup ## run the tests on a real containerd, CNI and cgroups, 
 	$(if $(CONTAINERD),$(CONTAINERD2)) $(GO) test -count=1 -parallel 4 -timeout 30m $(if $(RUN),-run '$(RUN)') ./cmd/podkeeper
 
 test-containerd2: ## run a short selection of them on containerd 2; all of them: make test-integration CONTAINERD=2
-	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies|IsUpgraded'
+	$(MAKE) test-integration CONTAINERD=2 RUN='Example|Sees|Termination|PullPolicies|ContainerdDies|IsUpgraded|TestAUserNamespace'
 
 test-controlplane: setup ## build etcd and Kubernetes' control plane, and run the static Pods that kubeadm writes for it; the first build takes long
 	mkdir -p $(CONTROLPLANE)
