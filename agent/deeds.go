@@ -225,12 +225,11 @@ func (w *worker) create(d *deed, now time.Time) {
 		if rec.Exit != nil {
 			last = rec.Exit
 		}
-		leftover := old.Launched && old.Exit == nil && old.Attempt == a.Attempt
 		// From here on something of the next instance may be there, and the last one has nothing more to tell.
 		*rec = record{
 			Attempt: a.Attempt, Sandbox: w.inst.Sandbox.Attempt, CreatedAt: now, Launched: true, Backoff: a.Backoff, Last: last,
 			Asked: made.asked, Image: made.image.Name, ImageID: made.image.Digest, StopSignal: made.image.Config.StopSignal,
-			leftover: leftover, Unmade: leftover,
+			Unmade:    old.Launched && old.Exit == nil && old.Attempt == a.Attempt, // its start was cut off, and that of it goes first
 			Uncleaned: old.Uncleaned || old.Exit != nil && !old.Cleaned,
 		}
 		t = w.target(d.lane)

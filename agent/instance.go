@@ -100,10 +100,9 @@ type record struct {
 	Exit        *v1.ContainerStateTerminated `json:"exit,omitempty"`      // replaced, never changed: it is published
 	Last        *v1.ContainerStateTerminated `json:"last,omitempty"`
 
-	created  bool // this instance is made, and not started yet
-	tried    bool // its start was tried: it may have run
-	leftover bool // an earlier start of this attempt was cut off: what is left of it goes first
-	told     bool // people were told that its restart waits
+	created bool // this instance is made, and not started yet
+	tried   bool // its start was tried: it may have run
+	told    bool // people were told that its restart waits
 }
 
 // newInstance begins an instance of a Pod that has its UID.
@@ -163,7 +162,7 @@ func (i *instance) target(name string) node.Target {
 	for _, c := range plan.Containers(i.Pod) {
 		if c.Name == name {
 			rec := i.Containers[name]
-			t.Container, t.Attempt, t.StopSignal, t.Leftover, t.Uncleaned = c, rec.Attempt, rec.StopSignal, rec.leftover, rec.Uncleaned
+			t.Container, t.Attempt, t.StopSignal, t.Leftover, t.Uncleaned = c, rec.Attempt, rec.StopSignal, rec.Unmade, rec.Uncleaned
 			if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
 				t.StopSignal = string(*c.Lifecycle.StopSignal)
 			}

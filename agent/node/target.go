@@ -28,7 +28,7 @@ type Target struct {
 	Container  *v1.Container  // nil for the sandbox
 	Beside     string         // the id of the container whose processes an ephemeral one sees; empty is none
 	Attempt    int
-	Leftover   bool   // an earlier start of this attempt was cut off
+	Leftover   bool   // something of this attempt may be there that was never started, and goes first
 	Uncleaned  bool   // the instance before this one still has its task
 	StopSignal string // the image's
 	Overdue    bool   // it was told to end and killed: what the runtime cannot tell, the kernel may

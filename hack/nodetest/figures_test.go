@@ -32,7 +32,7 @@ func TestStartIsMeasuredWithNoPodAndWithTen(t *testing.T) {
 		}
 	}
 	measure(0)
-	names := h.manyPods(10)
+	names := h.manyPods(10, plainPod)
 	before := h.instances()
 	measure(len(names))
 	pods, err := h.pods()
@@ -54,24 +54,10 @@ const (
 	byHandFile = "/var/lib/podkeeper-nodetest/boot-by-hand"
 )
 
-// smallPods sees to it that so many Pods of one container run, and nothing else.
-func (h *host) smallPods(count int) []string {
-	h.t.Helper()
-	var names []string
-	var all strings.Builder
-	for i := range count {
-		names = append(names, fmt.Sprintf("pod%d", i))
-		all.WriteString("---\napiVersion: v1\nkind: Pod\nmetadata: {name: " + names[i] + "}\nspec:\n  terminationGracePeriodSeconds: 2\n  containers:\n" + container("app", forever, "", ""))
-	}
-	h.apply("small.yaml", all.String())
-	h.ready(names...)
-	return names
-}
-
 // TestBootIsAheadOfTenPods prepares for TestBootToTenPodsIsMeasured.
 func TestBootIsAheadOfTenPods(t *testing.T) {
 	h := open(t)
-	h.smallPods(booted)
+	h.manyPods(booted, smallPod)
 }
 
 // byHand does for ten containers what nobody can do without: a network namespace, an address on a bridge, and a task each, all at
@@ -105,11 +91,7 @@ WantedBy=multi-user.target
 // TestBootToTenPodsIsMeasured takes down when the Pods of the last life are Ready, and prepares for TestBootByHandIsMeasured.
 func TestBootToTenPodsIsMeasured(t *testing.T) {
 	h := open(t)
-	var names []string
-	for i := range booted {
-		names = append(names, fmt.Sprintf("pod%d", i))
-	}
-	h.ready(names...)
+	h.ready(manyNames(booted)...)
 	uptime, _, _ := strings.Cut(h.read("/proc/uptime"), " ")
 	h.write(bootFile, uptime)
 	t.Logf("figure: boot to %d Pods Ready: %s s", booted, uptime)
@@ -150,7 +132,7 @@ func TestFiftyPodsOutliveAnUpgrade(t *testing.T) {
 	h.run("sh", "-e", filepath.Join(os.Getenv("PODKEEPER_NODE_FILES"), "uninstall"))
 	h.run("dpkg", "-i", deb("1.0.0"))
 	h.becomes("ActiveState", "active")
-	names := h.smallPods(50)
+	names := h.manyPods(50, smallPod)
 	h.becomesVersion("1.1.0")
 	h.becomesVersion("1.0.0")
 	t.Logf("figure: %d Pods over an upgrade and a downgrade: %d tasks and pause processes run on", len(names), len(h.tasks()))

@@ -48,16 +48,32 @@ func (h *host) onePodOfEachClass() map[string]*v1.Pod {
 	return h.ready(classes...)
 }
 
-// manyPods sees to it that so many small Pods run, and nothing else.
-func (h *host) manyPods(count int) []string {
-	h.t.Helper()
+// manyNames are the names of so many Pods.
+func manyNames(count int) []string {
 	var names []string
-	var all strings.Builder
 	for i := range count {
 		names = append(names, fmt.Sprintf("pod%d", i))
-		all.WriteString("---\n" + pod(names[i], "", "", ""))
+	}
+	return names
+}
+
+// manyPods sees to it that so many Pods run, of which of answers each by its name, and nothing else.
+func (h *host) manyPods(count int, of func(name string) string) []string {
+	h.t.Helper()
+	names := manyNames(count)
+	var all strings.Builder
+	for _, name := range names {
+		all.WriteString("---\n" + of(name))
 	}
 	h.apply("many.yaml", all.String())
 	h.ready(names...)
 	return names
+}
+
+// plainPod is a pod without resources.
+func plainPod(name string) string { return pod(name, "", "", "") }
+
+// smallPod has one container.
+func smallPod(name string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  terminationGracePeriodSeconds: 2\n  containers:\n" + container("app", forever, "", "")
 }

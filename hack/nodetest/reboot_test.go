@@ -48,7 +48,7 @@ func TestRebootIsAheadOfFivePodsOnASmallNetwork(t *testing.T) {
 	h := open(t)
 	h.clear()
 	h.write(smallConfig, smallNetwork)
-	h.manyPods(5)
+	h.manyPods(5, plainPod)
 	h.remember(smallLeases)
 }
 
@@ -59,7 +59,7 @@ func TestRebootIsAheadOfTenPods(t *testing.T) {
 	if err := os.RemoveAll(smallConfig); err != nil {
 		t.Fatal(err)
 	}
-	h.manyPods(10)
+	h.manyPods(10, plainPod)
 	h.remember(builtInLeases)
 }
 
