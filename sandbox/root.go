@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,8 +70,11 @@ func fillRoot(dir string) error {
 	return nil
 }
 
-// writeProgram writes the pause process to a file that is not there.
+// writeProgram writes the pause process to a file that is not there. Nothing forks meanwhile: a child would have the file open for
+// writing until its exec, and neither could the file be run nor its file system be read-only.
 func writeProgram(file string, mode uint32) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return fmt.Errorf("make pause process: %w", err)

@@ -828,3 +828,31 @@ func BenchmarkStart(b *testing.B) {
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "median-µs")
 }
+
+// TestTheRootIsMadeWhileOthersFork has nobody else hold the program open for writing, as a child does between its fork and its exec.
+func TestTheRootIsMadeWhileOthersFork(t *testing.T) {
+	stop := make(chan struct{})
+	var forks sync.WaitGroup
+	for range 4 {
+		forks.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = exec.Command("/bin/true").Run()
+				}
+			}
+		})
+	}
+	defer forks.Wait()
+	defer close(stop)
+	dir := t.TempDir()
+	for range 300 {
+		root, err := makeRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(root)
+	}
+}
