@@ -112,6 +112,7 @@ func TestAShimThatHasEndedIsReplaced(t *testing.T) {
 			t.Errorf("a shim that lives loses its place: %v", err)
 		}
 		l.Close()
+		eventually(t, "nobody listens, not even a child of another test that is just being forked", func() bool { return !listens(r.shimSocket("box")) })
 	}
 	if err := r.SettleShim(t.Context(), "box"); err != nil {
 		t.Fatal(err)
