@@ -2,11 +2,7 @@ package volumes
 
 import (
 	"context"
-	"errors"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
@@ -18,9 +14,6 @@ type grouping struct {
 	gid      int
 	readOnly bool
 }
-
-// nameShown is how much of a path that is too long is told, in bytes.
-const nameShown = 200
 
 // bits are the permissions that a file of this mode gets.
 func (g grouping) bits(mode uint32) uint32 {
@@ -44,9 +37,7 @@ func (g grouping) fits(st *unix.Stat_t) bool {
 	return int64(st.Gid) == int64(g.gid) && st.Mode&bits == bits
 }
 
-// apply changes a folder and all below it. Containers may change the tree meanwhile: every step is taken from the
-// handle of the folder before it, and no symlink is followed. The folder itself is changed last, so that one that fits
-// (all that OnRootMismatch looks at) was finished. What is mounted in there is changed, too, as by the kubelet.
+// apply changes a folder and all below it. The folder is changed last, and is all that OnRootMismatch looks at.
 func (g grouping) apply(ctx context.Context, path string, policy v1.PodFSGroupChangePolicy) error {
 	if policy == v1.FSGroupChangeOnRootMismatch {
 		var st unix.Stat_t
@@ -57,70 +48,7 @@ func (g grouping) apply(ctx context.Context, path string, policy v1.PodFSGroupCh
 			return nil
 		}
 	}
-	root, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return g.walk(ctx, root)
-}
-
-// walk changes all in a folder, and then the folder. Names are read some at a time: there may be more than memory has
-// room for.
-func (g grouping) walk(ctx context.Context, folder *os.File) error {
-	const some = 1000
-	for {
-		names, err := folder.Readdirnames(some)
-		for _, name := range names {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := g.visit(ctx, folder, name); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return g.change(int(folder.Fd()), folder.Name())
-}
-
-// visit changes an entry of a folder, and what is in it. One that goes meanwhile, or turns into something else, is
-// passed over: who can do that can undo what is done here, too.
-func (g grouping) visit(ctx context.Context, folder *os.File, name string) error {
-	var st unix.Stat_t
-	path := filepath.Join(folder.Name(), name)
-	if len(path) >= unix.PathMax { // under the kubelet, too; each folder of the way is open, and its name in memory
-		return &fs.PathError{Op: "open", Path: path[:nameShown] + "…", Err: unix.ENAMETOOLONG}
-	}
-	if err := unix.Fstatat(int(folder.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return passed("stat", path, err)
-	}
-	isFolder := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if !isFolder && g.fits(&st) {
-		return nil
-	}
-	flags := unix.O_NOFOLLOW | unix.O_CLOEXEC
-	if isFolder {
-		flags |= unix.O_RDONLY | unix.O_DIRECTORY
-	} else {
-		flags |= unix.O_PATH // nothing is woken up: it may be a pipe or a device
-	}
-	fd, err := unix.Openat(int(folder.Fd()), name, flags, 0)
-	if err != nil {
-		return passed("open", path, err)
-	}
-	if !isFolder {
-		defer unix.Close(fd)
-		return g.change(fd, path)
-	}
-	sub := os.NewFile(uintptr(fd), path)
-	defer sub.Close()
-	return g.walk(ctx, sub)
+	return changeAll(ctx, path, g)
 }
 
 // change changes what a handle is of. The mode comes from the same handle: taken from the path, that of another file
@@ -145,17 +73,4 @@ func (g grouping) change(fd int, path string) error {
 		return passed("chmod", path, err)
 	}
 	return nil
-}
-
-// passed drops errors that fsGroup goes on after, as under Kubernetes: the file has gone or was replaced, or its file
-// system does not let anybody change it.
-func passed(op, path string, err error) error {
-	for _, harmless := range []error{
-		unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EPERM, unix.EACCES, unix.EROFS, unix.EOPNOTSUPP,
-	} {
-		if errors.Is(err, harmless) {
-			return nil
-		}
-	}
-	return &fs.PathError{Op: op, Path: path, Err: err}
 }
