@@ -347,7 +347,10 @@ func TestAnAddressIsTakenOverFromWhatAnAgentHasLeft(t *testing.T) {
 	}
 	r := open(t, left.Addr().String(), "end")
 	r.run()
-	if err := left.Close(); err != nil {
+	syscall.ForkLock.RLock() // else a child of another test has a copy, until it becomes its program
+	err = left.Close()
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.ask()
