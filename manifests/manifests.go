@@ -36,7 +36,7 @@ type Config struct {
 	Log       *slog.Logger  // for trouble with watching and keeping, which no manifest is to blame for; nil is silent
 
 	// Trust says who, other than root, could change what is read at a path. A file that it has an error for is refused with that;
-	// nil trusts every file.
+	// nil trusts every file. It has none for what is not there.
 	Trust func(path string) error
 }
 

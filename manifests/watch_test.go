@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,9 +60,13 @@ func (o *observer) start() Set {
 	return o.next()
 }
 
-// notOthers trusts what others may not write.
+// notOthers trusts what others may not write, and what is gone.
 func notOthers(path string) error {
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o002 == 0 {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || info.Mode().Perm()&0o002 == 0 {
 		return err
 	}
 	return errors.New("others may write it")
