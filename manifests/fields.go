@@ -58,7 +58,7 @@ var rules = func() map[string]rule {
 		"VolumeResourceRequirements.limits":                  only("storage"),
 		"EmptyDirVolumeSource.medium":                        only("Memory", "HugePages", "HugePages-*"),
 		"ObjectFieldSelector.apiVersion":                     only("v1"),
-		"PodSecurityContext.seLinuxChangePolicy":             {verdict: no},
+		"PodSecurityContext.seLinuxChangePolicy":             only(string(v1.SELinuxChangePolicyRecursive), string(v1.SELinuxChangePolicyMountOption)),
 	}
 	for _, line := range strings.Split(strings.TrimSpace(plainRules), "\n") {
 		words := strings.Fields(line)
@@ -184,8 +184,9 @@ yes  PodDNSConfig nameservers searches options
 yes  PodDNSConfigOption name value
 yes  HostAlias ip hostnames
 yes  PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups supplementalGroupsPolicy seccompProfile sysctls fsGroup fsGroupChangePolicy
-yes  PodSecurityContext appArmorProfile
-no   PodSecurityContext seLinuxOptions windowsOptions
+yes  PodSecurityContext appArmorProfile seLinuxOptions
+no   PodSecurityContext windowsOptions
+yes  SELinuxOptions user role type level
 yes  AppArmorProfile type localhostProfile
 yes  SeccompProfile localhostProfile
 yes  Sysctl name value
@@ -217,8 +218,8 @@ yes  ObjectFieldSelector fieldPath
 yes  ResourceFieldSelector containerName divisor
 yes  SecurityContext capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation procMount
 yes  SecurityContext runAsUser runAsGroup runAsNonRoot seccompProfile
-yes  SecurityContext appArmorProfile
-no   SecurityContext seLinuxOptions windowsOptions
+yes  SecurityContext appArmorProfile seLinuxOptions
+no   SecurityContext windowsOptions
 yes  Capabilities add drop
 
 yes  Probe initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds

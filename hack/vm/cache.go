@@ -128,7 +128,7 @@ func (c *cache) close() {
 }
 
 // guest returns the built guest, after building it where its inputs have changed.
-func (c *cache) guest(ctx context.Context) (*guest, error) {
+func (c *cache) guest(ctx context.Context, selinux bool) (*guest, error) {
 	for _, tool := range hostTools() {
 		if _, err := exec.LookPath(tool); err != nil {
 			return nil, unable{fmt.Errorf("%s is not installed: run hack/vm/run -install", tool)}
@@ -153,7 +153,7 @@ func (c *cache) guest(ctx context.Context) (*guest, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("look for guest: %w", err)
 	}
-	return newGuest(ctx, dir, filepath.Join(c.dir, "run"))
+	return newGuest(ctx, dir, filepath.Join(c.dir, "run"), selinux)
 }
 
 // place is the folder of the guest that today's inputs make, and its kernel package.

@@ -23,14 +23,18 @@ const (
 
 // A guest is a built guest and the way this host runs it.
 type guest struct {
-	dir     string // root.img, vmlinuz, initrd and the saved states: what is there is never written again
-	scratch string // the run's own folder
-	accel   accelerator
-	state   string // names the saved state that fits this qemu, machine and processor: state + ".qcow2" and ".ram"
+	dir       string // root.img, vmlinuz, initrd and the saved states: what is there is never written again
+	scratch   string // the run's own folder
+	accel     accelerator
+	arguments string // the kernel's
+	state     string // names the saved state that fits this qemu, machine and processor: state + ".qcow2" and ".ram"
 }
 
-func newGuest(ctx context.Context, dir, scratch string) (*guest, error) {
-	g := &guest{dir: dir, scratch: scratch}
+func newGuest(ctx context.Context, dir, scratch string, selinux bool) (*guest, error) {
+	g := &guest{dir: dir, scratch: scratch, arguments: kernelArguments + " selinux=0"}
+	if selinux {
+		g.arguments = kernelArguments + " selinux=1 audit=1" // so that the kernel tells of what it denies
+	}
 	var err error
 	if g.accel, err = g.probe(ctx); err != nil {
 		return nil, err
@@ -40,7 +44,7 @@ func newGuest(ctx context.Context, dir, scratch string) (*guest, error) {
 		return nil, err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %q %s", version, g.accel.arguments(), kernelArguments)
+	fmt.Fprintf(h, "%s %q %s", version, g.accel.arguments(), g.arguments)
 	if g.accel == kvm {
 		cpus, err := os.ReadFile("/proc/cpuinfo")
 		if err != nil {

@@ -70,7 +70,7 @@ func (g *guest) start(ctx context.Context, dir, state string) (*machine, error) 
 	m := &machine{}
 	m.ctx, m.end = context.WithCancelCause(ctx)
 	args := append(g.accel.arguments(),
-		"-kernel", g.dir+"/vmlinuz", "-initrd", g.dir+"/initrd", "-append", kernelArguments,
+		"-kernel", g.dir+"/vmlinuz", "-initrd", g.dir+"/initrd", "-append", g.arguments,
 		"-drive", "file=disk.qcow2,if=virtio,cache=unsafe",
 		"-drive", "file=in.img,format=raw,if=virtio,cache=unsafe",
 		"-drive", "file=out.img,format=raw,if=virtio,cache=unsafe",

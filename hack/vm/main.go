@@ -3,7 +3,7 @@
 // cannot give a home to: setting oom_score_adj to -997, a unit under systemd, a reboot, a kernel panic.
 //
 //	hack/vm/run [-t SECONDS] [-in FILE_OR_DIR[:GUESTPATH]]... [-out GUESTPATH:HOSTPATH]...
-//	            [-cold] [-reboots N] -- CMD...
+//	            [-cold] [-selinux] [-reboots N] -- CMD...
 //	hack/vm/run -install
 //
 // The command runs in /work; relative guest paths start there, and -in without a path goes there under its own name.
@@ -13,6 +13,8 @@
 // With -reboots N the command is run again after each reboot, at most N times, in the same guest: BOOT is 1, 2, … in
 // its environment. It asks for a reboot by exiting with status 100, or reboots the guest itself and waits for that to
 // happen (systemctl reboot && sleep infinity; echo b >/proc/sysrq-trigger). Files that were synced are still there.
+//
+// With -selinux the guest has SELinux with Debian's policy, permissive until somebody says setenforce 1.
 //
 // The exit status is the command's, or one of ours, and the last line on standard error says which:
 //
@@ -59,6 +61,7 @@ type request struct {
 	in      []transfer
 	out     []transfer
 	cold    bool // boot, instead of going on from the saved state
+	selinux bool // with a policy, permissive
 	reboots int  // how many are allowed
 	argv    []string
 	install bool
@@ -105,7 +108,7 @@ func serve(ctx context.Context, req request) (int, error) {
 		return 0, err
 	}
 	defer cache.close()
-	g, err := cache.guest(ctx)
+	g, err := cache.guest(ctx, req.selinux)
 	if err != nil {
 		return 0, err
 	}
@@ -149,6 +152,7 @@ func parse(args []string, w io.Writer) (request, error) {
 		return err
 	})
 	flags.BoolVar(&req.cold, "cold", false, "boot the guest instead of starting from its saved state")
+	flags.BoolVar(&req.selinux, "selinux", false, "have SELinux in it, permissive")
 	flags.IntVar(&req.reboots, "reboots", 0, "how many `times` the guest may reboot")
 	flags.BoolVar(&req.install, "install", false, "install the Debian packages that this needs on the host, and do nothing else")
 	if err := flags.Parse(args); err != nil {
