@@ -68,6 +68,10 @@ test-vm: setup ## run all tests in VMs: cgroup v2, both cgroup drivers, crun, th
 	hack/nodetest/run -integration cgroupfs -test.parallel 2
 	hack/nodetest/run -integration systemd -test.parallel 2
 	hack/nodetest/run -long
+	hack/nodetest/run -selinux
+
+test-selinux: setup ## run Pods with SELinux labels in a VM that enforces a policy
+	hack/nodetest/run -selinux
 
 bench-vm: setup ## print figures that need a host of their own: a boot to ten Pods against the same by hand, and an upgrade under 50 Pods
 	hack/nodetest/run -figures
@@ -170,4 +174,4 @@ clean: ## remove what was built
 setup:
 	@hack/setup
 
-.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-vm bench-vm chaos bench run test-containerd2 test-controlplane down docs install lay uninstall deb rpm sbom release test-package pause clean setup
+.PHONY: help build check fuzz licenses test test-unit test-integration test-service test-selinux test-vm bench-vm chaos bench run test-containerd2 test-controlplane down docs install lay uninstall deb rpm sbom release test-package pause clean setup

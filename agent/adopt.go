@@ -65,7 +65,7 @@ func (a *Agent) takeOver(all []*instance) *worker {
 	w := newWorker(key(all[0].Pod), a.surroundings)
 	for _, old := range all[1:] { // successors came before their last leftovers could be removed
 		a.take(w.key, old.Pod)
-		a.takeUsers(old.Pod.UID, old.Users)
+		a.retain(old)
 		a.freePorts(old.Pod)
 		w.remains = append(w.remains, &remains{target: old.target(""), attempts: old.attempts()})
 	}

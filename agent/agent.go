@@ -88,8 +88,8 @@ func New(cfg Config, n *node.Node) *Agent {
 	a.surroundings = &surroundings{
 		roster: newRoster(n.Object()), host: n, podsDir: node.PodsDir(n.RootDir), hostIPs: n.HostIPs, timeout: cfg.Timeout, backoff: cfg.MaxBackoff,
 		turns: newTurns(2 * goruntime.NumCPU()), exits: newTurns(8 * goruntime.NumCPU()), // for ends mostly wait
-		events: newEvents(n.Name), log: cfg.Log, recursiveReadOnly: node.RecursiveReadOnly(), appArmor: node.AppArmor(),
-		allocatable: n.Allocatable, freeUsers: n.FreeUsers, tracer: cfg.Tracer,
+		events: newEvents(n.Name), log: cfg.Log, recursiveReadOnly: node.RecursiveReadOnly(), appArmor: node.AppArmor(), seLinux: node.SELinux(),
+		allocatable: n.Allocatable, freeUsers: n.FreeUsers, freeLevel: node.FreeLevel, tracer: cfg.Tracer,
 	}
 	a.rule = func(pod types.NamespacedName, revision string, ruling Ruling) {
 		a.sources.rule(pod, revision, ruling)

@@ -65,6 +65,21 @@ func (w *worker) deed(a plan.Action, now time.Time) deed {
 	return d
 }
 
+// allotOwn gives the instance what of the node is its alone, and is part of its record before it is used.
+func (w *worker) allotOwn() {
+	uid := w.inst.Pod.UID
+	if node.HasUsers(w.inst.Pod) && w.inst.Users.Count == 0 && w.freeUsers != nil {
+		w.inst.Users = allot(w.roster, w.users, uid, w.freeUsers)
+	}
+	if node.HasLabels(w.inst.Pod) && w.inst.Level == "" && w.freeLevel != nil {
+		free := w.freeLevel
+		if asked := node.Level(w.inst.Pod); asked != "" { // which others may have, too
+			free = func([]string) (string, bool) { return asked, true }
+		}
+		w.inst.Level = allot(w.roster, w.levels, uid, free)
+	}
+}
+
 func (w *worker) createSandbox(d *deed) {
 	var t node.Target
 	d.starts = true
@@ -72,9 +87,7 @@ func (w *worker) createSandbox(d *deed) {
 		old := w.inst.Sandbox
 		w.forget(w.inst.target("").SandboxID())
 		w.inst.Sandbox = sandboxRecord{Attempt: d.action.Attempt, Made: true}
-		if node.HasUsers(w.inst.Pod) && w.inst.Users.Count == 0 && w.freeUsers != nil {
-			w.inst.Users = w.allotUsers(w.inst.Pod.UID, w.freeUsers)
-		}
+		w.allotOwn()
 		t = w.target("")
 		w.register(t.SandboxID(), w)
 		if w.plugged && w.leftover != nil {

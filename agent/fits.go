@@ -10,6 +10,7 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
 
+	"github.com/podkeeper/podkeeper/agent/node"
 	"github.com/podkeeper/podkeeper/agent/plan"
 )
 
@@ -20,29 +21,33 @@ const (
 	labelsDiffer   = "NodeAffinity"
 	nameDiffers    = "NodeName"
 	noAppArmor     = "AppArmor"
+	noSELinux      = "SELinux" // podkeeper's own: a kubelet leaves such labels out
 )
 
 // fits says whether a Pod may begin on a node, by what the two say of themselves: the kubelet's admission, in its words and
-// order, behind the gates that keep Pods from a scheduler. appArmor is why the node can set no AppArmor profile, nil where it
-// can. A Pod that runs is not asked again.
-func fits(pod *v1.Pod, node *v1.Node, appArmor error) Ruling {
+// order, behind the gates that keep Pods from a scheduler. appArmor is why the node can set no AppArmor profile, seLinux why it can set
+// no SELinux label, nil where it can. A Pod that runs is not asked again.
+func fits(pod *v1.Pod, n *v1.Node, appArmor, seLinux error) Ruling {
 	if len(pod.Spec.SchedulingGates) > 0 { // kubernetes/kubernetes pkg/registry/core/pod/strategy.go
 		return hold(v1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates")
 	}
-	if label, told := pod.Labels[v1.LabelOSStable]; told && label != node.Labels[v1.LabelOSStable] {
+	if label, told := pod.Labels[v1.LabelOSStable]; told && label != n.Labels[v1.LabelOSStable] {
 		return hold(osLabelDiffers, "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
 	}
-	if os := pod.Spec.OS; os != nil && string(os.Name) != node.Labels[v1.LabelOSStable] {
+	if os := pod.Spec.OS; os != nil && string(os.Name) != n.Labels[v1.LabelOSStable] {
 		return hold(osDiffers, "Failed to admit pod as the OS field doesn't match node OS")
 	}
-	if match, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); !match || err != nil {
-		return unfit(labelsDiffer, "node(s) didn't match Pod's node affinity/selector", "its labels are "+labels.FormatLabels(node.Labels))
+	if match, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(n); !match || err != nil {
+		return unfit(labelsDiffer, "node(s) didn't match Pod's node affinity/selector", "its labels are "+labels.FormatLabels(n.Labels))
 	}
-	if name := pod.Spec.NodeName; name != "" && name != node.Name {
-		return unfit(nameDiffers, "node(s) didn't match the requested node name", "its name is "+node.Name)
+	if name := pod.Spec.NodeName; name != "" && name != n.Name {
+		return unfit(nameDiffers, "node(s) didn't match the requested node name", "its name is "+n.Name)
 	}
 	if appArmor != nil && wantsAppArmor(pod) {
 		return hold(noAppArmor, fmt.Sprintf("Cannot enforce AppArmor: %v", appArmor))
+	}
+	if seLinux != nil && node.HasLabels(pod) {
+		return hold(noSELinux, fmt.Sprintf("Cannot apply seLinuxOptions: %v", seLinux))
 	}
 	return Ruling{}
 }

@@ -83,6 +83,16 @@ func TestFits(t *testing.T) {
 			p.Spec.SecurityContext = &v1.PodSecurityContext{AppArmorProfile: none}
 			p.Spec.Containers = []v1.Container{{SecurityContext: &v1.SecurityContext{AppArmorProfile: none}}}
 		}, Ruling{}},
+		"labels for all containers": {
+			func(p *v1.Pod) { p.Spec.SecurityContext = &v1.PodSecurityContext{SELinuxOptions: &v1.SELinuxOptions{}} },
+			hold("SELinux", "Cannot apply seLinuxOptions: SELinux is not enabled on the host"),
+		},
+		"labels for one": {
+			func(p *v1.Pod) {
+				p.Spec.Containers = []v1.Container{{SecurityContext: &v1.SecurityContext{SELinuxOptions: &v1.SELinuxOptions{Level: "s0:c1,c2"}}}}
+			},
+			hold("SELinux", "Cannot apply seLinuxOptions: SELinux is not enabled on the host"),
+		},
 		"tolerations of what is not there": {func(p *v1.Pod) {
 			p.Spec.Tolerations = []v1.Toleration{{Key: "gpu", Operator: v1.TolerationOpExists}}
 		}, Ruling{}},
@@ -91,18 +101,20 @@ func TestFits(t *testing.T) {
 			t.Parallel()
 			pod := &v1.Pod{}
 			r.pod(pod)
-			if got := fits(pod, here, errors.New("AppArmor is not enabled on the host")); got != r.want {
+			if got := fits(pod, here, errors.New("AppArmor is not enabled on the host"), errors.New("SELinux is not enabled on the host")); got != r.want {
 				t.Errorf("got %+v, want %+v", got, r.want)
 			}
 		})
 	}
 }
 
-func TestAnAppArmorProfileWhereThereIsAppArmor(t *testing.T) {
+func TestWhatIsWantedOfTheKernelIsThere(t *testing.T) {
 	t.Parallel()
 	pod := &v1.Pod{}
-	pod.Spec.SecurityContext = &v1.PodSecurityContext{AppArmorProfile: &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeRuntimeDefault}}
-	if got := fits(pod, node.NewObject("here", nil), nil); got != (Ruling{}) {
+	pod.Spec.SecurityContext = &v1.PodSecurityContext{
+		AppArmorProfile: &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeRuntimeDefault}, SELinuxOptions: &v1.SELinuxOptions{Type: "spc_t"},
+	}
+	if got := fits(pod, node.NewObject("here", nil), nil, nil); got != (Ruling{}) {
 		t.Errorf("got %+v", got)
 	}
 }

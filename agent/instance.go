@@ -33,9 +33,10 @@ type instance struct {
 	Source     string               `json:"source,omitempty"`
 	Ruling     Ruling               `json:"ruling,omitzero"`
 	Ending     *plan.Ending         `json:"ending,omitempty"`
-	Restarting bool                 `json:"restarting,omitempty"` // all containers are being ended, to be done over
-	TornDown   bool                 `json:"tornDown,omitempty"`   // nothing of it runs, and its status is final
-	Users      node.Users           `json:"users,omitzero"`       // of its user namespace, from its first sandbox until nothing is left of it
+	Restarting bool                 `json:"restarting,omitempty"`   // all containers are being ended, to be done over
+	TornDown   bool                 `json:"tornDown,omitempty"`     // nothing of it runs, and its status is final
+	Users      node.Users           `json:"users,omitzero"`         // of its user namespace, from its first sandbox until nothing is left of it
+	Level      string               `json:"seLinuxLevel,omitempty"` // where it has labels, likewise
 	Sandbox    sandboxRecord        `json:"sandbox"`
 	Containers map[string]*record   `json:"containers"`
 	Given      string               `json:"given,omitempty"`      // a digest of the objects it was given, for those that are recreated with them
@@ -155,7 +156,7 @@ func (i *instance) attempts() map[string]int {
 
 // target is a container of the instance, or its sandbox where there is none of this name.
 func (i *instance) target(name string) node.Target {
-	t := node.Target{Pod: i.Pod, Room: i.Pod, Handler: i.Handler, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs, Users: i.Users}
+	t := node.Target{Pod: i.Pod, Room: i.Pod, Handler: i.Handler, Revision: i.Revision, Sandbox: i.Sandbox.Attempt, IPs: i.Sandbox.IPs, Users: i.Users, Level: i.Level}
 	if name == "" && i.Resizing != nil { // what is left of containers that are made anew has what they had
 		t.Room = i.Resizing.Most.In(i.Pod)
 	}

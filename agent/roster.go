@@ -29,6 +29,7 @@ type roster struct {
 	ids     map[string]*worker // by container id, for containerd's events
 	uids    map[types.UID]types.NamespacedName
 	users   map[types.UID]node.Users // of instances that have a user namespace, until their UID is free
+	levels  map[types.UID]string     // of those that have SELinux labels, likewise
 	ports   map[port][]portClaim
 	placed  map[types.NamespacedName]place // of those that have ended in full nothing is left here
 	refused map[*worker]refusal
@@ -69,7 +70,7 @@ type portClaim struct {
 func newRoster(self *v1.Node) *roster {
 	return &roster{
 		self:    self,
-		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{}, users: map[types.UID]node.Users{},
+		workers: map[types.NamespacedName]*worker{}, ids: map[string]*worker{}, uids: map[types.UID]types.NamespacedName{}, users: map[types.UID]node.Users{}, levels: map[types.UID]string{},
 		ports: map[port][]portClaim{}, placed: map[types.NamespacedName]place{}, refused: map[*worker]refusal{}, queue: queue{waiting: map[types.NamespacedName]*waiting{}},
 	}
 }
@@ -419,26 +420,31 @@ func (r *roster) freeUID(uid types.UID) {
 	defer r.mu.Unlock()
 	delete(r.uids, uid)
 	delete(r.users, uid)
+	delete(r.levels, uid)
 	r.wakeRefused()
 }
 
-// allotUsers gives an instance ids for its user namespace, of which free knows some that nobody has; none where there are none.
-func (r *roster) allotUsers(uid types.UID, free func(taken []node.Users) (node.Users, bool)) node.Users {
+// allot gives an instance something that no other one has of those that hold any, of which free knows some; the zero value where there is
+// none.
+func allot[T comparable](r *roster, held map[types.UID]T, uid types.UID, free func(taken []T) (T, bool)) T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	allotted, ok := free(slices.Collect(maps.Values(r.users)))
+	allotted, ok := free(slices.Collect(maps.Values(held)))
 	if ok {
-		r.users[uid] = allotted
+		held[uid] = allotted
 	}
 	return allotted
 }
 
-// takeUsers keeps for an instance that is there already the ids that it has.
-func (r *roster) takeUsers(uid types.UID, its node.Users) {
+// retain keeps for an instance that is there already what it was allotted.
+func (r *roster) retain(inst *instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if its.Count > 0 {
-		r.users[uid] = its
+	if inst.Users.Count > 0 {
+		r.users[inst.Pod.UID] = inst.Users
+	}
+	if inst.Level != "" {
+		r.levels[inst.Pod.UID] = inst.Level
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
@@ -21,17 +22,19 @@ func oneByOne(taken []node.Users) (node.Users, bool) {
 func TestUsersAreOnePodsAlone(t *testing.T) {
 	t.Parallel()
 	r := newRoster(node.NewObject("node", nil))
-	r.takeUsers("old", node.Users{First: node.UsersUnit, Count: node.UsersUnit})
-	r.takeUsers("none", node.Users{})
-	one, two := r.allotUsers("one", oneByOne), r.allotUsers("two", oneByOne)
+	old := &instance{Pod: &v1.Pod{}, Users: node.Users{First: node.UsersUnit, Count: node.UsersUnit}}
+	old.Pod.UID = "old"
+	r.retain(old)
+	r.retain(&instance{Pod: &v1.Pod{}})
+	one, two := allot(r, r.users, "one", oneByOne), allot(r, r.users, "two", oneByOne)
 	if one.First != 2*node.UsersUnit || two.First != 3*node.UsersUnit || len(r.users) != 3 {
 		t.Errorf("they have %v and %v, of %v", one, two, r.users)
 	}
 	full := func([]node.Users) (node.Users, bool) { return node.Users{}, false }
-	if none := r.allotUsers("three", full); none.Count != 0 || len(r.users) != 3 {
+	if none := allot(r, r.users, "three", full); none.Count != 0 || len(r.users) != 3 {
 		t.Errorf("where there are none it has %v, of %v", none, r.users)
 	}
-	for _, uid := range []types.UID{"two", "old", "none"} {
+	for _, uid := range []types.UID{"two", "old", ""} {
 		r.freeUID(uid)
 	}
 	if len(r.users) != 1 || r.users["one"] != one {
@@ -39,47 +42,59 @@ func TestUsersAreOnePodsAlone(t *testing.T) {
 	}
 }
 
-// A Pod's ids are on disk before its sandbox is made, are those of its later sandboxes and of the next agent, and free when it has gone.
-func TestUsersAreRecordedBeforeTheyAreUsed(t *testing.T) {
-	inBubble(t, func(a *agency) {
-		var made []node.Users
-		a.host.set(func() {
-			a.host.sandbox = func(of node.Target) {
-				if recorded := a.written().Users; recorded != of.Users {
-					a.Errorf("recorded are %v, and it is made with %v", recorded, of.Users)
+// What is one Pod's alone is on disk before its sandbox is made, is that of its later sandboxes and of the next agent, and free when it has
+// gone.
+func TestWhatIsAllottedIsRecordedBeforeItIsUsed(t *testing.T) {
+	users := func(p *v1.Pod) { p.Spec.HostUsers = ptr.To(false) }
+	labels := func(o v1.SELinuxOptions) func(p *v1.Pod) {
+		return func(p *v1.Pod) { p.Spec.SecurityContext = &v1.PodSecurityContext{SELinuxOptions: &o} }
+	}
+	type allotted struct {
+		users node.Users
+		level string
+	}
+	for sentence, r := range map[string]struct {
+		ask  func(p *v1.Pod)
+		want allotted
+	}{
+		"ids of users":          {users, allotted{users: node.Users{First: node.UsersUnit, Count: node.UsersUnit}}},
+		"a level":               {labels(v1.SELinuxOptions{Type: "spc_t"}), allotted{level: "s0:c1,c2"}},
+		"the level it asks for": {labels(v1.SELinuxOptions{Level: "s0:c5"}), allotted{level: "s0:c5"}},
+		"nothing":               {func(*v1.Pod) {}, allotted{}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inBubble(t, func(a *agency) {
+				var made []allotted
+				a.host.set(func() {
+					a.host.sandbox = func(of node.Target) {
+						now := allotted{of.Users, of.Level}
+						if written := a.written(); written.Users != now.users || written.Level != now.level {
+							a.Errorf("recorded are %v and %q, and it is made with %v", written.Users, written.Level, now)
+						}
+						made = append(made, now)
+					}
+				})
+				p := a.pod("app")
+				r.ask(p)
+				a.wantPod(p)
+				a.pass(10)
+				a.succeed()
+				uid := a.w.inst.Pod.UID
+				if held := (allotted{a.roster.users[uid], a.roster.levels[uid]}); len(made) != 1 || made[0] != r.want || held != r.want {
+					a.Errorf("it was made with %v, and the next agent keeps %v; want %v", made, held, r.want)
 				}
-				made = append(made, of.Users)
-			}
+				a.host.set(func() { clear(a.host.sandboxes) }) // the pause process has died
+				a.w.Wake()
+				a.pass(20)
+				if len(made) != 2 || made[1] != made[0] {
+					a.Errorf("its sandboxes are made with %v", made)
+				}
+				a.w.want(nil)
+				a.pass(60)
+				if len(a.roster.users) > 0 || len(a.roster.levels) > 0 {
+					a.Errorf("there are left %v and %v", a.roster.users, a.roster.levels)
+				}
+			})
 		})
-		p := a.pod("app")
-		p.Spec.HostUsers = ptr.To(false)
-		a.wantPod(p)
-		a.pass(10)
-		a.succeed()
-		uid := a.w.inst.Pod.UID
-		if held := a.roster.users[uid]; len(made) != 1 || made[0].Count == 0 || held != made[0] {
-			a.Errorf("it was made with %v, and the next agent keeps %v", made, held)
-		}
-		a.host.set(func() { clear(a.host.sandboxes) }) // the pause process has died
-		a.w.Wake()
-		a.pass(20)
-		if len(made) != 2 || made[1] != made[0] {
-			a.Errorf("its sandboxes are made with %v", made)
-		}
-		a.w.want(nil)
-		a.pass(60)
-		if len(a.roster.users) > 0 {
-			a.Errorf("there are left %v", a.roster.users)
-		}
-	})
-}
-
-func TestAPodOfTheHostsUsersHasNone(t *testing.T) {
-	inBubble(t, func(a *agency) {
-		a.want("1", "app")
-		a.pass(5)
-		if a.w.inst.Users.Count > 0 || len(a.roster.users) > 0 {
-			a.Errorf("it has %v of %v", a.w.inst.Users, a.roster.users)
-		}
-	})
+	}
 }

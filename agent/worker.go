@@ -76,8 +76,10 @@ type surroundings struct {
 	rest              *time.Timer                                 // strikes when nothing was done for a while; may be nil
 	recursiveReadOnly bool                                        // the node can make all that is mounted below a mount read-only
 	appArmor          error                                       // why no AppArmor profile can be set on the node; nil where one can
+	seLinux           error                                       // why no SELinux label can; likewise
 	allocatable       func() v1.ResourceList                      // what the node has for Pods, now; nil is not known
 	freeUsers         func(taken []node.Users) (node.Users, bool) // ids for one more user namespace; nil is none
+	freeLevel         func(taken []string) (string, bool)         // a SELinux level for one more Pod; nil is none
 	started           time.Time                                   // of the agent: probes that it takes over are spread over their first period
 }
 
@@ -175,7 +177,7 @@ func (w *worker) adopt(inst *instance) {
 		w.wanted = &Wish{Pod: &manifests.Pod{Pod: inst.desired(), Revision: inst.Revision}, Asked: inst.Asked, Handler: inst.Handler, Source: inst.Source, Ruling: inst.Ruling}
 	}
 	w.take(w.key, inst.Pod)
-	w.takeUsers(inst.Pod.UID, inst.Users)
+	w.retain(inst)
 	for _, id := range inst.ids() {
 		w.register(id, w)
 	}
@@ -482,7 +484,7 @@ func (w *worker) beginInstance(wanted *Wish, wantedAt time.Time) {
 		ruling = wanted.Wait
 	}
 	if ruling.Verdict == Admitted {
-		ruling = fits(pod, w.node(), w.appArmor)
+		ruling = fits(pod, w.node(), w.appArmor, w.seLinux)
 	}
 	if ruling.Verdict == Admitted && wanted.Source == SourceAPI {
 		ruling = schedulable(pod, w.node())

@@ -68,6 +68,7 @@ type Agent struct {
 	LowestScoreOf  func(proc string) (int, error)
 	Containerd     func(ctx context.Context, endpoint string) (Containerd, error)
 	UserNamespaces func() error // why Pods cannot have user namespaces of their own
+	SELinux        func() error // why Pods cannot have SELinux labels
 	Cgroups        func() (Cgroups, error)
 	Network        func(ctx context.Context) (Network, error)
 	Permissions    func() []error // of what the agent follows, and others than root may write
@@ -84,7 +85,7 @@ func Examine(ctx context.Context, h Host, a Agent) []Finding {
 	}
 	daemon, err := a.Containerd(ctx, a.Endpoint)
 	findings = append(findings, h.root(), h.capabilities(daemon.PID, a), h.kernel(), h.namespaces(), userNamespaces(a.UserNamespaces), h.overlay(ctx), h.seccomp(),
-		h.appArmor(), h.inotify(), h.cgroups(a.Cgroups))
+		h.appArmor(), seLinux(a.SELinux), h.inotify(), h.cgroups(a.Cgroups))
 	findings = append(findings, h.kubelets(a.CgroupRoot)...)
 	findings = append(findings, h.containerd(a.Endpoint, daemon, err)...)
 	findings = append(findings, h.handlers(ctx, a.Handlers, daemon)...)

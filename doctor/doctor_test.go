@@ -72,6 +72,7 @@ func healthy(t *testing.T) *world {
 		Handlers:       map[string]Handler{"runc": {Type: "io.containerd.runc.v2"}},
 		Containerd:     func(context.Context, string) (Containerd, error) { return w.d, nil },
 		UserNamespaces: func() error { return nil },
+		SELinux:        func() error { return nil },
 		Cgroups:        func() (Cgroups, error) { return w.c, nil },
 		Network:        func(context.Context) (Network, error) { return w.n, nil },
 
@@ -181,7 +182,7 @@ func TestAHealthyHostIsFineInEveryLine(t *testing.T) {
 		}
 	}
 	want := []string{
-		"root", "capabilities", "kernel", "namespaces", "user namespaces", "overlay", "seccomp", "AppArmor", "inotify", "cgroups", "containerd", "snapshotter",
+		"root", "capabilities", "kernel", "namespaces", "user namespaces", "overlay", "seccomp", "AppArmor", "SELinux", "inotify", "cgroups", "containerd", "snapshotter",
 		"handler runc", "shim", "network", "CNI plugins", "iptables", "kernel network", "forwarding", "manifests", "permissions", "disk", "systemd",
 	}
 	if !slices.Equal(names, want) {
@@ -278,6 +279,10 @@ func TestRightsAndKernel(t *testing.T) {
 		"a kernel without two of the namespaces": {
 			func(w *world) { w.remove("/proc/self/ns/ipc"); w.remove("/proc/self/ns/uts") },
 			[]Finding{{"namespaces", Fail, "none of kind ipc, uts"}},
+		},
+		"a host without SELinux": {
+			func(w *world) { w.a.SELinux = func() error { return errors.New("it is not enabled") } },
+			[]Finding{{"SELinux", OK, "Pods with seLinuxOptions wait: it is not enabled"}},
 		},
 		"a host that allows no user namespaces": {
 			func(w *world) { w.a.UserNamespaces = func() error { return errors.New("it allows none") } },

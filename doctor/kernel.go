@@ -189,6 +189,15 @@ func (h Host) appArmor() Finding {
 	return ok(name, "enabled: containers have profiles")
 }
 
+// seLinux is needed where a Pod asks for labels.
+func seLinux(missing func() error) Finding {
+	const name = "SELinux"
+	if err := missing(); err != nil {
+		return ok(name, "Pods with seLinuxOptions wait: %v", err)
+	}
+	return ok(name, "enabled: Pods with seLinuxOptions have labels, others none of their own")
+}
+
 // inotify is how edits of manifests are noticed; without it the agent looks by the clock.
 func (h Host) inotify() Finding {
 	const name = "inotify"

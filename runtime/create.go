@@ -101,7 +101,7 @@ func (r *Runtime) CreateTask(ctx context.Context, cfg ContainerConfig) error {
 		}
 	}
 	req := &tasks.CreateTaskRequest{
-		ContainerID: cfg.ID, Rootfs: protoMounts(rootfs), Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Terminal: cfg.Container.TTY,
+		ContainerID: cfg.ID, Rootfs: protoMounts(withContext(rootfs, cfg.SELinux.Files)), Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Terminal: cfg.Container.TTY,
 	}
 	if req.Terminal {
 		req.Stderr = ""

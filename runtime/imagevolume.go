@@ -26,7 +26,10 @@ type ImageVolume struct {
 	Key    string
 	Dir    string // where it is mounted, or was to be
 	Labels map[string]string
-	Mapped bool // it is mounted by MountMapped alone; not told by ListImageVolumes
+
+	// Not told by ListImageVolumes:
+	Mapped  bool // it is mounted by MountMapped alone
+	SELinux SELinuxLabels
 }
 
 // VolumeKey derives the key of a Pod's image volume, as ID does for containers.
@@ -76,7 +79,7 @@ func (r *Runtime) MountImage(ctx context.Context, image Image, volume ImageVolum
 	if volume.Mapped {
 		return nil
 	}
-	if err := mountReadOnly(mounts, dir); err != nil {
+	if err := mountReadOnly(withContext(mounts, volume.SELinux.Shared), dir); err != nil {
 		return fmt.Errorf("mount image volume at %s: %w", dir, err)
 	}
 	return nil
@@ -116,7 +119,7 @@ func (r *Runtime) MountMapped(ctx context.Context, volume ImageVolume, namespace
 	if view, err = m.rootfs(view, Users{}); err != nil {
 		return err
 	}
-	if err := mountReadOnly(view, volume.Dir); err != nil {
+	if err := mountReadOnly(withContext(view, volume.SELinux.Shared), volume.Dir); err != nil {
 		return fmt.Errorf("mount image volume at %s: %w", volume.Dir, err)
 	}
 	return nil

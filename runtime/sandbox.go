@@ -19,19 +19,20 @@ const shmSize = "65536k"
 func Shm(sandboxDir string) string { return filepath.Join(sandboxDir, "shm") }
 
 // MakeSandboxDir makes what the containers of a sandbox have of its folder: the pipes of their output and, unless they use
-// the host's, /dev/shm, which belongs to the root of their user namespace. What is there already is kept.
-func MakeSandboxDir(dir string, hostIPC bool, users Users, pipes []string) error {
+// the host's, /dev/shm, which belongs to the root of their user namespace, with a SELinux label unless that is empty. What is there
+// already is kept.
+func MakeSandboxDir(dir string, hostIPC bool, users Users, label string, pipes []string) error {
 	if err := MakePipes(dir, pipes); err != nil {
 		return err
 	}
 	if hostIPC {
 		return nil
 	}
-	return mountShm(Shm(dir), users)
+	return mountShm(Shm(dir), users, label)
 }
 
 // mountShm mounts the Pod's /dev/shm once.
-func mountShm(dir string, users Users) error {
+func mountShm(dir string, users Users, label string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("create shm: %w", err)
 	}
@@ -39,6 +40,9 @@ func mountShm(dir string, users Users) error {
 		return err
 	}
 	options := fmt.Sprintf("mode=1777,size=%s,uid=%d,gid=%d", shmSize, users.First, users.First)
+	if label != "" {
+		options += "," + contextOption(label)
+	}
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount shm at %s: %w", dir, err)
 	}

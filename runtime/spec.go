@@ -46,6 +46,7 @@ type ContainerConfig struct {
 	Namespaces    Namespaces
 	Users         Users  // the ids of its user namespace; mounts with mappings are to be mapped into that, in full
 	MappedDir     string // see MappedDir; not used without Users
+	SELinux       SELinuxLabels
 	Stdout        string // named pipes in the sandbox's folder, see Pipes
 	Stderr        string // not used with a terminal, whose output is all Stdout's
 	Stdin         string // such a pipe, see InputPipe; empty is none
@@ -70,7 +71,7 @@ const specVersion = "1.0.2"
 type section func(*specs.Spec, *ContainerConfig) error
 
 // sections are the parts of the OCI spec that need nothing but the configuration, in the order they are written.
-var sections = []section{withProcess, withEnv, withNamespaces, withCapabilities, withSeccomp, withAppArmor, withPaths, withMounts, withCgroup}
+var sections = []section{withProcess, withEnv, withNamespaces, withCapabilities, withSeccomp, withAppArmor, withSELinux, withPaths, withMounts, withCgroup}
 
 // containerSpec makes the OCI spec of a container: containerd's default, then one section after another.
 func (r *Runtime) containerSpec(ctx context.Context, cfg *ContainerConfig) (*specs.Spec, error) {

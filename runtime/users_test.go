@@ -230,7 +230,7 @@ func TestASandboxesFolderGoesWithMappedMounts(t *testing.T) {
 	t.Parallel()
 	m := newMapped(t)
 	dir := t.TempDir()
-	if err := MakeSandboxDir(dir, false, mapped, nil); err != nil {
+	if err := MakeSandboxDir(dir, false, mapped, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if uid, gid := belongs(t, Shm(dir)); uid != mapped.First || gid != mapped.First {

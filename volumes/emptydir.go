@@ -19,8 +19,9 @@ import (
 // emptyDirMode lets every user of the Pod write.
 const emptyDirMode = 0o777
 
-// setupEmptyDir makes a folder for the Pod, or mounts a tmpfs or huge pages.
-func (v *Volumes) setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirVolumeSource) error {
+// setupEmptyDir makes a folder for the Pod, or mounts a tmpfs or huge pages. What containers make in a folder with a label gets the
+// like from the kernel.
+func (v *Volumes) setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirVolumeSource, label labelling) error {
 	mode, gid := ownership(pod, source)
 	medium, err := v.medium(pod, source)
 	if err != nil {
@@ -29,10 +30,18 @@ func (v *Volumes) setupEmptyDir(pod *v1.Pod, folder string, source *v1.EmptyDirV
 	if err := makeFolder(folder, mode, gid); err != nil {
 		return fmt.Errorf("make emptyDir: %w", err)
 	}
-	if medium.kind == "" {
+	if medium.kind != "" {
+		return medium.labelled(label).mount(folder, mode, gid)
+	}
+	if label == "" {
 		return nil
 	}
-	return medium.mount(folder, mode, gid)
+	root, err := os.OpenFile(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("label emptyDir: %w", err)
+	}
+	defer root.Close()
+	return label.change(int(root.Fd()), folder)
 }
 
 // medium is the file system that an emptyDir is, none of its own for one on disk.

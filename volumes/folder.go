@@ -36,7 +36,7 @@ func locateFolder(volume *v1.Volume, given Given) (place, error) {
 	return place{path: folder.Path, readOnly: readOnly, fixed: readOnly}, nil
 }
 
-// setupFolder makes a folder of the host where it is to be made, and applies fsGroup.
+// setupFolder makes a folder of the host where it is to be made, and applies the SELinux label and fsGroup.
 func setupFolder(ctx context.Context, pod *v1.Pod, volume *v1.Volume, given Given) error {
 	folder, ok := given.Folders[volume.Name]
 	if !ok {
@@ -54,13 +54,18 @@ func setupFolder(ctx context.Context, pod *v1.Pod, volume *v1.Volume, given Give
 	if !info.IsDir() {
 		return fmt.Errorf("find folder: %s is %s, want a directory", folder.Path, describe(info.Mode()))
 	}
-	gid := fsGroup(pod)
-	if !folder.Ownership || gid < 0 {
-		return nil
-	}
 	at, err := locateFolder(volume, given)
-	if err != nil {
+	if err != nil || !folder.Ownership {
 		return err
+	}
+	if given.Label != "" && !at.readOnly {
+		if err := changeAll(ctx, folder.Path, labelling(given.Label)); err != nil {
+			return fmt.Errorf("apply SELinux label: %w", err)
+		}
+	}
+	gid := fsGroup(pod)
+	if gid < 0 {
+		return nil
 	}
 	policy := v1.FSGroupChangeAlways
 	if p := pod.Spec.SecurityContext.FSGroupChangePolicy; p != nil {

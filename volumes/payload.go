@@ -77,7 +77,7 @@ func (v *Volumes) setupPayload(pod *v1.Pod, volume *v1.Volume, given Given) erro
 	if err := makeFolder(p.folder, mode, p.gid); err != nil {
 		return fmt.Errorf("make volume: %w", err)
 	}
-	if err := tmpfs(v.memory/payloadShare).mount(p.folder, mode, p.gid); err != nil {
+	if err := tmpfs(v.memory/payloadShare).labelled(labelling(given.Label)).mount(p.folder, mode, p.gid); err != nil {
 		return err
 	}
 	return p.write()

@@ -43,6 +43,7 @@ const (
 type Given struct {
 	Files   map[string][]File // of configMap, secret, downwardAPI and projected volumes: all of their files
 	Folders map[string]Folder // of persistentVolumeClaim, ephemeral and image volumes: where they are on the host
+	Label   string            // of SELinux, for what is in the Pod's volumes but those of the host; empty leaves it as it is
 }
 
 // File is one file of a volume whose content podkeeper writes.
@@ -58,7 +59,7 @@ type Folder struct {
 	Path      string // absolute; symlinks in it are followed, it is the node owner's
 	Create    bool   // made where it is missing, with mode 0777, as the provisioners of hostPath volumes do
 	ReadOnly  bool   // for every container
-	Ownership bool   // the Pod's fsGroup applies, by its fsGroupChangePolicy
+	Ownership bool   // the Pod's fsGroup applies, by its fsGroupChangePolicy, and its SELinux label
 }
 
 // Mount is one bind mount of a container.
@@ -98,7 +99,7 @@ func (v *Volumes) Setup(ctx context.Context, pod *v1.Pod, given Given) error {
 		switch {
 		case volume.EmptyDir != nil:
 			at := filepath.Join(folder, volumesFolder, emptyDirFolder, volume.Name)
-			err = v.setupEmptyDir(pod, at, volume.EmptyDir)
+			err = v.setupEmptyDir(pod, at, volume.EmptyDir, labelling(given.Label))
 		case volume.HostPath != nil:
 			err = setupHostPath(volume.HostPath)
 		case kind != "":

@@ -148,10 +148,14 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 	if err != nil {
 		return none, nil, &Fault{CreateContainerConfigError, err}
 	}
-	if err := n.mapImages(ctx, t, namespaces.User); err != nil {
+	labels, err := n.seLinux(t)
+	if err != nil {
+		return none, nil, &Fault{CreateContainerConfigError, err}
+	}
+	if err := n.mapImages(ctx, t, labels, namespaces.User); err != nil {
 		return none, nil, err
 	}
-	mounts, release, err := n.mounts(t, expand)
+	mounts, release, err := n.mounts(t, labels, expand)
 	if err != nil {
 		return none, nil, &Fault{CreateContainerError, err}
 	}
@@ -166,6 +170,7 @@ func (n *Node) containerConfig(ctx context.Context, t Target, image Image) (runt
 		Namespaces:  namespaces,
 		Users:       runtime.Users(t.Users),
 		MappedDir:   runtime.MappedDir(n.runDir(t.Pod), t.ID()),
+		SELinux:     labels,
 	}
 	cfg.Stdout, cfg.Stderr = runtime.Pipes(n.runDir(t.Pod), t.Container.Name, t.Attempt)
 	if t.Container.Stdin {

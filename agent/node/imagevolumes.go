@@ -40,6 +40,10 @@ func isImage(pod *v1.Pod, name string) bool {
 // mountImages makes those volumes ready that a container mounts and that are images: pulled as its own image is, and mounted.
 // Containers of one Pod may ask for one volume at once.
 func (n *Node) mountImages(ctx context.Context, t Target, given []credentials.Credential, told Pulling) error {
+	labels, err := n.seLinux(t)
+	if err != nil {
+		return &Fault{FailedMount, err}
+	}
 	for _, volume := range imageVolumes(t.Pod) {
 		if !mountsVolume(t.Container, volume.Name) {
 			continue
@@ -55,7 +59,7 @@ func (n *Node) mountImages(ctx context.Context, t Target, given []credentials.Cr
 		if err == nil {
 			n.images.Lock()
 			err = n.Runtime.MountImage(ctx, pull.Image, runtime.ImageVolume{
-				Key: runtime.VolumeKey(string(t.Pod.UID), volume.Name), Dir: dir, Labels: n.labels(t), Mapped: HasUsers(t.Pod),
+				Key: runtime.VolumeKey(string(t.Pod.UID), volume.Name), Dir: dir, Labels: n.labels(t), Mapped: HasUsers(t.Pod), SELinux: labels,
 			})
 			n.images.Unlock()
 		}
@@ -67,7 +71,7 @@ func (n *Node) mountImages(ctx context.Context, t Target, given []credentials.Cr
 }
 
 // mapImages mounts those that a container mounts in the Pod's user namespace, given by its path. Without one they are mounted already.
-func (n *Node) mapImages(ctx context.Context, t Target, namespace string) error {
+func (n *Node) mapImages(ctx context.Context, t Target, labels runtime.SELinuxLabels, namespace string) error {
 	for _, volume := range imageVolumes(t.Pod) {
 		if namespace == "" || !mountsVolume(t.Container, volume.Name) {
 			continue
@@ -75,7 +79,9 @@ func (n *Node) mapImages(ctx context.Context, t Target, namespace string) error 
 		dir, err := n.Volumes.ImageDir(t.Pod, volume.Name)
 		if err == nil {
 			n.images.Lock()
-			err = n.Runtime.MountMapped(ctx, runtime.ImageVolume{Key: runtime.VolumeKey(string(t.Pod.UID), volume.Name), Dir: dir}, namespace)
+			err = n.Runtime.MountMapped(ctx, runtime.ImageVolume{
+				Key: runtime.VolumeKey(string(t.Pod.UID), volume.Name), Dir: dir, SELinux: labels,
+			}, namespace)
 			n.images.Unlock()
 		}
 		if err != nil {

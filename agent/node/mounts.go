@@ -14,7 +14,7 @@ import (
 
 // mounts are the Pod's volumes and the files that Kubernetes gives every container, unless the container itself mounts
 // something there.
-func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func(), error) {
+func (n *Node) mounts(t Target, labels runtime.SELinuxLabels, expand func(string) string) ([]specs.Mount, func(), error) {
 	folders, err := n.folders(t)
 	if err != nil {
 		return nil, nil, err
@@ -57,6 +57,10 @@ func (n *Node) mounts(t Target, expand func(string) string) ([]specs.Mount, func
 	}
 	for i := range given {
 		mapInto(t.Users, &given[i])
+		if err := runtime.SetSELinuxLabel(given[i].Source, labels.Files); err != nil {
+			release()
+			return nil, nil, err
+		}
 	}
 	given = append(given, bind(n.shm(t.Pod), "/dev/shm", "rprivate", false)) // which belongs to the user namespace
 	for _, m := range given {

@@ -31,6 +31,10 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err := n.checkUsers(t); err != nil {
 		return nil, err
 	}
+	labels, err := n.seLinux(t)
+	if err != nil {
+		return nil, err
+	}
 	cfg := sandbox.Config{ID: t.SandboxID(), Users: sandbox.Users(t.Users)}
 	if cfg.Sysctls, err = n.sysctls(t.Pod); err != nil {
 		return nil, err
@@ -39,6 +43,7 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 	if err != nil {
 		return nil, err
 	}
+	given.Label = labels.Files
 	part, span := Part(ctx, "set up volumes")
 	err = n.Volumes.Setup(part, t.Pod, given)
 	EndPart(span, err)
@@ -61,7 +66,7 @@ func (n *Node) CreateSandbox(ctx context.Context, t Target) (warnings []string, 
 		}
 		cfg.NetNS = n.Network.NetNS(cfg.ID)
 	}
-	return warnings, n.startPause(ctx, t, cfg)
+	return warnings, n.startPause(ctx, t, labels.Files, cfg)
 }
 
 // Attach sets up the network of a sandbox, and completes the file that tells containers of it. It answers the Pod's addresses,
@@ -78,15 +83,15 @@ func (n *Node) Attach(ctx context.Context, t Target) ([]string, error) {
 }
 
 // startPause starts the pause process, with the pipes for the output of all containers open. Input is not to be held: it may
-// have to end.
-func (n *Node) startPause(ctx context.Context, t Target, cfg sandbox.Config) error {
+// have to end. label is SELinux's, of what containers share.
+func (n *Node) startPause(ctx context.Context, t Target, label string, cfg sandbox.Config) error {
 	dir, spec := n.runDir(t.Pod), &t.Pod.Spec
 	var pipes []string
 	for _, c := range plan.Containers(t.Pod) {
 		pipes = append(pipes, runtime.AllPipes(dir, c)...)
 		cfg.Pipes = append(cfg.Pipes, runtime.OutputPipes(dir, c)...)
 	}
-	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, runtime.Users(t.Users), pipes); err != nil {
+	if err := runtime.MakeSandboxDir(dir, spec.HostIPC, runtime.Users(t.Users), label, pipes); err != nil {
 		return err
 	}
 	var err error

@@ -24,6 +24,7 @@ type Target struct {
 	Services   []*v1.Service  // that there are when the container is made
 	Sandbox    int            // attempt of the sandbox
 	Users      Users          // of the Pod's user namespace
+	Level      string         // of SELinux, of the Pod where it has labels
 	IPs        []string       // of the Pod
 	Container  *v1.Container  // nil for the sandbox
 	Beside     string         // the id of the container whose processes an ephemeral one sees; empty is none

@@ -62,6 +62,7 @@ func examine(ctx context.Context, f *flags, cfg *kubeletconfig.KubeletConfigurat
 
 		Containerd:     doctor.Ask,
 		UserNamespaces: runtime.UserNamespaces,
+		SELinux:        runtime.SELinux,
 		Cgroups:        func() (doctor.Cgroups, error) { return doctorCgroups(cfg) },
 		Network:        func(ctx context.Context) (doctor.Network, error) { return doctorNetwork(ctx, f, cfg) },
 

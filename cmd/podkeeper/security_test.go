@@ -137,3 +137,20 @@ func TestAppArmor(t *testing.T) {
 		return w != nil && w.Reason == "CreateContainerConfigError" && strings.Contains(w.Message, "apparmor profile not found no-such")
 	})
 }
+
+// TestSELinuxLabelsWhereThereAreNone has Pods that want labels be held; hack/nodetest looks at labels where there are some.
+func TestSELinuxLabelsWhereThereAreNone(t *testing.T) {
+	t.Parallel()
+	none := runtime.SELinux()
+	if none == nil {
+		t.Skip("the host has SELinux")
+	}
+	n := launch(t)
+	n.apply("pod.yaml", simple("pod", forever, "  securityContext: {seLinuxOptions: {level: 's0:c123,c456'}}"))
+	n.apply("container.yaml", strings.Replace(simple("container", forever), "- name: app", "- name: app\n    securityContext: {seLinuxOptions: {type: spc_t}}", 1))
+	n.apply("change.yaml", simple("change", forever, "  securityContext: {seLinuxChangePolicy: Recursive}"))
+	for _, name := range []string{"pod", "container"} {
+		n.heldFor(name, "SELinux", "Cannot apply seLinuxOptions: "+none.Error())
+	}
+	n.awaitReady("change")
+}
