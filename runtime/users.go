@@ -109,13 +109,33 @@ func openMapping(dir, namespace string) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open user namespace: %w", err)
 	}
-	return &mapping{dir, users}, nil
+	m := &mapping{dir, users}
+	if err := m.apart(); err != nil {
+		return nil, errors.Join(err, m.release())
+	}
+	return m, nil
+}
+
+// apart makes the folder, and keeps what is mounted in it out of every copy of the host's mounts, as of a hostPath volume of another
+// container that is being made: it is none of its business, and could not be removed while the copy is there.
+func (m *mapping) apart() error {
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of mapped mounts: %w", err)
+	}
+	err := unix.Mount(m.dir, m.dir, "", unix.MS_BIND, "")
+	if err == nil {
+		err = unix.Mount("", m.dir, "", unix.MS_UNBINDABLE, "")
+	}
+	if err != nil {
+		return fmt.Errorf("keep mapped mounts apart: %w", err)
+	}
+	return nil
 }
 
 // release ends the mounts. What was made of them stays.
 func (m *mapping) release() error { return errors.Join(m.users.Close(), clearMapped(m.dir)) }
 
-// clearMapped ends all mounts on what is in a folder, and removes it. No folder is no error.
+// clearMapped ends all mounts on a folder and what is in it, and removes it. No folder is no error.
 func clearMapped(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,8 +144,11 @@ func clearMapped(dir string) error {
 	if err != nil {
 		return fmt.Errorf("clear mapped mounts: %w", err)
 	}
+	var targets []string
 	for _, e := range entries {
-		target := filepath.Join(dir, e.Name())
+		targets = append(targets, filepath.Join(dir, e.Name()))
+	}
+	for _, target := range append(targets, dir) {
 		// Else what is unmounted below a copy of a shared tree of the host would be unmounted there, too.
 		if err := unix.Mount("", target, "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("make %s private: %w", target, err)
@@ -136,9 +159,6 @@ func clearMapped(dir string) error {
 		if err := os.Remove(target); err != nil {
 			return fmt.Errorf("clear mapped mounts: %w", err)
 		}
-	}
-	if err := os.Remove(dir); err != nil {
-		return fmt.Errorf("clear mapped mounts: %w", err)
 	}
 	return nil
 }
@@ -174,9 +194,6 @@ func (m *mapping) mount(name, source string, recursive bool) (string, error) {
 func makeMountPoint(of int, target string) error {
 	var is unix.Stat_t
 	if err := unix.Fstat(of, &is); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return err
 	}
 	if is.Mode&unix.S_IFMT == unix.S_IFDIR {

@@ -77,15 +77,44 @@ func newMapped(t *testing.T) *mapping {
 		_ = m.release()
 		t.Skip(err)
 	}
-	if err := clearMapped(m.dir); err != nil {
-		t.Fatal(err)
-	}
+	m.anew(t)
 	t.Cleanup(func() {
 		if err := m.release(); err != nil && !errors.Is(err, fs.ErrClosed) {
 			t.Error(err)
 		}
 	})
 	return m
+}
+
+// anew empties the folder, as for another try.
+func (m *mapping) anew(t *testing.T) {
+	t.Helper()
+	if err := errors.Join(clearMapped(m.dir), m.apart()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The mapped mounts of one container come along in no copy of the host's folders, which another one has as a volume: there they would
+// show what is not its, and keep the folder from being removed.
+func TestMappedMountsAreInNoCopy(t *testing.T) {
+	t.Parallel()
+	m, other, volume := newMapped(t), newMapped(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(volume, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.mount("0", volume, false); err != nil {
+		t.Fatal(err)
+	}
+	host, err := other.mount("0", filepath.Dir(m.dir), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(host, filepath.Base(m.dir), "0/file")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("another container sees it: %v", err)
+	}
+	if err := m.release(); err != nil {
+		t.Error(err)
+	}
 }
 
 // belongs says to whom a path belongs.
@@ -198,9 +227,7 @@ func TestAMappedOverlay(t *testing.T) {
 	}
 	options := []string{"index=off", "workdir=" + dir + "/3/work", "upperdir=" + dir + "/3/fs", "lowerdir=" + dir + "/2/fs:" + dir + "/1/fs"}
 	for range 2 { // the second one as after a start that was cut off
-		if err := clearMapped(m.dir); err != nil {
-			t.Fatal(err)
-		}
+		m.anew(t)
 		made, err := m.rootfs([]mount.Mount{{Type: "overlay", Source: "overlay", Options: options}}, mapped)
 		if err != nil {
 			t.Fatal(err)
@@ -237,6 +264,7 @@ func TestASandboxesFolderGoesWithMappedMounts(t *testing.T) {
 		t.Errorf("/dev/shm belongs to %d:%d", uid, gid)
 	}
 	left := &mapping{MappedDir(dir, "c"), m.users} // of an agent that was killed
+	left.anew(t)
 	if err := left.volumes([]specs.Mount{{Destination: "/x", Source: t.TempDir(), UIDMappings: mapped.Mappings()}}); err != nil {
 		t.Fatal(err)
 	}
