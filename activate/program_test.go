@@ -181,7 +181,8 @@ var addresses atomic.Int32
 
 // freeAddress is one that nobody else listens at: of the loopback's many, each test has its own.
 func freeAddress() string {
-	return fmt.Sprintf("127.77.%d.%d:7443", os.Getpid()%250+1, addresses.Add(1))
+	n := addresses.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d:7443", 64+n/250%64, os.Getpid()%250+1, n%250+1)
 }
 
 // dial connects to an address that is not listened at yet, for a moment.

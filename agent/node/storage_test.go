@@ -82,7 +82,7 @@ func TestMeasureStaysOnItsFileSystem(t *testing.T) {
 		t.Skip("nothing can be mounted: ", err)
 	}
 	defer func() {
-		if err := unix.Unmount(at, 0); err != nil {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -497,7 +497,7 @@ func TestImageVolumes(t *testing.T) {
 	}
 	mounted(demo)
 	mounted(demo)
-	if err := unix.Unmount(dir, 0); err != nil { // as after a reboot
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil { // as after a reboot
 		t.Fatal(err)
 	}
 	mounted(demo)
@@ -506,7 +506,7 @@ func TestImageVolumes(t *testing.T) {
 	unmount()
 	unmount() // what is gone is gone
 	mounted(other)
-	if err := unix.Unmount(dir, 0); err != nil { // killed between the two halves of unmounting
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil { // killed between the two halves of unmounting
 		t.Fatal(err)
 	}
 	unmount()
