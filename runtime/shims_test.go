@@ -123,7 +123,7 @@ func TestAShimThatHasEndedIsReplaced(t *testing.T) {
 		t.Errorf("its place is not free: %v", err)
 	}
 	// Also where it takes its time.
-	r.shims.settling.Wait() // who looks after the first two, and would take the next one's place for theirs: it comes in nobody's turn
+	r.shims.settling.Wait()  // who looks after the first two, and would take the next one's place for theirs: it comes in nobody's turn
 	slow := r.shim(t, "box") // whose guard was left by an agent that was killed
 	if err := errors.Join(r.guardShim("box", &turn{}), r.SettleShim(t.Context(), "box")); err != nil || !r.guarded(t, "box") {
 		t.Fatalf("it is not guarded: %v", err)
