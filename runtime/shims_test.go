@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -112,9 +111,8 @@ func TestAShimThatHasEndedIsReplaced(t *testing.T) {
 		if err := r.SettleShim(t.Context(), "box"); err != nil || !listens(r.shimSocket("box")) { // it has other containers
 			t.Errorf("a shim that lives loses its place: %v", err)
 		}
-		syscall.ForkLock.RLock() // else a child of another test has a copy, until it becomes its program
 		l.Close()
-		syscall.ForkLock.RUnlock()
+		eventually(t, "no child of another test has a copy, until it becomes its program", func() bool { return !listens(r.shimSocket("box")) })
 	}
 	if err := r.SettleShim(t.Context(), "box"); err != nil {
 		t.Fatal(err)
