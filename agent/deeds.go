@@ -65,18 +65,18 @@ func (w *worker) deed(a plan.Action, now time.Time) deed {
 	return d
 }
 
-// allotOwn gives the instance what of the node is its alone, and is part of its record before it is used.
-func (w *worker) allotOwn() {
+// earmarkOwn gives the instance what of the node is its alone, and is part of its record before it is used.
+func (w *worker) earmarkOwn() {
 	uid := w.inst.Pod.UID
 	if node.HasUsers(w.inst.Pod) && w.inst.Users.Count == 0 && w.freeUsers != nil {
-		w.inst.Users = allot(w.roster, w.users, uid, w.freeUsers)
+		w.inst.Users = earmark(w.roster, w.users, uid, w.freeUsers)
 	}
 	if node.HasLabels(w.inst.Pod) && w.inst.Level == "" && w.freeLevel != nil {
 		free := w.freeLevel
 		if asked := node.Level(w.inst.Pod); asked != "" { // which others may have, too
 			free = func([]string) (string, bool) { return asked, true }
 		}
-		w.inst.Level = allot(w.roster, w.levels, uid, free)
+		w.inst.Level = earmark(w.roster, w.levels, uid, free)
 	}
 }
 
@@ -87,7 +87,7 @@ func (w *worker) createSandbox(d *deed) {
 		old := w.inst.Sandbox
 		w.forget(w.inst.target("").SandboxID())
 		w.inst.Sandbox = sandboxRecord{Attempt: d.action.Attempt, Made: true}
-		w.allotOwn()
+		w.earmarkOwn()
 		t = w.target("")
 		w.register(t.SandboxID(), w)
 		if w.plugged && w.leftover != nil {

@@ -424,19 +424,19 @@ func (r *roster) freeUID(uid types.UID) {
 	r.wakeRefused()
 }
 
-// allot gives an instance something that no other one has of those that hold any, of which free knows some; the zero value where there is
+// earmark gives an instance something that no other one has of those that hold any, of which free knows some; the zero value where there is
 // none.
-func allot[T comparable](r *roster, held map[types.UID]T, uid types.UID, free func(taken []T) (T, bool)) T {
+func earmark[T comparable](r *roster, held map[types.UID]T, uid types.UID, free func(taken []T) (T, bool)) T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	allotted, ok := free(slices.Collect(maps.Values(held)))
+	got, ok := free(slices.Collect(maps.Values(held)))
 	if ok {
-		held[uid] = allotted
+		held[uid] = got
 	}
-	return allotted
+	return got
 }
 
-// retain keeps for an instance that is there already what it was allotted.
+// retain keeps for an instance that is there already what is earmarked for it.
 func (r *roster) retain(inst *instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -64,7 +64,7 @@ func (r *Runtime) FindSELinuxLabels(name string, o *v1.SELinuxOptions, level str
 	add("role", o.Role)
 	add("type", o.Type)
 	add("level", o.Level)
-	if o.Level == "" && selinux.MLSEnabled() {
+	if o.Level == "" && SELinuxLevels() {
 		add("level", cmp.Or(level, lowestLevel))
 	}
 	var found SELinuxLabels
@@ -78,7 +78,7 @@ func (r *Runtime) FindSELinuxLabels(name string, o *v1.SELinuxOptions, level str
 	if err != nil {
 		return SELinuxLabels{}, fmt.Errorf("make SELinux labels: %w", err)
 	}
-	if selinux.MLSEnabled() {
+	if SELinuxLevels() {
 		shared["level"] = lowestLevel
 	}
 	found.Shared = shared.Get()

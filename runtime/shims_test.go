@@ -89,8 +89,8 @@ func TestTheFirstOfManyContainersStartsTheShim(t *testing.T) {
 		})
 	}
 	work.Wait()
-	if started.Load() != 1 {
-		t.Errorf("%d shims", started.Load())
+	if started.Load() != 1 || together.Load() != 3 {
+		t.Errorf("%d shims, %d containers at once by it", started.Load(), together.Load())
 	}
 }
 

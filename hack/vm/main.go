@@ -14,7 +14,8 @@
 // its environment. It asks for a reboot by exiting with status 100, or reboots the guest itself and waits for that to
 // happen (systemctl reboot && sleep infinity; echo b >/proc/sysrq-trigger). Files that were synced are still there.
 //
-// With -selinux the guest has SELinux with Debian's policy, permissive until somebody says setenforce 1.
+// With -selinux the guest has SELinux with Debian's policy and what that lacks of containers (guest/container.cil), permissive until
+// somebody says setenforce 1; the host's own domains stay so.
 //
 // The exit status is the command's, or one of ours, and the last line on standard error says which:
 //
